@@ -1,0 +1,2 @@
+//! Hoist.
+fn main() {}

@@ -1,0 +1,24 @@
+//! The vocabulary of Hoist: typed ids, digests, references, specs, states, events and error classes.
+//!
+//! Pure data: nothing here reads a clock, a file or the network, and nothing here knows a wire protocol.
+//! Serialisation is for Hoist's own store and messages only; façades convert by hand.
+
+mod digest;
+mod error_class;
+mod event;
+mod ids;
+mod platform;
+mod progress;
+mod reference;
+mod signal;
+mod timestamp;
+
+pub use digest::{Digest, ImageId, InvalidDigest};
+pub use error_class::ErrorClass;
+pub use event::{Event, EventKind, Revision};
+pub use ids::{ContainerId, EndpointId, ExecId, InvalidId, NetworkId, SandboxId};
+pub use platform::{InvalidPlatform, Platform};
+pub use progress::{LayerPhase, Progress, ProgressSink};
+pub use reference::{DOCKER_HUB, ImageReference, ImageSelector, InvalidReference, Repository};
+pub use signal::{InvalidSignal, Signal};
+pub use timestamp::{InvalidTimestamp, Timestamp, ZERO_TIME};
