@@ -1,0 +1,16 @@
+//! Containers: what was asked for ([`ContainerSpec`]) and where they stand ([`ContainerState`]).
+
+mod mounts;
+mod ports;
+mod resources;
+mod spec;
+mod state;
+
+pub use mounts::{MountSource, MountSpec, Propagation};
+pub use ports::{InvalidPort, PortKey, PortMapping, PortRequest, Protocol};
+pub use resources::{DeviceMapping, IoThrottle, IoThrottleKind, Resources, Ulimit};
+pub use spec::{
+    AttachFlags, ContainerSpec, EndpointSpec, Healthcheck, LogConfig, NamespaceMode, NetworkMode,
+    NetworkSpec, ProcessSpec, SeccompChoice, SecuritySpec, default_hostname, is_container_name,
+};
+pub use state::{ContainerState, ExitedState, RestartPolicy, RunningState, StartFailure};
