@@ -1,1 +1,22 @@
-//! Hoist testkit.
+//! What tests stand on: fixtures made of real files, temporary daemons and registries, and a leak check.
+//!
+//! Nothing here knows the product's crates: a fixture made by the code under test would agree with its
+//! mistakes. Images are built byte by byte from Debian's static busybox, daemons are started as the binary a
+//! person would start, and the leak check asks the kernel.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a fixture that cannot be made must stop the test, with the place"
+)]
+#![expect(clippy::print_stderr, reason = "a skipped test says so on stderr")]
+
+mod images;
+mod skip;
+mod tar;
+mod temporary_directory;
+
+pub use images::{
+    Compression, ImageBlobs, ImageBuilder, LayerBlob, busybox_binary, busybox_layer, sha256,
+};
+pub use skip::{is_root, skip};
+pub use tar::{EntryKind, TarBuilder};
+pub use temporary_directory::TemporaryDirectory;
