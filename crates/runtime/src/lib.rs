@@ -1,1 +1,6 @@
 //! Hoist runtime.
+pub mod capabilities;
+pub mod cgroup;
+pub mod defaults;
+pub mod seccomp;
+pub mod users;
