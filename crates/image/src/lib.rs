@@ -1,1 +1,22 @@
-//! Hoist image.
+//! Images and layers: content store, documents, tar, EROFS index, snapshots, load and import.
+//!
+//! A layer is its uncompressed tar, written sequentially, and a small EROFS index over it; a container's root is
+//! an overlay of such layers. This crate knows no HTTP, no async runtime and no store tables: everything here is
+//! blocking, and callers decide on which thread it runs.
+
+pub mod content;
+pub mod decompress;
+pub mod document;
+mod import;
+mod load;
+mod snapshot;
+mod stored;
+
+pub use content::{ContentError, ContentStore};
+pub use import::{ImportError, ImportOptions, import_rootfs};
+pub use load::{LoadError, load_archive};
+pub use snapshot::{
+    LayerError, LayerRecord, LayerWriter, MAX_LAYERS, SnapshotError, Snapshotter,
+    SnapshotterChoice, SnapshotterKind, open_snapshotter,
+};
+pub use stored::StoredImage;

@@ -1,0 +1,247 @@
+//! The snapshotter port: layers in, overlay mounts out.
+
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hoist_model::{ContainerId, Digest, ErrorClass};
+
+/// How layers are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotterKind {
+    /// The tar and an EROFS index over it, mounted file-backed.
+    Erofs,
+    /// The tar and a directory with its files.
+    Directory,
+}
+
+impl SnapshotterKind {
+    /// The name shown as the storage driver.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Erofs => "erofs",
+            Self::Directory => "overlay2",
+        }
+    }
+}
+
+/// What the operator asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SnapshotterChoice {
+    /// EROFS where a probe shows that it works, else directories.
+    #[default]
+    Auto,
+    /// EROFS or fail.
+    Erofs,
+    /// Directories.
+    Directory,
+}
+
+/// A stored layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerRecord {
+    /// The digest of the uncompressed tar.
+    pub diff_id: Digest,
+    /// The tar's length in bytes.
+    pub tar_bytes: u64,
+    /// Bytes of all regular files in it (what an image's size sums up).
+    pub file_bytes: u64,
+}
+
+/// Why a layer could not be stored, read or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The layer is not here.
+    #[error("layer {0} not found")]
+    NotFound(Digest),
+    /// A prepared container stands on it.
+    #[error("layer {layer} is in use by container {container}")]
+    InUse {
+        /// The layer.
+        layer: Digest,
+        /// One of its users.
+        container: ContainerId,
+    },
+    /// The bytes are not those that were promised.
+    #[error("layer {wanted} is corrupt: its content is {found}")]
+    Mismatch {
+        /// The digest promised.
+        wanted: Digest,
+        /// The digest found.
+        found: Digest,
+    },
+    /// The tar is malformed, ambiguous or hostile.
+    #[error("invalid tar: {0}")]
+    Invalid(String),
+    /// The file system failed.
+    #[error("{action} {path}")]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// The failure.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl LayerError {
+    /// The class of this failure.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::NotFound(_) => ErrorClass::NotFound,
+            Self::InUse { .. } => ErrorClass::Conflict,
+            Self::Mismatch { .. } | Self::Invalid(_) => ErrorClass::InvalidArgument,
+            Self::Io { source, .. } => io_class(source),
+        }
+    }
+}
+
+/// Why a container's file system could not be made, mounted or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// Nothing was prepared under this id.
+    #[error("no file system was prepared for container {0}")]
+    NotPrepared(ContainerId),
+    /// Something was prepared under this id already.
+    #[error("a file system is already prepared for container {0}")]
+    Exists(ContainerId),
+    /// More layers than an overlay takes.
+    #[error("{0} layers are more than the {max} an overlay takes", max = MAX_LAYERS)]
+    TooManyLayers(usize),
+    /// EROFS layers were asked for and do not work here.
+    #[error("EROFS layers cannot be mounted under {path}")]
+    Unsupported {
+        /// The data root.
+        path: PathBuf,
+        /// What the probe met.
+        #[source]
+        source: Box<SnapshotError>,
+    },
+    /// A layer is missing or unusable.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// The kernel refused a mount.
+    #[error("mounting {what}")]
+    Mount {
+        /// What was being mounted.
+        what: String,
+        /// The failure.
+        #[source]
+        source: io::Error,
+    },
+    /// The file system failed.
+    #[error("{action} {path}")]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// The failure.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl SnapshotError {
+    /// The class of this failure.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::NotPrepared(_) => ErrorClass::NotFound,
+            Self::Exists(_) => ErrorClass::Conflict,
+            Self::TooManyLayers(_) => ErrorClass::InvalidArgument,
+            Self::Unsupported { .. } => ErrorClass::NotImplemented,
+            Self::Layer(source) => source.class(),
+            Self::Mount { source, .. } | Self::Io { source, .. } => io_class(source),
+        }
+    }
+}
+
+/// The most layers one image may have (Docker's limit too).
+pub const MAX_LAYERS: usize = 127;
+
+pub(crate) fn io_class(error: &io::Error) -> ErrorClass {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorClass::Unavailable,
+        _ => ErrorClass::Internal,
+    }
+}
+
+/// Takes the bytes of one uncompressed tar in order; dropped without [`LayerWriter::finish`] it leaves nothing.
+///
+/// A write fails with `InvalidData` as soon as the tar is seen to be malformed or hostile; `finish` then tells why.
+pub trait LayerWriter: Write + Send {
+    /// Commits the layer: checks the digest if one is `expected`, syncs once, and makes it visible atomically.
+    /// A layer that is already here is kept and the new copy dropped.
+    fn finish(self: Box<Self>, expected: Option<&Digest>) -> Result<LayerRecord, LayerError>;
+}
+
+/// Layers and the file systems made of them. One instance per data root; blocking; any thread.
+///
+/// - A layer is keyed by its diff id, the digest of its uncompressed tar. It becomes visible whole or not at all.
+/// - Layers do not depend on each other: they are written in any order and in parallel.
+/// - `open_tar` gives back the exact bytes that were written.
+/// - A container's layers cannot be removed between `prepare` and `remove` (of a layer: `InUse`).
+/// - Mounts are detached: nothing appears in any mount table until the caller moves one into place. A mount stays
+///   usable after this process ends if it was moved, and after `remove_layer` while anything holds it.
+pub trait Snapshotter: Send + Sync {
+    /// How layers are kept.
+    fn kind(&self) -> SnapshotterKind;
+
+    /// Whether a layer is here, whole.
+    fn has_layer(&self, diff_id: &Digest) -> bool;
+
+    /// Begins a new layer.
+    fn layer_writer(&self) -> Result<Box<dyn LayerWriter>, LayerError>;
+
+    /// What is known of a layer. Fails with `NotFound`.
+    fn layer(&self, diff_id: &Digest) -> Result<LayerRecord, LayerError>;
+
+    /// Every layer here, in no order.
+    fn layers(&self) -> Vec<Digest>;
+
+    /// Removes a layer; one that is not here is no error. Fails with `InUse`.
+    fn remove_layer(&self, diff_id: &Digest) -> Result<(), LayerError>;
+
+    /// The layer's uncompressed tar, byte for byte. Fails with `NotFound`.
+    fn open_tar(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>, LayerError>;
+
+    /// Makes a container's writable directories over `layers`, bottom first. Fails with `Exists`, `Layer(NotFound)`,
+    /// `TooManyLayers`.
+    fn prepare(&self, key: &ContainerId, layers: &[Digest]) -> Result<(), SnapshotError>;
+
+    /// A detached writable mount of what was prepared; a new mount at every call. Fails with `NotPrepared`. Two
+    /// writable mounts of one container at a time are the caller's mistake.
+    fn mount(&self, key: &ContainerId) -> Result<OwnedFd, SnapshotError>;
+
+    /// A detached read-only mount of some layers, bottom first; of none, an empty directory.
+    fn view(&self, layers: &[Digest]) -> Result<OwnedFd, SnapshotError>;
+
+    /// Where a container's own changes are.
+    fn upper(&self, key: &ContainerId) -> PathBuf;
+
+    /// Bytes allocated by a container's own changes. Walks them.
+    fn usage(&self, key: &ContainerId) -> Result<u64, SnapshotError>;
+
+    /// Removes a container's writable directories; what is not there is no error. The caller has unmounted.
+    fn remove(&self, key: &ContainerId) -> Result<(), SnapshotError>;
+
+    /// Every container that was prepared and not removed, for the sweep at start.
+    fn prepared(&self) -> Vec<ContainerId>;
+}
+
+/// Opens the layers and containers under `root`, sweeping what a crash left half-made.
+///
+/// With `Auto` a small EROFS layer is mounted under an overlay to find out whether that works here.
+pub fn open_snapshotter(
+    root: &Path,
+    choice: SnapshotterChoice,
+) -> Result<Arc<dyn Snapshotter>, SnapshotError> {
+    let _ = (root, choice);
+    unimplemented!()
+}
