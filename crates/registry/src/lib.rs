@@ -1,1 +1,1 @@
-//! Hoist registry.
+//! The distribution protocol, client side.
