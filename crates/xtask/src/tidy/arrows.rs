@@ -1,0 +1,162 @@
+//! Which crate may lean on which, and why; who may run tokio.
+//!
+//! An arrow that is not in the list below is a decision nobody made. Cargo already refuses cycles; this
+//! refuses shortcuts.
+
+use super::{Finding, House};
+
+/// Every allowed arrow between crates, with its reason.
+const ARROWS: &[(&str, &str, &str)] = &[
+    ("store", "model", "tables hold the vocabulary's objects"),
+    ("http", "model", "errors are rendered by their class"),
+    ("image", "model", "digests, references, platforms, progress"),
+    ("image", "sys", "EROFS and overlay mounts, openat2"),
+    ("net", "model", "port requests, network ids"),
+    ("net", "sys", "netlink sockets, namespaces"),
+    ("runtime", "model", "container specs and states"),
+    (
+        "runtime",
+        "sys",
+        "clone3, mounts, pidfds, seccomp, descriptor passing",
+    ),
+    ("registry", "http", "TLS connectors and client connections"),
+    (
+        "registry",
+        "image",
+        "a pulled layer streams into the layer store",
+    ),
+    (
+        "registry",
+        "model",
+        "references, digests, platforms, progress",
+    ),
+    ("engine", "image", "images resolve to layers and snapshots"),
+    ("engine", "model", "specs, states, events"),
+    ("engine", "net", "containers are attached to networks"),
+    ("engine", "runtime", "containers are launched"),
+    ("engine", "store", "every object lives in the store"),
+    (
+        "engine",
+        "sys",
+        "volumes and bind mounts are opened as descriptors",
+    ),
+    ("docker", "engine", "the API's verbs act on the engine"),
+    ("docker", "http", "the API is spoken over it"),
+    ("docker", "image", "load, save and import stream archives"),
+    (
+        "docker",
+        "model",
+        "wire types are translated to the vocabulary",
+    ),
+    ("docker", "registry", "pull and login"),
+    ("hoist", "docker", "serves the API and calls it"),
+    ("hoist", "engine", "composition root"),
+    ("hoist", "http", "composition root"),
+    ("hoist", "image", "composition root"),
+    ("hoist", "model", "composition root and command line"),
+    ("hoist", "net", "composition root"),
+    ("hoist", "registry", "composition root"),
+    (
+        "hoist",
+        "runtime",
+        "composition root; the zygote is this binary",
+    ),
+    ("hoist", "store", "composition root"),
+    ("hoist", "sys", "terminal, signals"),
+];
+
+/// Crates that tests and tasks are made of: anyone may use testkit as a dev-dependency.
+const DEVELOPMENT: &[&str] = &["testkit", "xtask"];
+
+/// Crates that may run tokio; the others may use the runtime-agnostic `tokio::sync` only.
+const TOKIO: &[&str] = &["http", "registry", "engine", "docker", "hoist"];
+
+pub(super) fn check(house: &House) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for one in &house.crates {
+        for (section, dependency) in dependencies(&one.manifest) {
+            let from = one.name.as_str();
+            let development = section == "dev-dependencies"
+                && (dependency == "testkit"
+                    || ARROWS
+                        .iter()
+                        .any(|(f, t, _)| (*f, *t) == (from, dependency)));
+            let allowed = ARROWS
+                .iter()
+                .any(|(f, t, _)| (*f, *t) == (from, dependency))
+                || DEVELOPMENT.contains(&from);
+            if !allowed && !development {
+                findings.push(Finding::Failure(format!(
+                    "crates/{from} leans on {dependency} ({section}): not in the list of arrows (crates/xtask/src/tidy/arrows.rs)"
+                )));
+            }
+        }
+        if !TOKIO.contains(&one.name.as_str()) && !DEVELOPMENT.contains(&one.name.as_str()) {
+            findings.extend(tokio_uses(house, one));
+        }
+    }
+    findings
+}
+
+/// The house's own crates that a manifest names, with the section they stand in.
+fn dependencies(manifest: &str) -> Vec<(&str, &str)> {
+    let mut section = "";
+    let mut found = Vec::new();
+    for line in manifest.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+        } else if section.ends_with("dependencies")
+            && let Some(rest) = line.strip_prefix("hoist-")
+        {
+            let end = rest.find([' ', '.', '=']).unwrap_or(rest.len());
+            found.push((section, &rest[..end]));
+        }
+    }
+    found
+}
+
+fn tokio_uses(house: &House, one: &super::Crate) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (path, text) in &one.sources {
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            let foreign = code
+                .match_indices("tokio::")
+                .any(|(at, _)| !code[at..].starts_with("tokio::sync"));
+            if foreign {
+                findings.push(Finding::Failure(format!(
+                    "{}:{}: {} may not run tokio (only tokio::sync)",
+                    house.relative(path),
+                    number + 1,
+                    one.name
+                )));
+            }
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_crates_are_found_in_their_sections() {
+        let manifest = "[package]\nname = \"hoist-a\"\n[dependencies]\nhoist-model = { workspace = true }\nserde.workspace = true\n[dev-dependencies]\nhoist-testkit.workspace = true\n";
+        assert_eq!(
+            dependencies(manifest),
+            [("dependencies", "model"), ("dev-dependencies", "testkit")]
+        );
+    }
+
+    #[test]
+    fn no_arrow_is_listed_twice_and_each_has_a_reason() {
+        for (index, (from, to, reason)) in ARROWS.iter().enumerate() {
+            assert!(!reason.is_empty());
+            assert!(
+                !ARROWS[..index].iter().any(|(f, t, _)| (f, t) == (from, to)),
+                "{from} {to}"
+            );
+        }
+    }
+}
