@@ -1,0 +1,447 @@
+//! The life of a container as a pure function: `step(life, input, now) -> transition`.
+//!
+//! The actor feeds inputs in and carries commands out, in order; nothing here waits, reads a clock or fails.
+//! The phases are drawn in `hoist_model::container::ContainerState`.
+
+use std::time::Duration;
+
+use hoist_model::Timestamp;
+use hoist_model::container::{
+    ContainerState, ExitedState, RestartPolicy, RunningState, StartFailure,
+};
+
+/// What of a container decides what happens next.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Life {
+    pub(crate) state: ContainerState,
+    pub(crate) policy: RestartPolicy,
+    pub(crate) auto_remove: bool,
+    pub(crate) manually_stopped: bool,
+    pub(crate) restart_count: u32,
+    /// Delay before the next restart by policy.
+    pub(crate) backoff: Duration,
+    /// The phase a failed start falls back to.
+    pub(crate) before_start: Option<ExitedState>,
+}
+
+/// What can happen to a container.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Input {
+    /// Somebody, or the restart policy, wants it started.
+    Start {
+        /// Whether a person asked.
+        by_policy: bool,
+    },
+    /// The runtime reports its process.
+    Launched { pid: i32 },
+    /// It could not be started.
+    LaunchFailed { exit_code: i32, message: String },
+    /// A stop or kill was asked for by a person, so that policies leave it alone.
+    StopAsked,
+    /// Its process ended.
+    Exited { exit_code: i32, oom_killed: bool, error: String },
+    /// The freezer froze it.
+    Paused,
+    /// The freezer thawed it.
+    Unpaused,
+    /// Somebody wants it gone.
+    Remove,
+}
+
+/// What the actor has to do, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Command {
+    /// Connect it and hand it to the runtime; answers `Launched` or `LaunchFailed`.
+    Launch,
+    /// Give back network, mounts and cgroup of a process that is no more.
+    Release,
+    /// Write the record.
+    Persist,
+    /// Tell of something, with these attributes beyond the container's own.
+    Emit { action: &'static str, attributes: Vec<(&'static str, String)> },
+    /// Answer those who wait for the end.
+    AnswerExit,
+    /// Feed `Start{by_policy}` in after this long.
+    RestartAfter(Duration),
+    /// Drop a pending `RestartAfter`.
+    CancelRestart,
+    /// Take away files, snapshot and record, and anonymous volumes if `volumes`.
+    Dismantle { volumes: bool },
+}
+
+/// Why an input is refused in this phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It is so already.
+    AlreadySo,
+    /// It has to run.
+    NotRunning,
+    /// It must not run.
+    Running,
+    /// It is frozen.
+    Paused,
+    /// It is not frozen.
+    NotPaused,
+    /// It is being started.
+    Starting,
+    /// It is being removed.
+    Removing,
+}
+
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+const LAST_BACKOFF: Duration = Duration::from_secs(60);
+/// A process that ran this long has proved itself: the back-off begins anew.
+const PROVEN: Duration = Duration::from_secs(10);
+
+impl Life {
+    /// A life at its beginning or read back from the store.
+    pub(crate) fn new(
+        state: ContainerState,
+        policy: RestartPolicy,
+        auto_remove: bool,
+        manually_stopped: bool,
+        restart_count: u32,
+    ) -> Self {
+        Self {
+            state,
+            policy,
+            auto_remove,
+            manually_stopped,
+            restart_count,
+            backoff: FIRST_BACKOFF,
+            before_start: None,
+        }
+    }
+}
+
+/// Takes one step. A refusal changes nothing.
+pub(crate) fn step(
+    life: &Life,
+    input: Input,
+    now: Timestamp,
+) -> Result<(Life, Vec<Command>), Refusal> {
+    let mut next = life.clone();
+    let commands = match (&life.state, input) {
+        (ContainerState::Removing, _) => return Err(Refusal::Removing),
+        (ContainerState::Running(running), Input::Start { .. }) => {
+            return Err(if running.paused { Refusal::Paused } else { Refusal::AlreadySo });
+        }
+        (ContainerState::Starting, Input::Start { .. }) => return Err(Refusal::Starting),
+        (ContainerState::Created { .. } | ContainerState::Exited(_), Input::Start { by_policy }) => {
+            next.before_start = match &life.state {
+                ContainerState::Exited(exited) => Some(exited.clone()),
+                _ => None,
+            };
+            next.state = ContainerState::Starting;
+            if by_policy {
+                next.restart_count += 1;
+                vec![Command::Launch]
+            } else {
+                next.restart_count = 0;
+                next.manually_stopped = false;
+                next.backoff = FIRST_BACKOFF;
+                vec![Command::CancelRestart, Command::Launch]
+            }
+        }
+        (ContainerState::Starting, Input::Launched { pid }) => {
+            next.before_start = None;
+            next.state =
+                ContainerState::Running(RunningState { pid, started_at: now, paused: false });
+            vec![Command::Persist, emit("start")]
+        }
+        (ContainerState::Starting, Input::LaunchFailed { exit_code, message }) => {
+            next.state = match next.before_start.take() {
+                Some(exited) => {
+                    ContainerState::Exited(ExitedState { exit_code, error: message, ..exited })
+                }
+                None => {
+                    ContainerState::Created { failure: Some(StartFailure { exit_code, message }) }
+                }
+            };
+            let mut commands = vec![Command::Release, Command::Persist, Command::AnswerExit];
+            if life.auto_remove {
+                commands.extend(begin_removal(&mut next));
+            }
+            commands
+        }
+        (
+            ContainerState::Running(running),
+            Input::Exited { exit_code, oom_killed, error },
+        ) => exited(life, &mut next, running, exit_code, oom_killed, error, now),
+        (ContainerState::Running(_) | ContainerState::Starting, Input::StopAsked) => {
+            next.manually_stopped = true;
+            vec![Command::Persist]
+        }
+        (_, Input::StopAsked) => {
+            next.manually_stopped = true;
+            vec![Command::CancelRestart, Command::Persist]
+        }
+        (ContainerState::Running(running), Input::Paused) => {
+            if running.paused {
+                return Err(Refusal::Paused);
+            }
+            next.state =
+                ContainerState::Running(RunningState { paused: true, ..running.clone() });
+            vec![Command::Persist, emit("pause")]
+        }
+        (ContainerState::Running(running), Input::Unpaused) => {
+            if !running.paused {
+                return Err(Refusal::NotPaused);
+            }
+            next.state =
+                ContainerState::Running(RunningState { paused: false, ..running.clone() });
+            vec![Command::Persist, emit("unpause")]
+        }
+        (ContainerState::Running(_), Input::Remove) => return Err(Refusal::Running),
+        (ContainerState::Starting, Input::Remove) => return Err(Refusal::Starting),
+        (ContainerState::Created { .. } | ContainerState::Exited(_), Input::Remove) => {
+            begin_removal(&mut next)
+        }
+        (
+            _,
+            Input::Launched { .. }
+            | Input::LaunchFailed { .. }
+            | Input::Exited { .. }
+            | Input::Paused
+            | Input::Unpaused,
+        ) => return Err(Refusal::NotRunning),
+    };
+    Ok((next, commands))
+}
+
+fn exited(
+    life: &Life,
+    next: &mut Life,
+    running: &RunningState,
+    exit_code: i32,
+    oom_killed: bool,
+    error: String,
+    now: Timestamp,
+) -> Vec<Command> {
+    let ran = now.since(running.started_at);
+    next.state = ContainerState::Exited(ExitedState {
+        exit_code,
+        oom_killed,
+        started_at: running.started_at,
+        finished_at: now,
+        error,
+    });
+    let mut commands = vec![Command::Release, Command::Persist];
+    if oom_killed {
+        commands.push(emit("oom"));
+    }
+    commands.push(Command::Emit {
+        action: "die",
+        attributes: vec![
+            ("exitCode", exit_code.to_string()),
+            ("execDuration", ran.as_secs().to_string()),
+        ],
+    });
+    commands.push(Command::AnswerExit);
+    if life.auto_remove {
+        commands.extend(begin_removal(next));
+    } else if wants_restart(life, exit_code) {
+        if ran >= PROVEN {
+            next.backoff = FIRST_BACKOFF;
+        }
+        commands.push(Command::RestartAfter(next.backoff));
+        next.backoff = (next.backoff * 2).min(LAST_BACKOFF);
+    }
+    commands
+}
+
+/// Whether the policy starts it again after this end (API `RestartPolicy`).
+fn wants_restart(life: &Life, exit_code: i32) -> bool {
+    if life.manually_stopped {
+        return false;
+    }
+    match life.policy {
+        RestartPolicy::No => false,
+        RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
+        RestartPolicy::OnFailure { maximum_retries } => {
+            exit_code != 0 && (maximum_retries == 0 || life.restart_count < maximum_retries)
+        }
+    }
+}
+
+fn begin_removal(next: &mut Life) -> Vec<Command> {
+    next.state = ContainerState::Removing;
+    vec![Command::CancelRestart, Command::Dismantle { volumes: next.auto_remove }]
+}
+
+fn emit(action: &'static str) -> Command {
+    Command::Emit { action, attributes: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn life(policy: RestartPolicy, auto_remove: bool) -> Life {
+        Life::new(ContainerState::Created { failure: None }, policy, auto_remove, false, 0)
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(seconds)
+    }
+
+    fn walk(mut life: Life, inputs: Vec<(Input, i64)>) -> (Life, Vec<Command>) {
+        let mut last = Vec::new();
+        for (input, second) in inputs {
+            (life, last) = step(&life, input, at(second)).expect("a legal step");
+        }
+        (life, last)
+    }
+
+    fn end(exit_code: i32) -> Input {
+        Input::Exited { exit_code, oom_killed: false, error: String::new() }
+    }
+
+    const START: Input = Input::Start { by_policy: false };
+
+    #[test]
+    fn an_ordinary_life() {
+        let (life, commands) = walk(
+            life(RestartPolicy::No, false),
+            vec![(START, 1), (Input::Launched { pid: 7 }, 1), (end(3), 5)],
+        );
+        assert_eq!(life.state.status(), "exited");
+        assert_eq!(
+            commands,
+            vec![
+                Command::Release,
+                Command::Persist,
+                Command::Emit {
+                    action: "die",
+                    attributes: vec![("exitCode", "3".into()), ("execDuration", "4".into())],
+                },
+                Command::AnswerExit,
+            ]
+        );
+    }
+
+    #[test]
+    fn auto_remove_answers_waits_before_it_dismantles() {
+        let (_, commands) = walk(
+            life(RestartPolicy::No, true),
+            vec![(START, 1), (Input::Launched { pid: 7 }, 1), (end(0), 1)],
+        );
+        let answered = commands.iter().position(|c| *c == Command::AnswerExit).unwrap();
+        let gone =
+            commands.iter().position(|c| *c == Command::Dismantle { volumes: true }).unwrap();
+        assert!(answered < gone);
+    }
+
+    #[test]
+    fn a_failed_start_stays_created_and_tells_why() {
+        let failed = Input::LaunchFailed { exit_code: 127, message: "no such file".into() };
+        let (life, _) = walk(life(RestartPolicy::Always, false), vec![(START, 1), (failed, 1)]);
+        assert_eq!(
+            life.state,
+            ContainerState::Created {
+                failure: Some(StartFailure { exit_code: 127, message: "no such file".into() })
+            }
+        );
+    }
+
+    #[test]
+    fn the_back_off_doubles_and_a_proven_run_resets_it() {
+        let mut life = life(RestartPolicy::Always, false);
+        let mut delays = Vec::new();
+        for (round, ran) in [(0, 0), (1, 0), (2, 0), (3, 11)] {
+            let input = Input::Start { by_policy: round > 0 };
+            let (_, commands);
+            (life, _) = step(&life, input, at(100 * round)).unwrap();
+            (life, _) = step(&life, Input::Launched { pid: 1 }, at(100 * round)).unwrap();
+            (life, commands) = step(&life, end(1), at(100 * round + ran)).unwrap();
+            for command in commands {
+                if let Command::RestartAfter(delay) = command {
+                    delays.push(delay.as_millis());
+                }
+            }
+        }
+        assert_eq!(delays, [100, 200, 400, 100]);
+        assert_eq!(life.restart_count, 3);
+    }
+
+    #[test]
+    fn a_stopped_container_is_not_restarted() {
+        let (life, commands) = walk(
+            life(RestartPolicy::Always, false),
+            vec![(START, 1), (Input::Launched { pid: 7 }, 1), (Input::StopAsked, 2), (end(137), 2)],
+        );
+        assert!(life.manually_stopped);
+        assert!(!commands.iter().any(|c| matches!(c, Command::RestartAfter(_))));
+    }
+
+    #[test]
+    fn on_failure_counts() {
+        let mut life = life(RestartPolicy::OnFailure { maximum_retries: 1 }, false);
+        let mut restarts = 0;
+        for round in 0..3 {
+            let Ok((next, _)) = step(&life, Input::Start { by_policy: round > 0 }, at(1)) else {
+                break;
+            };
+            let (next, _) = step(&next, Input::Launched { pid: 1 }, at(1)).unwrap();
+            let (next, commands) = step(&next, end(1), at(1)).unwrap();
+            life = next;
+            if !commands.iter().any(|c| matches!(c, Command::RestartAfter(_))) {
+                break;
+            }
+            restarts += 1;
+        }
+        assert_eq!(restarts, 1);
+    }
+
+    fn inputs() -> impl Strategy<Value = Input> {
+        prop_oneof![
+            any::<bool>().prop_map(|by_policy| Input::Start { by_policy }),
+            Just(Input::Launched { pid: 9 }),
+            Just(Input::LaunchFailed { exit_code: 126, message: "x".into() }),
+            Just(Input::StopAsked),
+            (0..256).prop_map(end),
+            Just(Input::Paused),
+            Just(Input::Unpaused),
+            Just(Input::Remove),
+        ]
+    }
+
+    proptest! {
+        /// Whatever happens: a launch is released exactly once, nothing follows a dismantling, and a pid is shown
+        /// only while a process runs.
+        #[test]
+        fn no_command_leaks(
+            inputs in proptest::collection::vec(inputs(), 0..60),
+            auto_remove: bool,
+            policy in 0..4,
+        ) {
+            let policy = match policy {
+                0 => RestartPolicy::No,
+                1 => RestartPolicy::Always,
+                2 => RestartPolicy::UnlessStopped,
+                _ => RestartPolicy::OnFailure { maximum_retries: 2 },
+            };
+            let mut life = life(policy, auto_remove);
+            let (mut held, mut gone) = (0, false);
+            for (second, input) in inputs.into_iter().enumerate() {
+                let Ok((next, commands)) = step(&life, input, at(second as i64)) else { continue };
+                prop_assert!(!gone, "a step after the end");
+                for command in &commands {
+                    match command {
+                        Command::Launch => held += 1,
+                        Command::Release => held -= 1,
+                        Command::Dismantle { .. } => gone = true,
+                        _ => {}
+                    }
+                    prop_assert!((0..=1).contains(&held));
+                }
+                let holds = matches!(next.state, ContainerState::Starting | ContainerState::Running(_));
+                prop_assert_eq!(held == 1, holds);
+                prop_assert_eq!(gone, next.state == ContainerState::Removing);
+                life = next;
+            }
+        }
+    }
+}
