@@ -87,7 +87,10 @@ impl ContainerError {
             Self::Volume(error) => error.class(),
             Self::Network(error) => error.class(),
             // Docker answers 400 for what the caller can mend and 500 for the rest; its CLI reads only the text.
-            Self::Start { exit_code: 126 | 127, .. } => ErrorClass::InvalidArgument,
+            Self::Start {
+                exit_code: 126 | 127,
+                ..
+            } => ErrorClass::InvalidArgument,
             Self::NotImplemented(_) => ErrorClass::NotImplemented,
             Self::Start { .. } | Self::Store(_) | Self::Io { .. } | Self::Internal(_) => {
                 ErrorClass::Internal
@@ -109,7 +112,9 @@ pub enum ImageError {
     #[error("{0}")]
     InvalidReference(String),
     /// The image is for another platform.
-    #[error("image with reference {reference} was found but does not match the specified platform: wanted {wanted}, actual: {actual}")]
+    #[error(
+        "image with reference {reference} was found but does not match the specified platform: wanted {wanted}, actual: {actual}"
+    )]
     Platform {
         /// As named.
         reference: String,
@@ -263,7 +268,10 @@ impl ExecError {
             Self::NotFound(_) => ErrorClass::NotFound,
             Self::AlreadyStarted(_) | Self::NotRunning(_) => ErrorClass::Conflict,
             Self::Invalid(_) => ErrorClass::InvalidArgument,
-            Self::Start { exit_code: 126 | 127, .. } => ErrorClass::InvalidArgument,
+            Self::Start {
+                exit_code: 126 | 127,
+                ..
+            } => ErrorClass::InvalidArgument,
             Self::Start { .. } => ErrorClass::Internal,
             Self::Container(error) => error.class(),
         }

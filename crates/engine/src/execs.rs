@@ -1,7 +1,7 @@
 //! Execs: further processes in running containers. They live in memory only.
 
-use hoist_model::{ContainerId, ExecId};
 use hoist_model::container::{AttachFlags, ProcessSpec};
+use hoist_model::{ContainerId, ExecId};
 
 use crate::containers::Attached;
 use crate::error::ExecError;
@@ -44,7 +44,11 @@ pub struct ExecSnapshot {
 
 impl Execs {
     /// Registers a process to be started in a running container.
-    pub async fn create(&self, _container: &ContainerId, _request: ExecRequest) -> Result<ExecId, ExecError> {
+    pub async fn create(
+        &self,
+        _container: &ContainerId,
+        _request: ExecRequest,
+    ) -> Result<ExecId, ExecError> {
         unimplemented!()
     }
 

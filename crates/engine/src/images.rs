@@ -101,7 +101,12 @@ impl Images {
     }
 
     /// Takes a name away and, with the last, the image.
-    pub async fn remove(&self, _name: &str, _force: bool, _prune: bool) -> Result<Vec<ImageChange>, ImageError> {
+    pub async fn remove(
+        &self,
+        _name: &str,
+        _force: bool,
+        _prune: bool,
+    ) -> Result<Vec<ImageChange>, ImageError> {
         unimplemented!()
     }
 }

@@ -30,7 +30,9 @@ pub struct Credentials {
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("server_address", &self.server_address).finish_non_exhaustive()
+        f.debug_struct("Credentials")
+            .field("server_address", &self.server_address)
+            .finish_non_exhaustive()
     }
 }
 

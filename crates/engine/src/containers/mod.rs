@@ -156,12 +156,20 @@ impl Containers {
     }
 
     /// Stops it; `Unchanged` when it does not run.
-    pub async fn stop(&self, _id: &ContainerId, _request: StopRequest) -> Result<Outcome, ContainerError> {
+    pub async fn stop(
+        &self,
+        _id: &ContainerId,
+        _request: StopRequest,
+    ) -> Result<Outcome, ContainerError> {
         unimplemented!()
     }
 
     /// Stops and starts it.
-    pub async fn restart(&self, _id: &ContainerId, _request: StopRequest) -> Result<(), ContainerError> {
+    pub async fn restart(
+        &self,
+        _id: &ContainerId,
+        _request: StopRequest,
+    ) -> Result<(), ContainerError> {
         unimplemented!()
     }
 
@@ -186,7 +194,11 @@ impl Containers {
     }
 
     /// Takes it apart.
-    pub async fn remove(&self, _id: &ContainerId, _request: RemoveRequest) -> Result<(), ContainerError> {
+    pub async fn remove(
+        &self,
+        _id: &ContainerId,
+        _request: RemoveRequest,
+    ) -> Result<(), ContainerError> {
         unimplemented!()
     }
 
@@ -200,12 +212,21 @@ impl Containers {
     }
 
     /// Connects to its streams; on a container that does not run, to those of its next start.
-    pub async fn attach(&self, _id: &ContainerId, _request: AttachRequest) -> Result<Attached, ContainerError> {
+    pub async fn attach(
+        &self,
+        _id: &ContainerId,
+        _request: AttachRequest,
+    ) -> Result<Attached, ContainerError> {
         unimplemented!()
     }
 
     /// Sets its terminal's size, now or at its next start.
-    pub async fn resize(&self, _id: &ContainerId, _rows: u16, _columns: u16) -> Result<(), ContainerError> {
+    pub async fn resize(
+        &self,
+        _id: &ContainerId,
+        _rows: u16,
+        _columns: u16,
+    ) -> Result<(), ContainerError> {
         unimplemented!()
     }
 

@@ -39,7 +39,11 @@ pub(crate) enum Input {
     /// A stop or kill was asked for by a person, so that policies leave it alone.
     StopAsked,
     /// Its process ended.
-    Exited { exit_code: i32, oom_killed: bool, error: String },
+    Exited {
+        exit_code: i32,
+        oom_killed: bool,
+        error: String,
+    },
     /// The freezer froze it.
     Paused,
     /// The freezer thawed it.
@@ -58,7 +62,10 @@ pub(crate) enum Command {
     /// Write the record.
     Persist,
     /// Tell of something, with these attributes beyond the container's own.
-    Emit { action: &'static str, attributes: Vec<(&'static str, String)> },
+    Emit {
+        action: &'static str,
+        attributes: Vec<(&'static str, String)>,
+    },
     /// Answer those who wait for the end.
     AnswerExit,
     /// Feed `Start{by_policy}` in after this long.
@@ -124,10 +131,17 @@ pub(crate) fn step(
     let commands = match (&life.state, input) {
         (ContainerState::Removing, _) => return Err(Refusal::Removing),
         (ContainerState::Running(running), Input::Start { .. }) => {
-            return Err(if running.paused { Refusal::Paused } else { Refusal::AlreadySo });
+            return Err(if running.paused {
+                Refusal::Paused
+            } else {
+                Refusal::AlreadySo
+            });
         }
         (ContainerState::Starting, Input::Start { .. }) => return Err(Refusal::Starting),
-        (ContainerState::Created { .. } | ContainerState::Exited(_), Input::Start { by_policy }) => {
+        (
+            ContainerState::Created { .. } | ContainerState::Exited(_),
+            Input::Start { by_policy },
+        ) => {
             next.before_start = match &life.state {
                 ContainerState::Exited(exited) => Some(exited.clone()),
                 _ => None,
@@ -145,18 +159,23 @@ pub(crate) fn step(
         }
         (ContainerState::Starting, Input::Launched { pid }) => {
             next.before_start = None;
-            next.state =
-                ContainerState::Running(RunningState { pid, started_at: now, paused: false });
+            next.state = ContainerState::Running(RunningState {
+                pid,
+                started_at: now,
+                paused: false,
+            });
             vec![Command::Persist, emit("start")]
         }
         (ContainerState::Starting, Input::LaunchFailed { exit_code, message }) => {
             next.state = match next.before_start.take() {
-                Some(exited) => {
-                    ContainerState::Exited(ExitedState { exit_code, error: message, ..exited })
-                }
-                None => {
-                    ContainerState::Created { failure: Some(StartFailure { exit_code, message }) }
-                }
+                Some(exited) => ContainerState::Exited(ExitedState {
+                    exit_code,
+                    error: message,
+                    ..exited
+                }),
+                None => ContainerState::Created {
+                    failure: Some(StartFailure { exit_code, message }),
+                },
             };
             let mut commands = vec![Command::Release, Command::Persist, Command::AnswerExit];
             if life.auto_remove {
@@ -166,7 +185,11 @@ pub(crate) fn step(
         }
         (
             ContainerState::Running(running),
-            Input::Exited { exit_code, oom_killed, error },
+            Input::Exited {
+                exit_code,
+                oom_killed,
+                error,
+            },
         ) => exited(life, &mut next, running, exit_code, oom_killed, error, now),
         (ContainerState::Running(_) | ContainerState::Starting, Input::StopAsked) => {
             next.manually_stopped = true;
@@ -180,16 +203,20 @@ pub(crate) fn step(
             if running.paused {
                 return Err(Refusal::Paused);
             }
-            next.state =
-                ContainerState::Running(RunningState { paused: true, ..running.clone() });
+            next.state = ContainerState::Running(RunningState {
+                paused: true,
+                ..running.clone()
+            });
             vec![Command::Persist, emit("pause")]
         }
         (ContainerState::Running(running), Input::Unpaused) => {
             if !running.paused {
                 return Err(Refusal::NotPaused);
             }
-            next.state =
-                ContainerState::Running(RunningState { paused: false, ..running.clone() });
+            next.state = ContainerState::Running(RunningState {
+                paused: false,
+                ..running.clone()
+            });
             vec![Command::Persist, emit("unpause")]
         }
         (ContainerState::Running(_), Input::Remove) => return Err(Refusal::Running),
@@ -266,11 +293,19 @@ fn wants_restart(life: &Life, exit_code: i32) -> bool {
 
 fn begin_removal(next: &mut Life) -> Vec<Command> {
     next.state = ContainerState::Removing;
-    vec![Command::CancelRestart, Command::Dismantle { volumes: next.auto_remove }]
+    vec![
+        Command::CancelRestart,
+        Command::Dismantle {
+            volumes: next.auto_remove,
+        },
+    ]
 }
 
 fn emit(action: &'static str) -> Command {
-    Command::Emit { action, attributes: Vec::new() }
+    Command::Emit {
+        action,
+        attributes: Vec::new(),
+    }
 }
 
 #[cfg(test)]
@@ -280,7 +315,13 @@ mod tests {
     use super::*;
 
     fn life(policy: RestartPolicy, auto_remove: bool) -> Life {
-        Life::new(ContainerState::Created { failure: None }, policy, auto_remove, false, 0)
+        Life::new(
+            ContainerState::Created { failure: None },
+            policy,
+            auto_remove,
+            false,
+            0,
+        )
     }
 
     fn at(seconds: i64) -> Timestamp {
@@ -296,7 +337,11 @@ mod tests {
     }
 
     fn end(exit_code: i32) -> Input {
-        Input::Exited { exit_code, oom_killed: false, error: String::new() }
+        Input::Exited {
+            exit_code,
+            oom_killed: false,
+            error: String::new(),
+        }
     }
 
     const START: Input = Input::Start { by_policy: false };
@@ -328,20 +373,34 @@ mod tests {
             life(RestartPolicy::No, true),
             vec![(START, 1), (Input::Launched { pid: 7 }, 1), (end(0), 1)],
         );
-        let answered = commands.iter().position(|c| *c == Command::AnswerExit).unwrap();
-        let gone =
-            commands.iter().position(|c| *c == Command::Dismantle { volumes: true }).unwrap();
+        let answered = commands
+            .iter()
+            .position(|c| *c == Command::AnswerExit)
+            .unwrap();
+        let gone = commands
+            .iter()
+            .position(|c| *c == Command::Dismantle { volumes: true })
+            .unwrap();
         assert!(answered < gone);
     }
 
     #[test]
     fn a_failed_start_stays_created_and_tells_why() {
-        let failed = Input::LaunchFailed { exit_code: 127, message: "no such file".into() };
-        let (life, _) = walk(life(RestartPolicy::Always, false), vec![(START, 1), (failed, 1)]);
+        let failed = Input::LaunchFailed {
+            exit_code: 127,
+            message: "no such file".into(),
+        };
+        let (life, _) = walk(
+            life(RestartPolicy::Always, false),
+            vec![(START, 1), (failed, 1)],
+        );
         assert_eq!(
             life.state,
             ContainerState::Created {
-                failure: Some(StartFailure { exit_code: 127, message: "no such file".into() })
+                failure: Some(StartFailure {
+                    exit_code: 127,
+                    message: "no such file".into()
+                })
             }
         );
     }
@@ -351,7 +410,9 @@ mod tests {
         let mut life = life(RestartPolicy::Always, false);
         let mut delays = Vec::new();
         for (round, ran) in [(0, 0), (1, 0), (2, 0), (3, 11)] {
-            let input = Input::Start { by_policy: round > 0 };
+            let input = Input::Start {
+                by_policy: round > 0,
+            };
             let (_, commands);
             (life, _) = step(&life, input, at(100 * round)).unwrap();
             (life, _) = step(&life, Input::Launched { pid: 1 }, at(100 * round)).unwrap();
@@ -370,10 +431,19 @@ mod tests {
     fn a_stopped_container_is_not_restarted() {
         let (life, commands) = walk(
             life(RestartPolicy::Always, false),
-            vec![(START, 1), (Input::Launched { pid: 7 }, 1), (Input::StopAsked, 2), (end(137), 2)],
+            vec![
+                (START, 1),
+                (Input::Launched { pid: 7 }, 1),
+                (Input::StopAsked, 2),
+                (end(137), 2),
+            ],
         );
         assert!(life.manually_stopped);
-        assert!(!commands.iter().any(|c| matches!(c, Command::RestartAfter(_))));
+        assert!(
+            !commands
+                .iter()
+                .any(|c| matches!(c, Command::RestartAfter(_)))
+        );
     }
 
     #[test]
@@ -381,13 +451,22 @@ mod tests {
         let mut life = life(RestartPolicy::OnFailure { maximum_retries: 1 }, false);
         let mut restarts = 0;
         for round in 0..3 {
-            let Ok((next, _)) = step(&life, Input::Start { by_policy: round > 0 }, at(1)) else {
+            let Ok((next, _)) = step(
+                &life,
+                Input::Start {
+                    by_policy: round > 0,
+                },
+                at(1),
+            ) else {
                 break;
             };
             let (next, _) = step(&next, Input::Launched { pid: 1 }, at(1)).unwrap();
             let (next, commands) = step(&next, end(1), at(1)).unwrap();
             life = next;
-            if !commands.iter().any(|c| matches!(c, Command::RestartAfter(_))) {
+            if !commands
+                .iter()
+                .any(|c| matches!(c, Command::RestartAfter(_)))
+            {
                 break;
             }
             restarts += 1;
@@ -399,7 +478,10 @@ mod tests {
         prop_oneof![
             any::<bool>().prop_map(|by_policy| Input::Start { by_policy }),
             Just(Input::Launched { pid: 9 }),
-            Just(Input::LaunchFailed { exit_code: 126, message: "x".into() }),
+            Just(Input::LaunchFailed {
+                exit_code: 126,
+                message: "x".into()
+            }),
             Just(Input::StopAsked),
             (0..256).prop_map(end),
             Just(Input::Paused),
