@@ -413,7 +413,7 @@ mod tests {
             let input = Input::Start {
                 by_policy: round > 0,
             };
-            let (_, commands);
+            let commands;
             (life, _) = step(&life, input, at(100 * round)).unwrap();
             (life, _) = step(&life, Input::Launched { pid: 1 }, at(100 * round)).unwrap();
             (life, commands) = step(&life, end(1), at(100 * round + ran)).unwrap();
