@@ -1,0 +1,88 @@
+//! What the façade has to know of the node it speaks for: fixed at start, handed in by the composition root.
+
+use std::collections::BTreeMap;
+
+use hoist_model::Timestamp;
+
+/// The Docker release whose API is matched: `Version` of `/version`, `ServerVersion` of `/info`, the `Server` header.
+pub const DOCKER_RELEASE: &str = "29.7.2";
+
+/// One engine as `/version` and `/info` tell of it.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Host name.
+    pub name: String,
+    /// Identity of the data root, a UUID.
+    pub id: String,
+    /// Hoist's own version.
+    pub version: String,
+    /// The commit it was built of; may be empty.
+    pub git_commit: String,
+    /// When it was built, RFC 3339; may be empty.
+    pub build_time: String,
+    /// When the engine started.
+    pub started_at: Timestamp,
+    /// Where everything is kept.
+    pub data_root: String,
+    /// How layers are kept: `erofs` or `directory`.
+    pub storage_driver: String,
+    /// Pairs of facts about it, as `docker info` lists them.
+    pub storage_status: Vec<(String, String)>,
+    /// `cgroupfs` or `systemd`.
+    pub cgroup_driver: String,
+    /// `1` or `2`.
+    pub cgroup_version: String,
+    /// Release of the kernel, as uname(2) says.
+    pub kernel_version: String,
+    /// `Debian GNU/Linux 12 (bookworm)`.
+    pub operating_system: String,
+    /// `12`; may be empty.
+    pub operating_system_version: String,
+    /// Machine as uname(2) says: `x86_64`.
+    pub architecture: String,
+    /// Number of CPUs.
+    pub cpus: usize,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Whether the kernel and its cgroups can do these; false adds Docker's warning.
+    pub limits: LimitSupport,
+    /// Security features: `name=seccomp,profile=builtin`, `name=apparmor`, `name=cgroupns`.
+    pub security_options: Vec<String>,
+    /// `key=value` labels of the daemon.
+    pub labels: Vec<String>,
+    /// Whether it runs in debug mode.
+    pub debug: bool,
+    /// Whether IPv4 packets are forwarded.
+    pub ipv4_forwarding: bool,
+    /// Registries reached without verified TLS, `host[:port]` or CIDR.
+    pub insecure_registries: Vec<String>,
+    /// Mirrors of Docker Hub, URLs.
+    pub registry_mirrors: Vec<String>,
+    /// Pools automatic subnets are taken of: base and prefix length.
+    pub address_pools: Vec<(String, u8)>,
+    /// Proxies of the daemon: `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`.
+    pub proxies: BTreeMap<String, String>,
+    /// What an operator should know.
+    pub warnings: Vec<String>,
+}
+
+/// What the host's cgroups can limit.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitSupport {
+    /// Memory.
+    pub memory: bool,
+    /// Swap.
+    pub swap: bool,
+    /// Turning the out-of-memory killer off.
+    pub oom_kill_disable: bool,
+    /// CFS period.
+    pub cpu_period: bool,
+    /// CFS quota.
+    pub cpu_quota: bool,
+    /// CPU weights.
+    pub cpu_shares: bool,
+    /// CPU sets.
+    pub cpuset: bool,
+    /// Number of processes.
+    pub pids: bool,
+}
