@@ -10,6 +10,7 @@
 #![expect(clippy::print_stderr, reason = "a skipped test says so on stderr")]
 
 mod images;
+mod leaks;
 mod skip;
 mod tar;
 mod temporary_directory;
@@ -17,6 +18,7 @@ mod temporary_directory;
 pub use images::{
     Compression, ImageBlobs, ImageBuilder, LayerBlob, busybox_binary, busybox_layer, sha256,
 };
+pub use leaks::KernelState;
 pub use skip::{is_root, skip};
 pub use tar::{EntryKind, TarBuilder};
 pub use temporary_directory::TemporaryDirectory;

@@ -1,10 +1,11 @@
-//! The house's own tasks: `cargo xtask tidy`.
+//! The house's own tasks: `cargo xtask tidy`, `cargo xtask leaks`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a task talks to the person who runs it"
 )]
 
+mod leaks;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -18,22 +19,38 @@ use clap::Parser;
 enum Task {
     /// Check the rules that the compiler does not: arrows between crates, file sizes, documents.
     Tidy,
+    /// Compare what the kernel holds with what it held before: mounts, links, cgroups, tables, processes.
+    Leaks {
+        /// Write the present state to the file in place of comparing with it.
+        #[arg(long)]
+        save: bool,
+        /// The file.
+        file: PathBuf,
+    },
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    match Task::parse() {
+    let failed = match Task::parse() {
         Task::Tidy => {
             let findings = tidy::check(&repository()?)?;
             for finding in &findings {
                 println!("{finding}");
             }
-            let failed = findings.iter().any(tidy::Finding::is_failure);
-            if failed {
-                eprintln!("tidy: the house is not in order");
-            }
-            Ok(ExitCode::from(u8::from(failed)))
+            findings.iter().any(tidy::Finding::is_failure)
         }
-    }
+        Task::Leaks { save: true, file } => {
+            leaks::save(&file)?;
+            false
+        }
+        Task::Leaks { save: false, file } => {
+            let leaked = leaks::compare(&file)?;
+            for thing in &leaked {
+                eprintln!("leaked: {thing}");
+            }
+            !leaked.is_empty()
+        }
+    };
+    Ok(ExitCode::from(u8::from(failed)))
 }
 
 /// The repository's root, found from this crate's own place in it.
