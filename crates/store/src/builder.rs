@@ -10,7 +10,7 @@ use crate::error::StoreError;
 use crate::record::Record;
 use crate::store::Store;
 
-pub(crate) type Decode = fn(&[u8]) -> Result<Arc<dyn Any + Send + Sync>, serde_json::Error>;
+pub(crate) type Decode = fn(&str) -> Result<Arc<dyn Any + Send + Sync>, serde_json::Error>;
 
 /// What a store holds and how much it remembers. Made by [`Store::builder`].
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ impl Builder {
     #[must_use]
     pub fn table<R: Record>(mut self) -> Self {
         self.tables.insert(R::TABLE, |document| {
-            serde_json::from_slice::<R>(document).map(|object| Arc::new(object) as _)
+            serde_json::from_str::<R>(document).map(|object| Arc::new(object) as _)
         });
         self
     }
@@ -58,6 +58,6 @@ impl Builder {
 
     /// Opens or creates the store `state.db` in a directory, which is made (mode 0700) if it is missing. Blocks.
     pub fn open(self, dir: &Path) -> Result<Store, StoreError> {
-        Store::open(dir, self)
+        Store::open(dir, &self)
     }
 }

@@ -17,7 +17,7 @@
 //!     fn key(&self) -> String { self.name.clone() }
 //! }
 //!
-//! # let dir = tempfile::tempdir()?;
+//! # let dir = tempfile::tempdir().expect("a directory");
 //! let store = Store::builder().table::<Volume>().open(dir.path())?;
 //! let committed = store
 //!     .transaction(Class::Disk, |tx| {
@@ -43,6 +43,7 @@
 //! on one store (the second is refused).
 
 mod builder;
+mod database;
 mod error;
 mod pending;
 mod record;
@@ -50,12 +51,13 @@ mod snapshot;
 mod store;
 mod transaction;
 mod watch;
+mod writer;
 
 pub use builder::Builder;
 pub use error::StoreError;
 pub use pending::{Committed, Pending};
 pub use record::Record;
 pub use snapshot::Snapshot;
-pub use store::{Class, Store};
+pub use store::{Class, Statistics, Store};
 pub use transaction::Transaction;
 pub use watch::{Change, Commit, Lost, Watch};

@@ -42,7 +42,7 @@ fn shard_of(key: &str) -> usize {
 #[derive(Clone, Default)]
 pub struct Snapshot {
     revision: Revision,
-    tables: BTreeMap<&'static str, Arc<Table>>,
+    tables: Arc<BTreeMap<&'static str, Arc<Table>>>,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -97,7 +97,7 @@ impl Snapshot {
         key: &Arc<str>,
         object: Option<Object>,
     ) -> Option<Object> {
-        let table = Arc::make_mut(self.tables.entry(table).or_default());
+        let table = Arc::make_mut(Arc::make_mut(&mut self.tables).entry(table).or_default());
         let shard = &mut table.shards[shard_of(key)];
         match object {
             Some(object) => Arc::make_mut(shard).insert(key.clone(), object),

@@ -13,7 +13,7 @@ use crate::watch::Change;
 pub(crate) struct Row {
     pub(crate) table: &'static str,
     pub(crate) key: Arc<str>,
-    pub(crate) document: Option<Vec<u8>>,
+    pub(crate) document: Option<String>,
 }
 
 /// A transaction in the making: reads see its own writes, nobody else sees them before it is committed.
@@ -68,7 +68,7 @@ impl Transaction {
     /// Writes an object, new or not. If it cannot be serialised, the transaction fails as a whole when its closure returns.
     pub fn put<R: Record>(&mut self, object: Arc<R>) {
         let key: Arc<str> = object.key().into();
-        match serde_json::to_vec(object.as_ref()) {
+        match serde_json::to_string(object.as_ref()) {
             Ok(document) => self.rows.push(Row {
                 table: R::TABLE,
                 key: key.clone(),
