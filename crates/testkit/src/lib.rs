@@ -11,6 +11,7 @@
 
 mod images;
 mod leaks;
+mod registry;
 mod skip;
 mod tar;
 mod temporary_directory;
@@ -19,6 +20,7 @@ pub use images::{
     Compression, ImageBlobs, ImageBuilder, LayerBlob, busybox_binary, busybox_layer, sha256,
 };
 pub use leaks::KernelState;
+pub use registry::{LocalRegistry, Login, PASSWORD, RegistryOptions, USER};
 pub use skip::{is_root, skip};
 pub use tar::{EntryKind, TarBuilder};
 pub use temporary_directory::TemporaryDirectory;
