@@ -9,6 +9,7 @@
 )]
 #![expect(clippy::print_stderr, reason = "a skipped test says so on stderr")]
 
+mod daemon;
 mod images;
 mod leaks;
 mod registry;
@@ -16,6 +17,7 @@ mod skip;
 mod tar;
 mod temporary_directory;
 
+pub use daemon::TemporaryDaemon;
 pub use images::{
     Compression, ImageBlobs, ImageBuilder, LayerBlob, busybox_binary, busybox_layer, sha256,
 };
