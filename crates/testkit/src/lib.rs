@@ -16,6 +16,7 @@ mod registry;
 mod skip;
 mod tar;
 mod temporary_directory;
+mod terminal;
 
 pub use daemon::TemporaryDaemon;
 pub use images::{
@@ -26,3 +27,4 @@ pub use registry::{LocalRegistry, Login, PASSWORD, RegistryOptions, USER};
 pub use skip::{is_root, skip};
 pub use tar::{EntryKind, TarBuilder};
 pub use temporary_directory::TemporaryDirectory;
+pub use terminal::Terminal;
