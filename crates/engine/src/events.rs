@@ -1,19 +1,79 @@
 //! Events: what happened, replayed from the store and followed live without a gap.
 
 use hoist_model::{Event, Timestamp};
+use hoist_store::Store;
+use tokio::sync::mpsc;
+
+use crate::clock::now;
+
+/// How many events a slow reader may lag behind before the reading of the store waits for it.
+const BACKLOG: usize = 256;
 
 /// The event journal of this node.
 #[derive(Clone)]
-pub struct Events;
+pub struct Events {
+    store: Store,
+}
 
 impl Events {
+    /// Reads the journal of this store.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+
     /// Events since an instant (none replayed when `None`), then live ones until `until`, on a bounded channel.
-    /// A reader that lags too far sees the channel end.
+    /// A reader that lags too far sees the channel end. Live events are followed from before this returns.
+    #[must_use]
     pub fn subscribe(
         &self,
-        _since: Option<Timestamp>,
-        _until: Option<Timestamp>,
-    ) -> tokio::sync::mpsc::Receiver<Event> {
-        unimplemented!()
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+    ) -> mpsc::Receiver<Event> {
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        let store = self.store.clone();
+        let mut watch = store.watch(None);
+        // Owned by the receiver: it ends when the channel closes or `until` has passed.
+        tokio::spawn(async move {
+            let mut replayed = hoist_model::Revision::default();
+            if since.is_some() || until.is_some() {
+                let Ok(committed) = store.events(since, until).await else {
+                    return;
+                };
+                if since.is_some() {
+                    for (revision, event) in committed.value {
+                        replayed = revision;
+                        if sender.send(event).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                replayed = replayed.max(committed.revision);
+            }
+            let end = async {
+                match until {
+                    Some(until) => tokio::time::sleep(until.since(now())).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let live = async {
+                while let Ok(Some(commit)) = watch.next().await {
+                    if commit.revision <= replayed {
+                        continue;
+                    }
+                    for event in &commit.events {
+                        if sender.send(event.clone()).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            };
+            tokio::select! {
+                () = live => {}
+                () = end => {}
+                () = sender.closed() => {}
+            }
+        });
+        receiver
     }
 }

@@ -1,14 +1,44 @@
-//! Execs: further processes in running containers. They live in memory only.
+//! Execs: further processes in running containers. They live in memory only, and end with their container.
 
-use hoist_model::container::{AttachFlags, ProcessSpec};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hoist_model::container::{AttachFlags, ContainerState, ProcessSpec};
 use hoist_model::{ContainerId, ExecId};
+use hoist_store::{Class, Store};
+use tokio::net::UnixStream;
 
-use crate::containers::Attached;
-use crate::error::ExecError;
+use crate::clock::random_bytes;
+use crate::containers::{Attached, Containers, container_event};
+use crate::error::{ContainerError, ExecError};
+use crate::ports::{ExecLaunch, ExitNotice, ProcessOwner, Runtime};
+use crate::records::ContainerRecord;
+
+/// Ended execs that inspect still finds, per node: clients ask for the exit code after the stream's end.
+const REMEMBERED: usize = 1024;
 
 /// The execs of this node.
 #[derive(Clone)]
-pub struct Execs;
+pub struct Execs {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    containers: Containers,
+    runtime: Arc<dyn Runtime>,
+    /// Held for single look-ups and changes only.
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    execs: HashMap<ExecId, ExecSnapshot>,
+    /// Ended ones, oldest first.
+    ended: std::collections::VecDeque<ExecId>,
+    /// Ends that were reported before their start was.
+    early: HashMap<ExecId, i32>,
+}
 
 /// A wish for a process.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +64,8 @@ pub struct ExecSnapshot {
     pub container: ContainerId,
     /// What was asked for.
     pub request: ExecRequest,
+    /// Whether it was started, whatever became of it.
+    pub started: bool,
     /// Whether it runs.
     pub running: bool,
     /// How it ended; `None` until it has.
@@ -43,33 +75,235 @@ pub struct ExecSnapshot {
 }
 
 impl Execs {
+    /// Joins the parts.
+    #[must_use]
+    pub fn new(store: Store, containers: Containers, runtime: Arc<dyn Runtime>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                containers,
+                runtime,
+                table: Mutex::default(),
+            }),
+        }
+    }
+
     /// Registers a process to be started in a running container.
     pub async fn create(
         &self,
-        _container: &ContainerId,
-        _request: ExecRequest,
+        container: &ContainerId,
+        request: ExecRequest,
     ) -> Result<ExecId, ExecError> {
-        unimplemented!()
+        let record = self.running_container(container)?;
+        let words = request.process.arguments();
+        if words.is_empty() {
+            return Err(ExecError::Invalid("No exec command specified".to_owned()));
+        }
+        let id = ExecId::from_bytes(&random_bytes());
+        self.tell(
+            &format!("exec_create: {}", words.join(" ")),
+            &record,
+            &id,
+            None,
+        )
+        .await;
+        let snapshot = ExecSnapshot {
+            id: id.clone(),
+            container: container.clone(),
+            request,
+            started: false,
+            running: false,
+            exit_code: None,
+            pid: 0,
+        };
+        self.table().execs.insert(id.clone(), snapshot);
+        Ok(id)
     }
 
     /// Starts it. Attached, it answers the stream to carry (input closes when the write side is shut down);
     /// detached, nothing.
     pub async fn start(
         &self,
-        _id: &str,
-        _detach: bool,
-        _console_size: Option<(u16, u16)>,
+        id: &str,
+        detach: bool,
+        console_size: Option<(u16, u16)>,
     ) -> Result<Option<Attached>, ExecError> {
-        unimplemented!()
+        let snapshot = self.get(id)?;
+        let record = self.running_container(&snapshot.container)?;
+        {
+            let mut table = self.table();
+            let exec = table
+                .execs
+                .get_mut(&snapshot.id)
+                .ok_or_else(|| ExecError::NotFound(id.to_owned()))?;
+            if std::mem::replace(&mut exec.started, true) {
+                return Err(ExecError::AlreadyStarted(snapshot.id));
+            }
+            exec.running = true;
+        }
+        let words = snapshot.request.process.arguments().join(" ");
+        self.tell(&format!("exec_start: {words}"), &record, &snapshot.id, None)
+            .await;
+        let launch = ExecLaunch {
+            id: snapshot.id.clone(),
+            container: record,
+            console_size: console_size.or(snapshot.request.console_size),
+            request: snapshot.request.clone(),
+            detached: detach,
+        };
+        let launched = match self.inner.runtime.exec(launch).await {
+            Ok(launched) => launched,
+            Err(failure) => {
+                self.settle(&snapshot.id, failure.exit_code);
+                return Err(ExecError::Start {
+                    message: failure.message,
+                    exit_code: failure.exit_code,
+                });
+            }
+        };
+        let early = {
+            let mut table = self.table();
+            if let Some(exec) = table.execs.get_mut(&snapshot.id) {
+                exec.pid = launched.pid;
+            }
+            table.early.remove(&snapshot.id)
+        };
+        if let Some(exit_code) = early {
+            self.settle(&snapshot.id, exit_code);
+        }
+        let Some(stream) = launched.stream.filter(|_| !detach) else {
+            return Ok(None);
+        };
+        let failed = |source| ContainerError::Io {
+            context: "exec stream".to_owned(),
+            source,
+        };
+        stream.set_nonblocking(true).map_err(failed)?;
+        let stream = UnixStream::from_std(stream).map_err(failed)?;
+        Ok(Some(Attached {
+            stream,
+            terminal: snapshot.request.process.terminal,
+        }))
     }
 
-    /// What is known of it.
-    pub fn get(&self, _id: &str) -> Result<ExecSnapshot, ExecError> {
-        unimplemented!()
+    /// What is known of it, by full id or unique prefix.
+    pub fn get(&self, id: &str) -> Result<ExecSnapshot, ExecError> {
+        let table = self.table();
+        let full = id
+            .parse::<ExecId>()
+            .ok()
+            .and_then(|id| table.execs.get(&id).cloned());
+        full.or_else(|| {
+            let mut found = table
+                .execs
+                .values()
+                .filter(|e| !id.is_empty() && e.id.as_str().starts_with(id));
+            found.next().filter(|_| found.next().is_none()).cloned()
+        })
+        .ok_or_else(|| ExecError::NotFound(id.to_owned()))
+    }
+
+    /// Ids of the execs that run in a container.
+    #[must_use]
+    pub fn running_in(&self, container: &ContainerId) -> Vec<ExecId> {
+        let table = self.table();
+        let inside = table
+            .execs
+            .values()
+            .filter(|e| e.running && e.container == *container);
+        inside.map(|exec| exec.id.clone()).collect()
     }
 
     /// Sets its terminal's size.
-    pub async fn resize(&self, _id: &str, _rows: u16, _columns: u16) -> Result<(), ExecError> {
-        unimplemented!()
+    pub async fn resize(&self, id: &str, rows: u16, columns: u16) -> Result<(), ExecError> {
+        let exec = self.get(id)?;
+        if !exec.running {
+            return Err(ExecError::NotRunning(exec.id));
+        }
+        let owner = ProcessOwner::Exec(exec.id);
+        self.inner
+            .runtime
+            .resize(&owner, rows, columns)
+            .map_err(|source| {
+                let context = format!("resize exec {id}");
+                ExecError::Container(ContainerError::Io { context, source })
+            })
+    }
+
+    /// Takes note of the end of a process. Ends of containers are not ours, but take their execs with them.
+    pub async fn notice(&self, notice: &ExitNotice) {
+        let ProcessOwner::Exec(id) = &notice.of else {
+            return;
+        };
+        let Ok(exec) = self.get(id.as_str()) else {
+            return;
+        };
+        if exec.pid == 0 && exec.running {
+            self.table().early.insert(id.clone(), notice.exit_code);
+        } else {
+            self.settle(id, notice.exit_code);
+        }
+        if let Ok(record) = self.inner.containers.resolve(exec.container.as_str()) {
+            self.tell("exec_die", &record, id, Some(notice.exit_code))
+                .await;
+        }
+    }
+
+    fn settle(&self, id: &ExecId, exit_code: i32) {
+        let mut table = self.table();
+        if let Some(exec) = table.execs.get_mut(id) {
+            exec.running = false;
+            exec.pid = 0;
+            exec.exit_code = Some(exit_code);
+        }
+        table.ended.push_back(id.clone());
+        if table.ended.len() > REMEMBERED
+            && let Some(oldest) = table.ended.pop_front()
+        {
+            table.execs.remove(&oldest);
+        }
+    }
+
+    fn running_container(&self, id: &ContainerId) -> Result<Arc<ContainerRecord>, ExecError> {
+        let record = self.inner.containers.resolve(id.as_str())?;
+        match &record.state {
+            ContainerState::Running(running) if running.paused => {
+                Err(ExecError::Container(ContainerError::Conflict(format!(
+                    "container {} is paused, unpause the container before exec",
+                    record.name
+                ))))
+            }
+            ContainerState::Running(_) => Ok(record),
+            _ => Err(ExecError::Container(ContainerError::Conflict(format!(
+                "container {} is not running",
+                record.id.as_str()
+            )))),
+        }
+    }
+
+    async fn tell(
+        &self,
+        action: &str,
+        record: &ContainerRecord,
+        id: &ExecId,
+        exit_code: Option<i32>,
+    ) {
+        let mut special = vec![("execID", id.as_str().to_owned())];
+        special.extend(exit_code.map(|code| ("exitCode", code.to_string())));
+        let event = container_event(action, record, &special);
+        let told = self.inner.store.transaction(Class::Process, move |tx| {
+            tx.event(event);
+            Ok::<_, ContainerError>(())
+        });
+        if let Err(error) = told.await {
+            tracing::warn!(exec = %id, %error, action, "an event was lost");
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.inner
+            .table
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,18 +1,49 @@
 //! Images: pulled, loaded, imported, tagged and removed.
+//!
+//! An image is a record, its names are records of their own, and its layers belong to whoever names them: images
+//! and containers. Layers nobody names any more are collected when nothing is being brought in, so that a pull
+//! can rely on a layer it found here.
+
+mod removal;
 
 use std::io::Read;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hoist_image::document::ImageConfig;
-use hoist_model::{Digest, ImageId, ImageReference, Platform};
+use hoist_image::{ContentStore, ImportOptions, Snapshotter, StoredImage};
+use hoist_model::{
+    Digest, ErrorClass, Event, EventKind, ImageId, ImageReference, ImageSelector, Platform,
+    Timestamp,
+};
+use hoist_store::{Class, Store, StoreError, Transaction};
+use tokio::sync::RwLock;
 
+use crate::chain::chain;
+use crate::clock::now;
 use crate::error::ImageError;
-use crate::ports::{Credentials, ProgressFn};
-use crate::records::ImageRecord;
+use crate::ports::{Credentials, ImageSource, ProgressFn, SourceError};
+use crate::records::{ContainerRecord, ImageRecord, TagRecord};
+
+/// Largest configuration document that is read back.
+const CONFIG_LIMIT: u64 = 4 << 20;
 
 /// The images of this node.
 #[derive(Clone)]
-pub struct Images;
+pub struct Images {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    content: Arc<ContentStore>,
+    snapshotter: Arc<dyn Snapshotter>,
+    source: Arc<dyn ImageSource>,
+    /// Held shared while layers come in, alone while unnamed ones are collected.
+    intake: RwLock<()>,
+    /// Whether a collection was put off because something was coming in.
+    collection_due: AtomicBool,
+}
 
 /// What a pull did.
 #[derive(Debug)]
@@ -34,79 +65,368 @@ pub enum ImageChange {
     Deleted(Digest),
 }
 
+impl From<StoreError> for ImageError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(chain(&error))
+    }
+}
+
+impl From<SourceError> for ImageError {
+    fn from(error: SourceError) -> Self {
+        Self::Source {
+            message: error.message,
+            class: error.class,
+        }
+    }
+}
+
 impl Images {
-    /// Finds an image by id, unique id prefix or reference.
-    pub fn resolve(&self, _name: &str) -> Result<Arc<ImageRecord>, ImageError> {
-        unimplemented!()
+    /// Joins the parts.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        content: Arc<ContentStore>,
+        snapshotter: Arc<dyn Snapshotter>,
+        source: Arc<dyn ImageSource>,
+    ) -> Self {
+        let inner = Inner {
+            store,
+            content,
+            snapshotter,
+            source,
+            intake: RwLock::new(()),
+            collection_due: AtomicBool::new(false),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Finds an image by id, reference or unique id prefix.
+    pub fn resolve(&self, name: &str) -> Result<Arc<ImageRecord>, ImageError> {
+        let snapshot = self.inner.store.snapshot();
+        let selector = ImageSelector::parse(name);
+        if let Some(image) = selector
+            .id
+            .and_then(|id| snapshot.get::<ImageRecord>(id.as_str()))
+        {
+            return Ok(image);
+        }
+        if let Some(reference) = &selector.reference {
+            let exact = match reference.digest() {
+                Some(digest) => reference.with_digest(digest),
+                None => reference.clone(),
+            };
+            let image = snapshot
+                .get::<TagRecord>(&exact.to_string())
+                .and_then(|tag| snapshot.get::<ImageRecord>(tag.image.as_str()));
+            if let Some(image) = image {
+                return Ok(image);
+            }
+        }
+        if let Some(prefix) = &selector.id_prefix {
+            let mut found = snapshot
+                .list::<ImageRecord>()
+                .into_iter()
+                .filter(|image| image.id.hex().starts_with(prefix));
+            match (found.next(), found.next()) {
+                (Some(image), None) => return Ok(image),
+                (Some(_), Some(_)) => return Err(ImageError::Ambiguous(prefix.clone())),
+                _ => {}
+            }
+        }
+        match selector.reference {
+            Some(reference) => Err(ImageError::NotFound(reference.familiar())),
+            None if selector.id_prefix.is_some() => Err(ImageError::NotFound(name.to_owned())),
+            None => match ImageReference::parse(name) {
+                Err(error) => Err(ImageError::InvalidReference(error.to_string())),
+                Ok(_) => Err(ImageError::NotFound(name.to_owned())),
+            },
+        }
     }
 
     /// All images, newest first.
+    #[must_use]
     pub fn list(&self) -> Vec<Arc<ImageRecord>> {
-        unimplemented!()
+        let mut images = self.inner.store.snapshot().list::<ImageRecord>();
+        images.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
+        images
     }
 
     /// The names of an image: tags and repository digests.
-    pub fn references(&self, _id: &ImageId) -> Vec<ImageReference> {
-        unimplemented!()
+    #[must_use]
+    pub fn references(&self, id: &ImageId) -> Vec<ImageReference> {
+        let tags = self.inner.store.snapshot().list::<TagRecord>();
+        tags.iter()
+            .filter(|tag| tag.image == *id)
+            .map(|tag| tag.reference.clone())
+            .collect()
     }
 
     /// Its configuration document.
-    pub fn config(&self, _id: &ImageId) -> Result<ImageConfig, ImageError> {
-        unimplemented!()
+    pub fn config(&self, id: &ImageId) -> Result<ImageConfig, ImageError> {
+        let broken = |detail: String| ImageError::Store(format!("configuration of {id}: {detail}"));
+        let bytes = self
+            .inner
+            .content
+            .get(id, CONFIG_LIMIT)
+            .map_err(|e| broken(chain(&e)))?;
+        ImageConfig::parse(&bytes).map_err(|e| broken(chain(&e)))
+    }
+
+    /// The directory or mount that holds an image's layers, for those who mount it.
+    pub(crate) fn snapshotter(&self) -> &Arc<dyn Snapshotter> {
+        &self.inner.snapshotter
     }
 
     /// Brings an image from its registry.
     pub async fn pull(
         &self,
-        _reference: &ImageReference,
-        _platform: Option<&Platform>,
-        _credentials: Option<Credentials>,
-        _progress: ProgressFn,
+        reference: &ImageReference,
+        platform: Option<&Platform>,
+        credentials: Option<Credentials>,
+        progress: ProgressFn,
     ) -> Result<Pulled, ImageError> {
-        unimplemented!()
+        let intake = self.inner.intake.read().await;
+        let stored = self
+            .inner
+            .source
+            .pull(reference, platform, credentials, progress)
+            .await?;
+        let digest = stored
+            .references
+            .iter()
+            .find_map(|name| name.digest().cloned())
+            .or_else(|| stored.manifest.clone())
+            .unwrap_or_else(|| stored.id.clone());
+        let before = self
+            .inner
+            .store
+            .snapshot()
+            .get::<TagRecord>(&reference.to_string());
+        let newer = before.is_none_or(|tag| tag.image != stored.id);
+        let image = self.adopt(&stored, "pull", &reference.familiar()).await?;
+        drop(intake);
+        self.collect_if_due().await;
+        Ok(Pulled {
+            image,
+            digest,
+            newer,
+        })
     }
 
     /// Asks a registry whether credentials are good.
     pub async fn authenticate(
         &self,
-        _credentials: Credentials,
+        credentials: Credentials,
     ) -> Result<(String, Option<String>), ImageError> {
-        unimplemented!()
+        Ok(self.inner.source.authenticate(credentials).await?)
     }
 
     /// Takes over the images of an archive made by `docker save` or in OCI layout; answers each with its names.
     pub async fn load(
         &self,
-        _archive: Box<dyn Read + Send>,
-        _progress: ProgressFn,
+        archive: Box<dyn Read + Send>,
+        progress: ProgressFn,
     ) -> Result<Vec<(Arc<ImageRecord>, Vec<ImageReference>)>, ImageError> {
-        unimplemented!()
+        let intake = self.inner.intake.read().await;
+        let inner = self.inner.clone();
+        let stored = blocking(move || {
+            let sink = |report| progress(report);
+            hoist_image::load_archive(archive, &inner.content, inner.snapshotter.as_ref(), &sink)
+                .map_err(|error| refused(chain(&error), error.class()))
+        })
+        .await;
+        let stored = match stored {
+            Ok(stored) => stored,
+            Err(error) => {
+                drop(intake);
+                self.collect().await;
+                return Err(error);
+            }
+        };
+        let mut loaded = Vec::with_capacity(stored.len());
+        for image in &stored {
+            let record = self.adopt(image, "load", image.id.as_str()).await?;
+            loaded.push((record, image.references.clone()));
+        }
+        drop(intake);
+        self.collect_if_due().await;
+        Ok(loaded)
     }
 
     /// Makes an image of one layer from a root file system's tar.
     pub async fn import(
         &self,
-        _archive: Box<dyn Read + Send>,
-        _reference: Option<&ImageReference>,
-        _message: &str,
-        _changes: &[String],
-        _platform: Option<&Platform>,
+        archive: Box<dyn Read + Send>,
+        reference: Option<&ImageReference>,
+        message: &str,
+        changes: &[String],
+        platform: Option<&Platform>,
     ) -> Result<Arc<ImageRecord>, ImageError> {
-        unimplemented!()
+        let intake = self.inner.intake.read().await;
+        let inner = self.inner.clone();
+        let options = ImportOptions {
+            changes: changes.to_vec(),
+            message: message.to_owned(),
+            platform: platform.cloned().unwrap_or_else(Platform::host),
+            created: now(),
+            reference: reference.cloned(),
+        };
+        let stored = blocking(move || {
+            hoist_image::import_rootfs(
+                archive,
+                &options,
+                &inner.content,
+                inner.snapshotter.as_ref(),
+            )
+            .map_err(|error| refused(chain(&error), error.class()))
+        })
+        .await?;
+        let image = self.adopt(&stored, "import", stored.id.as_str()).await?;
+        drop(intake);
+        self.collect_if_due().await;
+        Ok(image)
     }
 
     /// Gives an image another name.
-    pub async fn tag(&self, _source: &str, _target: &ImageReference) -> Result<(), ImageError> {
-        unimplemented!()
+    pub async fn tag(&self, source: &str, target: &ImageReference) -> Result<(), ImageError> {
+        let image = self.resolve(source)?;
+        let target = target.clone();
+        self.inner
+            .store
+            .transaction(Class::Disk, move |tx| {
+                let Some(record) = tx.get::<ImageRecord>(image.id.as_str()) else {
+                    return Err(ImageError::NotFound(image.id.to_string()));
+                };
+                tx.event(image_event(
+                    "tag",
+                    image.id.as_str(),
+                    &target.familiar(),
+                    &record,
+                ));
+                tx.put(Arc::new(TagRecord {
+                    reference: target,
+                    image: image.id.clone(),
+                }));
+                tx.put(Arc::new(ImageRecord {
+                    tagged_at: Some(now()),
+                    ..(*record).clone()
+                }));
+                Ok(())
+            })
+            .await?;
+        Ok(())
     }
 
-    /// Takes a name away and, with the last, the image.
-    pub async fn remove(
+    /// Records an image whose parts are all stored, under its names, in one transaction.
+    async fn adopt(
         &self,
-        _name: &str,
-        _force: bool,
-        _prune: bool,
-    ) -> Result<Vec<ImageChange>, ImageError> {
-        unimplemented!()
+        stored: &StoredImage,
+        action: &'static str,
+        actor: &str,
+    ) -> Result<Arc<ImageRecord>, ImageError> {
+        let record = Arc::new(ImageRecord {
+            id: stored.id.clone(),
+            manifest: stored.manifest.clone(),
+            layers: stored.layers.clone(),
+            size: stored.size,
+            created: stored
+                .config
+                .created
+                .as_deref()
+                .and_then(|text| text.parse().ok()),
+            platform: stored.config.platform(),
+            labels: stored.config.config.labels.clone(),
+            tagged_at: (!stored.references.is_empty()).then(now),
+        });
+        let references = stored.references.clone();
+        let actor = actor.to_owned();
+        let put = record.clone();
+        self.inner
+            .store
+            .transaction(Class::Disk, move |tx: &mut Transaction| {
+                tx.event(image_event(action, &actor, &actor, &put));
+                for reference in references {
+                    tx.put(Arc::new(TagRecord {
+                        reference,
+                        image: put.id.clone(),
+                    }));
+                }
+                tx.put(put);
+                Ok::<_, ImageError>(())
+            })
+            .await?;
+        Ok(record)
     }
+
+    async fn collect_if_due(&self) {
+        if self.inner.collection_due.swap(false, Ordering::Relaxed) {
+            self.collect().await;
+        }
+    }
+
+    /// Removes layers that no image and no container names; put off while something is coming in.
+    pub(crate) async fn collect(&self) {
+        let inner = self.inner.clone();
+        let Ok(alone) = self.inner.intake.try_write() else {
+            inner.collection_due.store(true, Ordering::Relaxed);
+            return;
+        };
+        let _ = blocking(move || {
+            let snapshot = inner.store.snapshot();
+            let images = snapshot.list::<ImageRecord>();
+            let containers = snapshot.list::<ContainerRecord>();
+            let named: std::collections::HashSet<&Digest> = images
+                .iter()
+                .flat_map(|image| &image.layers)
+                .chain(containers.iter().flat_map(|container| &container.layers))
+                .collect();
+            for layer in inner.snapshotter.layers() {
+                if !named.contains(&layer)
+                    && let Err(error) = inner.snapshotter.remove_layer(&layer)
+                {
+                    tracing::warn!(%layer, error = chain(&error), "an unused layer stays");
+                }
+            }
+            Ok::<_, ImageError>(())
+        })
+        .await;
+        drop(alone);
+    }
+}
+
+fn refused(message: String, class: ErrorClass) -> ImageError {
+    ImageError::Source { message, class }
+}
+
+/// Runs blocking work on tokio's blocking threads; a panic there becomes an error.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
+) -> Result<T, ImageError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(refused(
+            format!("image worker: {error}"),
+            ErrorClass::Internal,
+        )),
+    }
+}
+
+fn image_event(action: &str, actor: &str, name: &str, image: &ImageRecord) -> Event {
+    let mut attributes = image.labels.clone();
+    attributes.insert("name".to_owned(), name.to_owned());
+    Event {
+        at: now(),
+        kind: EventKind::Image,
+        action: action.to_owned(),
+        actor: actor.to_owned(),
+        attributes,
+    }
+}
+
+/// When an image was made, for sorting and filters; the epoch where its configuration does not say.
+#[must_use]
+pub fn created_at(image: &ImageRecord) -> Timestamp {
+    image.created.unwrap_or_default()
 }

@@ -1,11 +1,23 @@
 //! What the engine needs from outside and has two implementations of: one for the machine, one for tests.
 
 use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use hoist_image::StoredImage;
-use hoist_model::{ErrorClass, ImageReference, Platform, Progress};
+use hoist_model::{
+    ContainerId, ErrorClass, ExecId, ImageReference, Platform, Progress, Signal, Timestamp,
+};
+
+use crate::containers::AttachRequest;
+use crate::error::NetworkError;
+use crate::execs::ExecRequest;
+use crate::records::{ContainerRecord, NetworkAttachment};
 
 /// A future that owns what it needs.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -66,4 +78,206 @@ pub struct SourceError {
     pub message: String,
     /// Its kind.
     pub class: ErrorClass,
+}
+
+/// Everything the runtime needs for one start, resolved by the engine.
+#[derive(Debug)]
+pub struct LaunchRequest {
+    /// The container.
+    pub record: Arc<ContainerRecord>,
+    /// Its root file system: a detached mount.
+    pub rootfs: OwnedFd,
+    /// Its network namespace.
+    pub network: NetworkNamespace,
+    /// Host paths of the files to be mounted as /etc/hostname, /etc/hosts and /etc/resolv.conf.
+    pub etc_files: Vec<(String, PathBuf)>,
+    /// Where its output is logged; `None` logs nothing.
+    pub log_path: Option<PathBuf>,
+    /// Streams that clients attached before the start: carry output from the first byte on.
+    pub attached: Vec<(AttachRequest, UnixStream)>,
+    /// Rows and columns of the terminal.
+    pub console_size: Option<(u16, u16)>,
+    /// Process ids whose namespaces are joined, by namespace.
+    pub joins: Joins,
+}
+
+/// Processes whose namespaces a container shares (`container:X` modes).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Joins {
+    /// Its PID namespace.
+    pub pid: Option<i32>,
+    /// Its IPC namespace.
+    pub ipc: Option<i32>,
+}
+
+/// Which network namespace a process gets.
+#[derive(Debug)]
+pub enum NetworkNamespace {
+    /// This one.
+    Own(OwnedFd),
+    /// The host's.
+    Host,
+    /// That of this process.
+    OfProcess(i32),
+}
+
+/// A process to be started in a running container.
+#[derive(Clone, Debug)]
+pub struct ExecLaunch {
+    /// Its identity.
+    pub id: ExecId,
+    /// The container.
+    pub container: Arc<ContainerRecord>,
+    /// What runs.
+    pub request: ExecRequest,
+    /// Rows and columns of the terminal.
+    pub console_size: Option<(u16, u16)>,
+    /// Whether nobody attaches.
+    pub detached: bool,
+}
+
+/// A process that was started.
+#[derive(Debug)]
+pub struct Launched {
+    /// Its id in the host's PID namespace.
+    pub pid: i32,
+    /// For an attached exec: its streams.
+    pub stream: Option<UnixStream>,
+}
+
+/// Why a process could not be started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct LaunchFailure {
+    /// The whole sentence, with the step and the operand.
+    pub message: String,
+    /// 127 not found, 126 not executable, 128 anything else.
+    pub exit_code: i32,
+}
+
+/// The end of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExitNotice {
+    /// Whose.
+    pub of: ProcessOwner,
+    /// 0 to 255; 128 + n for signal n.
+    pub exit_code: i32,
+    /// Whether the memory limit ended it.
+    pub oom_killed: bool,
+    /// When.
+    pub finished_at: Timestamp,
+    /// What went wrong around it; empty if nothing.
+    pub error: String,
+}
+
+/// Whose first process ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ProcessOwner {
+    /// A container's.
+    Container(ContainerId),
+    /// An exec's.
+    Exec(ExecId),
+}
+
+/// What became of a container while no engine watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Adoption {
+    /// It runs, and its monitor reports to us from now on.
+    Running {
+        /// Its process.
+        pid: i32,
+    },
+    /// It ended, and the exit record tells how.
+    Exited(ExitNotice),
+    /// Nobody knows.
+    Unknown,
+}
+
+/// Turns a container into a process. Implemented over the zygote and, in tests, by a fake.
+///
+/// `launch` answers once the program was executed or could not be; from then on exactly one [`ExitNotice`] follows on
+/// the channel that the implementation was given. No method blocks for longer than a few system calls.
+pub trait Runtime: Send + Sync {
+    /// Starts a container's first process.
+    fn launch(&self, request: LaunchRequest)
+    -> BoxFuture<'static, Result<Launched, LaunchFailure>>;
+
+    /// Starts a further process in a running container.
+    fn exec(&self, request: ExecLaunch) -> BoxFuture<'static, Result<Launched, LaunchFailure>>;
+
+    /// Connects to the streams of a running container.
+    fn attach(&self, id: &ContainerId, request: AttachRequest) -> io::Result<UnixStream>;
+
+    /// Sends a signal to a first process. A process that is no more is no error.
+    fn signal(&self, owner: &ProcessOwner, signal: Signal) -> io::Result<()>;
+
+    /// Sets a terminal's size.
+    fn resize(&self, owner: &ProcessOwner, rows: u16, columns: u16) -> io::Result<()>;
+
+    /// Freezes every process of a container.
+    fn pause(&self, id: &ContainerId) -> io::Result<()>;
+
+    /// Thaws them.
+    fn unpause(&self, id: &ContainerId) -> io::Result<()>;
+
+    /// Gives back what a start took (cgroup, sockets, the exit record) once the process is no more; in the background.
+    fn release(&self, id: &ContainerId);
+
+    /// Finds out what became of a container that ran under an earlier engine.
+    fn adopt(&self, id: &ContainerId) -> BoxFuture<'static, Adoption>;
+
+    /// Ids of containers of which something is left over from earlier engines.
+    fn leftovers(&self) -> Vec<ContainerId>;
+}
+
+/// What a container gets of the network.
+#[derive(Debug)]
+pub struct NetworkLease {
+    /// Its network namespace.
+    pub namespace: OwnedFd,
+    /// Its place, for the record.
+    pub attachment: NetworkAttachment,
+}
+
+/// Connects containers. Implemented over hoist-net and, in tests, by a fake.
+pub trait Network: Send + Sync {
+    /// Gives a container a namespace with an address and publishes its ports; errors name the port or address.
+    fn attach(
+        &self,
+        record: &ContainerRecord,
+    ) -> BoxFuture<'static, Result<NetworkLease, NetworkError>>;
+
+    /// A namespace with a loopback interface only.
+    fn isolated(&self) -> BoxFuture<'static, Result<OwnedFd, NetworkError>>;
+
+    /// Takes it back; in the background.
+    fn detach(&self, id: &ContainerId);
+
+    /// Takes note of an attachment made under an earlier engine, of a container whose process still runs.
+    fn restore(&self, record: &ContainerRecord, pid: i32) -> Result<(), NetworkError>;
+
+    /// The text of a container's /etc/resolv.conf.
+    fn resolv_conf(&self, record: &ContainerRecord) -> String;
+
+    /// The address that `host-gateway` means.
+    fn host_gateway(&self) -> Option<IpAddr>;
+
+    /// The default bridge, for the record of the network.
+    fn bridge(&self) -> BridgeFacts;
+
+    /// What an operator should know about the host's firewall and forwarding.
+    fn warnings(&self) -> Vec<String>;
+}
+
+/// What there is to know of the default bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeFacts {
+    /// Name of the interface.
+    pub name: String,
+    /// Its subnet, `172.18.0.0/16`.
+    pub subnet: String,
+    /// The host's address on it.
+    pub gateway: std::net::Ipv4Addr,
+    /// Largest packet in bytes.
+    pub mtu: u32,
 }

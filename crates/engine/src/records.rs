@@ -8,6 +8,7 @@ use hoist_model::{
     ContainerId, Digest, EndpointId, ImageId, ImageReference, NetworkId, Platform, SandboxId,
     Timestamp,
 };
+use hoist_store::Record;
 use serde::{Deserialize, Serialize};
 
 /// A container.
@@ -184,4 +185,44 @@ pub struct NetworkRecord {
     pub options: BTreeMap<String, String>,
     /// User's key/value pairs.
     pub labels: BTreeMap<String, String>,
+}
+
+impl Record for ContainerRecord {
+    const TABLE: &'static str = "containers";
+
+    fn key(&self) -> String {
+        self.id.as_str().to_owned()
+    }
+}
+
+impl Record for ImageRecord {
+    const TABLE: &'static str = "images";
+
+    fn key(&self) -> String {
+        self.id.as_str().to_owned()
+    }
+}
+
+impl Record for TagRecord {
+    const TABLE: &'static str = "tags";
+
+    fn key(&self) -> String {
+        self.reference.to_string()
+    }
+}
+
+impl Record for VolumeRecord {
+    const TABLE: &'static str = "volumes";
+
+    fn key(&self) -> String {
+        self.name.clone()
+    }
+}
+
+impl Record for NetworkRecord {
+    const TABLE: &'static str = "networks";
+
+    fn key(&self) -> String {
+        self.id.as_str().to_owned()
+    }
 }

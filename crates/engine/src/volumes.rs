@@ -1,17 +1,29 @@
 //! Volumes: directories that outlive containers.
+//!
+//! ```text
+//! <root>/<name>/_data     what containers see; its parent keeps room for what a driver needs
+//! ```
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hoist_model::ContainerId;
+use hoist_model::{ContainerId, Event, EventKind};
+use hoist_store::{Class, Store, StoreError, Transaction};
 
+use crate::chain::chain;
+use crate::clock::{now, random_bytes};
 use crate::error::VolumeError;
-use crate::records::VolumeRecord;
+use crate::records::{ContainerRecord, MountKind, VolumeRecord};
 
 /// The volumes of this node.
 #[derive(Clone)]
-pub struct Volumes;
+pub struct Volumes {
+    store: Store,
+    root: Arc<Path>,
+}
 
 /// A wish for a volume.
 #[derive(Debug, Default)]
@@ -26,43 +38,239 @@ pub struct VolumeRequest {
     pub labels: BTreeMap<String, String>,
 }
 
+impl From<StoreError> for VolumeError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(chain(&error))
+    }
+}
+
 impl Volumes {
+    /// Keeps volumes under `root`, made if missing, which only root may enter.
+    pub fn open(store: Store, root: &Path) -> Result<Self, VolumeError> {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o701)
+            .create(root)
+            .map_err(|source| VolumeError::Io {
+                name: root.display().to_string(),
+                source,
+            })?;
+        Ok(Self {
+            store,
+            root: root.into(),
+        })
+    }
+
     /// Makes a volume, or answers the one of that name.
-    pub async fn create(&self, _request: VolumeRequest) -> Result<Arc<VolumeRecord>, VolumeError> {
-        unimplemented!()
+    pub async fn create(&self, request: VolumeRequest) -> Result<Arc<VolumeRecord>, VolumeError> {
+        if !matches!(request.driver.as_str(), "" | "local") {
+            return Err(VolumeError::NotImplemented(format!(
+                "volume driver {:?}: only local volumes are supported",
+                request.driver
+            )));
+        }
+        if let Some((option, _)) = request.options.first_key_value() {
+            return Err(VolumeError::NotImplemented(format!(
+                "volume option {option:?}: options of local volumes are not supported yet"
+            )));
+        }
+        let anonymous = request.name.is_none();
+        let name = request.name.unwrap_or_else(|| {
+            hoist_model::SandboxId::from_bytes(&random_bytes())
+                .as_str()
+                .to_owned()
+        });
+        check_name(&name)?;
+        if let Ok(existing) = self.get(&name) {
+            return Ok(existing);
+        }
+        let failed = |source| VolumeError::Io {
+            name: name.clone(),
+            source,
+        };
+        make_directory(&self.mountpoint(&name)).map_err(failed)?;
+        let record = Arc::new(VolumeRecord {
+            name,
+            created_at: now(),
+            labels: request.labels,
+            options: request.options,
+            anonymous,
+        });
+        let committed = self
+            .store
+            .transaction(Class::Disk, move |tx| {
+                if let Some(existing) = tx.get::<VolumeRecord>(&record.name) {
+                    return Ok(existing);
+                }
+                tx.event(volume_event("create", &record.name, [("driver", "local")]));
+                tx.put(record.clone());
+                Ok::<_, VolumeError>(record)
+            })
+            .await?;
+        Ok(committed.value)
     }
 
     /// The volume of that name.
-    pub fn get(&self, _name: &str) -> Result<Arc<VolumeRecord>, VolumeError> {
-        unimplemented!()
+    pub fn get(&self, name: &str) -> Result<Arc<VolumeRecord>, VolumeError> {
+        self.store
+            .snapshot()
+            .get::<VolumeRecord>(name)
+            .ok_or_else(|| VolumeError::NotFound(name.to_owned()))
     }
 
     /// All volumes, by name.
+    #[must_use]
     pub fn list(&self) -> Vec<Arc<VolumeRecord>> {
-        unimplemented!()
+        self.store.snapshot().list()
     }
 
     /// Where its files are on the host.
-    pub fn mountpoint(&self, _name: &str) -> PathBuf {
-        unimplemented!()
+    #[must_use]
+    pub fn mountpoint(&self, name: &str) -> PathBuf {
+        self.root.join(name).join("_data")
     }
 
     /// The containers that use it.
-    pub fn users(&self, _name: &str) -> Vec<ContainerId> {
-        unimplemented!()
+    #[must_use]
+    pub fn users(&self, name: &str) -> Vec<ContainerId> {
+        users(&self.store.snapshot().list(), name)
     }
 
     /// Takes it away with its files; `force` makes an absent one no error.
-    pub async fn remove(&self, _name: &str, _force: bool) -> Result<(), VolumeError> {
-        unimplemented!()
+    pub async fn remove(&self, name: &str, force: bool) -> Result<(), VolumeError> {
+        let wanted = name.to_owned();
+        let removed = self
+            .store
+            .transaction(Class::Disk, move |tx: &mut Transaction| {
+                if tx.get::<VolumeRecord>(&wanted).is_none() {
+                    return if force {
+                        Ok(false)
+                    } else {
+                        Err(VolumeError::NotFound(wanted))
+                    };
+                }
+                let users = users(&tx.list(), &wanted);
+                if !users.is_empty() {
+                    let users: Vec<&str> = users.iter().map(ContainerId::as_str).collect();
+                    return Err(VolumeError::InUse {
+                        name: wanted,
+                        users: users.join(", "),
+                    });
+                }
+                tx.delete::<VolumeRecord>(&wanted);
+                tx.event(volume_event("destroy", &wanted, [("driver", "local")]));
+                Ok(true)
+            })
+            .await?;
+        if removed.value {
+            let directory = self.root.join(name);
+            let failed = |source| VolumeError::Io {
+                name: name.to_owned(),
+                source,
+            };
+            let gone =
+                tokio::task::spawn_blocking(move || std::fs::remove_dir_all(directory)).await;
+            gone.map_err(io::Error::other)
+                .and_then(|result| result)
+                .map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Removes those no container uses, only anonymous ones unless `all`; answers names and bytes freed.
     pub async fn prune(
         &self,
-        _all: bool,
-        _keep: &(dyn Fn(&VolumeRecord) -> bool + Sync),
+        all: bool,
+        keep: &(dyn Fn(&VolumeRecord) -> bool + Sync),
     ) -> Result<(Vec<String>, u64), VolumeError> {
-        unimplemented!()
+        let (mut names, mut freed) = (Vec::new(), 0);
+        for volume in self.list() {
+            if keep(&volume) || !(all || volume.anonymous) || !self.users(&volume.name).is_empty() {
+                continue;
+            }
+            let path = self.root.join(&volume.name);
+            let size = tokio::task::spawn_blocking(move || disk_usage(&path))
+                .await
+                .unwrap_or(0);
+            match self.remove(&volume.name, true).await {
+                Ok(()) => {
+                    freed += size;
+                    names.push(volume.name.clone());
+                }
+                // Taken by a container in the meantime: that is what prune leaves alone.
+                Err(VolumeError::InUse { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((names, freed))
+    }
+}
+
+/// The name rule and its refusal, word for word Docker's.
+fn check_name(name: &str) -> Result<(), VolumeError> {
+    if hoist_model::container::is_container_name(name) && name.len() <= 255 {
+        return Ok(());
+    }
+    Err(VolumeError::Invalid(format!(
+        "create {name}: {name:?} includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+    )))
+}
+
+fn users(containers: &[Arc<ContainerRecord>], name: &str) -> Vec<ContainerId> {
+    let uses = |container: &&Arc<ContainerRecord>| {
+        container
+            .mounts
+            .iter()
+            .any(|mount| mount.kind == MountKind::Volume && mount.name == name)
+    };
+    containers
+        .iter()
+        .filter(uses)
+        .map(|container| container.id.clone())
+        .collect()
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o701)
+            .create(parent)?;
+    }
+    match std::fs::DirBuilder::new().mode(0o755).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result,
+    }
+}
+
+/// Bytes that the files below a directory occupy, links not followed, what cannot be read left out.
+fn disk_usage(path: &Path) -> u64 {
+    let Ok(own) = std::fs::symlink_metadata(path) else {
+        return 0;
+    };
+    let mut bytes = own.blocks() * 512;
+    if own.is_dir()
+        && let Ok(entries) = std::fs::read_dir(path)
+    {
+        bytes += entries
+            .flatten()
+            .map(|entry| disk_usage(&entry.path()))
+            .sum::<u64>();
+    }
+    bytes
+}
+
+/// An event about a volume.
+pub(crate) fn volume_event<const N: usize>(
+    action: &str,
+    name: &str,
+    attributes: [(&str, &str); N],
+) -> Event {
+    Event {
+        at: now(),
+        kind: EventKind::Volume,
+        action: action.to_owned(),
+        actor: name.to_owned(),
+        attributes: attributes.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
     }
 }

@@ -26,7 +26,6 @@ struct Lines {
 
 /// A reply body and the handle that feeds it. `capacity` lines may wait for a slow client before
 /// [`JsonLines::send`] waits too.
-#[must_use]
 pub fn json_lines(capacity: usize) -> (JsonLines, Body) {
     let (sender, receiver) = mpsc::channel(capacity.max(1));
     (

@@ -4,15 +4,21 @@
 //! whoever calls: a static binary has no getaddrinfo.
 
 pub mod client;
+mod connect;
+mod framing;
 mod hijack;
 mod json_lines;
 mod listener;
 mod message;
 pub mod mux;
 mod peer;
+mod reply;
 mod resolve;
 mod server;
+mod socket;
+mod stream;
 pub mod tls;
+mod wire;
 
 pub use hijack::{Hijack, HijackError, Hijacked, Hijacking};
 pub use json_lines::{Disconnected, JsonLines, json_lines};

@@ -1,11 +1,18 @@
-//! Who is at the other end of a request's connection.
+//! Who is at the other end of a request's connection, and whether it still is.
+
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::socket::Socket;
 
 /// The other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// A process on this machine, as the kernel vouches for it.
+    /// A process on this machine, as the kernel vouches for it (SO_PEERCRED).
     Unix {
         /// Its process id when it connected.
         pid: i32,
@@ -20,20 +27,35 @@ pub enum Peer {
 
 /// The connection a request came on: an extension of every request (`Extension<Connection>`). Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Connection(());
+pub struct Connection {
+    pub(crate) peer: Peer,
+    pub(crate) socket: Arc<Socket>,
+    pub(crate) tasks: TaskTracker,
+    /// Cancelled at the server's last deadline.
+    pub(crate) cut: CancellationToken,
+}
 
 impl Connection {
     /// Who is at the other end.
     #[must_use]
     pub fn peer(&self) -> Peer {
-        unimplemented!()
+        self.peer
     }
-    /// Completes when the client is gone (unix: closed both ways; TCP: closed its side). Cancel-safe.
+
+    /// Completes when the client is gone: on unix sockets when it closed, on TCP already when it stopped
+    /// writing (the two look alike there). Cancel-safe. Replies under way end by themselves then.
     pub async fn closed(&self) {
-        unimplemented!()
+        self.socket.gone().await;
     }
+
     /// Runs a task that the server owns: joined at shutdown, dropped at its deadline. For hijacked connections.
-    pub fn spawn<F: Future<Output = ()> + Send + 'static>(&self, _task: F) {
-        unimplemented!()
+    pub fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: F) {
+        let cut = self.cut.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = cut.cancelled() => {}
+            }
+        });
     }
 }

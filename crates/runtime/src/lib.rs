@@ -2,6 +2,5 @@
 pub mod capabilities;
 pub mod cgroup;
 pub mod defaults;
-pub mod devices;
 pub mod seccomp;
 pub mod users;

@@ -1,251 +1,204 @@
 //! Containers: made, started, stopped, watched and removed; one actor owns each one's state.
+//!
+//! ```text
+//! handle (this file) ── message ──► actor ── Input ──► step (pure)
+//!    ▲ lists, finds: store               │ ◄─ Command ──┘
+//!    └──────────── reply ────────────────┤──► ports: Runtime, Network; Snapshotter
+//!                                        └──► store: record and events in one transaction
+//! ```
+//!
+//! Slow verbs (stop, restart, forced removal) are composed here of short messages and waits, so that an actor always
+//! answers at once.
 
+mod actor;
+mod copy_up;
+mod create;
+mod etc_files;
+mod events;
+mod launch;
+mod merge;
+mod mounts;
+mod recovery;
+mod requests;
 mod step;
+#[cfg(test)]
+pub(crate) mod testing;
+mod verbs;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hoist_model::container::ContainerSpec;
-use hoist_model::{ContainerId, Platform, Signal, Timestamp};
-use tokio::net::UnixStream;
+use hoist_model::ContainerId;
+use hoist_store::{Store, StoreError};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use self::actor::Message;
+pub(crate) use self::events::container_event;
+pub use self::requests::{
+    AttachRequest, Attached, CreateRequest, Created, LogEntry, LogRequest, Outcome, RemoveRequest,
+    StopRequest, WaitCondition, WaitOutcome,
+};
+use crate::chain::chain;
 use crate::error::ContainerError;
+use crate::images::Images;
+use crate::networks::Networks;
+use crate::ports::{ExitNotice, Network, ProcessOwner, Runtime};
 use crate::records::ContainerRecord;
+use crate::volumes::Volumes;
 
 /// The containers of this node.
 #[derive(Clone)]
-pub struct Containers;
-
-/// A wish for a container.
-#[derive(Debug)]
-pub struct CreateRequest {
-    /// Its name; `None` gets a made-up one.
-    pub name: Option<String>,
-    /// What it shall be; what it leaves open is filled from the image.
-    pub spec: ContainerSpec,
-    /// The platform its image must have.
-    pub platform: Option<Platform>,
+pub struct Containers {
+    inner: Arc<Inner>,
 }
 
-/// A container that was made.
-#[derive(Debug)]
-pub struct Created {
-    /// Its identity.
-    pub id: ContainerId,
-    /// What the caller should know.
-    pub warnings: Vec<String>,
+/// What containers are made of; joined once, in the composition root.
+pub struct Parts {
+    /// Records and events.
+    pub store: Store,
+    /// Where images are found.
+    pub images: Images,
+    /// Where volumes are made.
+    pub volumes: Volumes,
+    /// The networks there are.
+    pub networks: Networks,
+    /// What starts processes.
+    pub runtime: Arc<dyn Runtime>,
+    /// What connects them.
+    pub network: Arc<dyn Network>,
+    /// Directory of one directory per container: log and /etc files.
+    pub root: PathBuf,
 }
 
-/// Whether a verb changed anything (Docker answers 204 or 304).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It did.
-    Changed,
-    /// The container was in that state already.
-    Unchanged,
+struct Inner {
+    parts: Parts,
+    /// Held only to look an actor up, put one in or take one out; never across anything that waits.
+    actors: Mutex<HashMap<ContainerId, Handle>>,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
 }
 
-/// How to stop.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct StopRequest {
-    /// In place of the container's own stop signal.
-    pub signal: Option<Signal>,
-    /// Seconds until SIGKILL in place of the container's own; negative waits for ever.
-    pub timeout: Option<i64>,
+#[derive(Clone)]
+struct Handle {
+    inbox: mpsc::UnboundedSender<Message>,
+    running: watch::Receiver<bool>,
 }
 
-/// How to remove.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RemoveRequest {
-    /// Kill it first if it runs.
-    pub force: bool,
-    /// Remove its anonymous volumes too.
-    pub volumes: bool,
-}
-
-/// What `wait` waits for (API `ContainerWait`, `condition`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WaitCondition {
-    /// Not running now or as soon as that is so.
-    NotRunning,
-    /// The next end of the process.
-    NextExit,
-    /// Gone.
-    Removed,
-}
-
-/// What a wait ended with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WaitOutcome {
-    /// 0 to 255.
-    pub exit_code: i32,
-    /// Why the removal failed, if it did.
-    pub error: Option<String>,
-}
-
-/// Which streams to attach to.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AttachRequest {
-    /// Give input.
-    pub stdin: bool,
-    /// Take standard output.
-    pub stdout: bool,
-    /// Take standard error.
-    pub stderr: bool,
-}
-
-/// A live connection to a container's streams.
-///
-/// Reading gives Docker's multiplexed frames (8-byte header each), or raw bytes where the container has a terminal;
-/// the end of the stream is the end of the process. What is written becomes its standard input; shutting the write side
-/// down closes that input where the container was made with `StdinOnce`.
-#[derive(Debug)]
-pub struct Attached {
-    /// The two-way stream.
-    pub stream: UnixStream,
-    /// Whether it is raw.
-    pub terminal: bool,
-}
-
-/// Which part of the logs is wanted.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LogRequest {
-    /// Take standard output.
-    pub stdout: bool,
-    /// Take standard error.
-    pub stderr: bool,
-    /// Go on with what comes, until the process ends.
-    pub follow: bool,
-    /// Only lines at or after this instant.
-    pub since: Option<Timestamp>,
-    /// Only lines before or at this instant.
-    pub until: Option<Timestamp>,
-    /// Only so many last lines.
-    pub tail: Option<u64>,
-}
-
-/// One line (or part of one) that a container wrote.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogEntry {
-    /// 1 standard output, 2 standard error.
-    pub stream: u8,
-    /// When.
-    pub at: Timestamp,
-    /// The bytes, with their newline.
-    pub bytes: Vec<u8>,
+impl From<StoreError> for ContainerError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(chain(&error))
+    }
 }
 
 impl Containers {
-    /// Makes a container. The image must be here.
-    pub async fn create(&self, _request: CreateRequest) -> Result<Created, ContainerError> {
-        unimplemented!()
+    /// Joins the parts. Containers of an earlier engine are taken over by [`Containers::recover`].
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let inner = Inner {
+            parts,
+            actors: Mutex::default(),
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Finds a container by full id, name (with or without slash), or unique id prefix.
-    pub fn resolve(&self, _name: &str) -> Result<Arc<ContainerRecord>, ContainerError> {
-        unimplemented!()
+    pub fn resolve(&self, name: &str) -> Result<Arc<ContainerRecord>, ContainerError> {
+        let snapshot = self.inner.parts.store.snapshot();
+        if let Some(container) = snapshot.get::<ContainerRecord>(name) {
+            return Ok(container);
+        }
+        let all = snapshot.list::<ContainerRecord>();
+        let bare = name.strip_prefix('/').unwrap_or(name);
+        if let Some(container) = all.iter().find(|container| container.name == bare) {
+            return Ok(container.clone());
+        }
+        let mut prefixed = all
+            .iter()
+            .filter(|c| !name.is_empty() && c.id.as_str().starts_with(name));
+        match (prefixed.next(), prefixed.next()) {
+            (Some(container), None) => Ok(container.clone()),
+            (Some(_), Some(_)) => Err(ContainerError::Ambiguous(name.to_owned())),
+            _ => Err(ContainerError::NotFound(name.to_owned())),
+        }
     }
 
     /// All containers, newest first.
+    #[must_use]
     pub fn list(&self) -> Vec<Arc<ContainerRecord>> {
-        unimplemented!()
+        let mut all = self.inner.parts.store.snapshot().list::<ContainerRecord>();
+        all.sort_by(|a, b| {
+            b.created_at
+                .cmp(&a.created_at)
+                .then_with(|| a.id.cmp(&b.id))
+        });
+        all
     }
 
-    /// Starts it; `Unchanged` when it runs already.
-    pub async fn start(&self, _id: &ContainerId) -> Result<Outcome, ContainerError> {
-        unimplemented!()
+    /// Hands the end of a process to whom it concerns. Ends of execs are not ours.
+    pub fn notice(&self, notice: ExitNotice) {
+        if let ProcessOwner::Container(id) = &notice.of
+            && let Ok(handle) = self.handle(id)
+        {
+            let _ = handle.inbox.send(Message::Ended(notice));
+        }
     }
 
-    /// Stops it; `Unchanged` when it does not run.
-    pub async fn stop(
-        &self,
-        _id: &ContainerId,
-        _request: StopRequest,
-    ) -> Result<Outcome, ContainerError> {
-        unimplemented!()
+    /// Ends the actors; containers go on running, their monitors with them.
+    pub async fn shut_down(&self) {
+        self.inner.stopping.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
     }
 
-    /// Stops and starts it.
-    pub async fn restart(
-        &self,
-        _id: &ContainerId,
-        _request: StopRequest,
-    ) -> Result<(), ContainerError> {
-        unimplemented!()
+    /// Path of the json-file log.
+    #[must_use]
+    pub fn log_path(&self, id: &ContainerId) -> PathBuf {
+        self.directory(id).join(format!("{}-json.log", id.as_str()))
     }
 
-    /// Sends a signal to its first process; SIGKILL waits for its end.
-    pub async fn kill(&self, _id: &ContainerId, _signal: Signal) -> Result<(), ContainerError> {
-        unimplemented!()
+    /// Directory of a container's own files: `hostname`, `hosts`, `resolv.conf`, its log.
+    #[must_use]
+    pub fn directory(&self, id: &ContainerId) -> PathBuf {
+        self.inner.parts.root.join(id.as_str())
     }
 
-    /// Freezes it.
-    pub async fn pause(&self, _id: &ContainerId) -> Result<(), ContainerError> {
-        unimplemented!()
+    pub(crate) fn volumes(&self) -> &Volumes {
+        &self.inner.parts.volumes
     }
 
-    /// Thaws it.
-    pub async fn unpause(&self, _id: &ContainerId) -> Result<(), ContainerError> {
-        unimplemented!()
+    fn actors(&self) -> MutexGuard<'_, HashMap<ContainerId, Handle>> {
+        self.inner
+            .actors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives it another name.
-    pub async fn rename(&self, _id: &ContainerId, _name: &str) -> Result<(), ContainerError> {
-        unimplemented!()
+    fn handle(&self, id: &ContainerId) -> Result<Handle, ContainerError> {
+        let found = self.actors().get(id).cloned();
+        found.ok_or_else(|| ContainerError::NotFound(id.as_str().to_owned()))
     }
 
-    /// Takes it apart.
-    pub async fn remove(
-        &self,
-        _id: &ContainerId,
-        _request: RemoveRequest,
-    ) -> Result<(), ContainerError> {
-        unimplemented!()
-    }
-
-    /// Registers a wait before it returns; the future it returns ends when the condition holds. Dropping it is safe.
-    pub fn wait(
-        &self,
-        _id: &ContainerId,
-        _condition: WaitCondition,
-    ) -> Result<crate::ports::BoxFuture<'static, WaitOutcome>, ContainerError> {
-        unimplemented!()
-    }
-
-    /// Connects to its streams; on a container that does not run, to those of its next start.
-    pub async fn attach(
-        &self,
-        _id: &ContainerId,
-        _request: AttachRequest,
-    ) -> Result<Attached, ContainerError> {
-        unimplemented!()
-    }
-
-    /// Sets its terminal's size, now or at its next start.
-    pub async fn resize(
-        &self,
-        _id: &ContainerId,
-        _rows: u16,
-        _columns: u16,
-    ) -> Result<(), ContainerError> {
-        unimplemented!()
-    }
-
-    /// Reads its logs into a channel of bounded size; it ends when the logs do (or, following, the process).
-    pub fn logs(
-        &self,
-        _id: &ContainerId,
-        _request: LogRequest,
-    ) -> Result<tokio::sync::mpsc::Receiver<Result<LogEntry, ContainerError>>, ContainerError> {
-        unimplemented!()
-    }
-
-    /// Path of the json-file log; empty where there is none.
-    pub fn log_path(&self, _id: &ContainerId) -> String {
-        unimplemented!()
-    }
-
-    /// Bytes in its writable layer.
-    pub async fn writable_size(&self, _id: &ContainerId) -> Result<u64, ContainerError> {
-        unimplemented!()
+    /// Puts an actor to work for a container that has none.
+    fn employ(&self, record: Arc<ContainerRecord>) {
+        let (inbox, messages) = mpsc::unbounded_channel();
+        let (running, is_running) = watch::channel(record.state.running().is_some());
+        self.actors().insert(
+            record.id.clone(),
+            Handle {
+                inbox,
+                running: is_running,
+            },
+        );
+        let actor = actor::Actor::new(self.clone(), record, running);
+        self.inner
+            .tasks
+            .spawn(actor.run(messages, self.inner.stopping.clone()));
     }
 }

@@ -1,0 +1,538 @@
+//! The one writer of one container: takes messages, steps, carries the commands out.
+
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use hoist_model::container::ContainerState;
+use hoist_model::{Event, Signal};
+use hoist_store::Class;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::events::container_event;
+use super::step::{Command, Input, Life, Refusal, step};
+use super::{AttachRequest, Containers, Outcome, WaitCondition, WaitOutcome};
+use crate::chain::chain;
+use crate::clock::now;
+use crate::error::ContainerError;
+use crate::ports::{ExitNotice, ProcessOwner};
+use crate::records::ContainerRecord;
+
+/// Where an answer goes. A caller that went away is no error.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, ContainerError>>;
+
+/// What a container can be told.
+pub(super) enum Message {
+    Start(Reply<Outcome>),
+    /// Send a signal; `asked` when a person wants the container stopped.
+    Signal {
+        signal: Signal,
+        asked: bool,
+        reply: Reply<()>,
+    },
+    Pause(Reply<()>),
+    Unpause(Reply<()>),
+    Rename {
+        name: String,
+        reply: Reply<()>,
+    },
+    Remove {
+        volumes: bool,
+        reply: Reply<()>,
+    },
+    Wait {
+        condition: WaitCondition,
+        reply: oneshot::Sender<WaitOutcome>,
+    },
+    Attach {
+        request: AttachRequest,
+        reply: Reply<UnixStream>,
+    },
+    Resize {
+        rows: u16,
+        columns: u16,
+        reply: Reply<()>,
+    },
+    Ended(ExitNotice),
+}
+
+pub(super) struct Actor {
+    pub(super) containers: Containers,
+    pub(super) record: Arc<ContainerRecord>,
+    life: Life,
+    running: watch::Sender<bool>,
+    waiters: Vec<(WaitCondition, oneshot::Sender<WaitOutcome>)>,
+    /// Streams attached before the process runs.
+    pub(super) attached: Vec<(AttachRequest, UnixStream)>,
+    /// Terminal size set before the process runs.
+    pub(super) console_size: Option<(u16, u16)>,
+    restart_at: Option<Instant>,
+    /// Events to be written with the next record.
+    events: Vec<Event>,
+    persist: bool,
+    last_exit: i32,
+}
+
+impl Actor {
+    pub(super) fn new(
+        containers: Containers,
+        record: Arc<ContainerRecord>,
+        running: watch::Sender<bool>,
+    ) -> Self {
+        let life = Life::new(
+            record.state.clone(),
+            record.spec.restart_policy,
+            record.spec.auto_remove,
+            record.manually_stopped,
+            record.restart_count,
+        );
+        let console_size = record.spec.console_size;
+        Self {
+            containers,
+            record,
+            life,
+            running,
+            waiters: Vec::new(),
+            attached: Vec::new(),
+            console_size,
+            restart_at: None,
+            events: Vec::new(),
+            persist: false,
+            last_exit: 0,
+        }
+    }
+
+    pub(super) async fn run(
+        mut self,
+        mut inbox: mpsc::UnboundedReceiver<Message>,
+        stopping: CancellationToken,
+    ) {
+        loop {
+            let restart_at = self.restart_at;
+            let due = async {
+                match restart_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                message = inbox.recv() => match message {
+                    Some(message) => self.hear(message).await,
+                    None => return,
+                },
+                () = due => {
+                    self.restart_at = None;
+                    if let Err(error) = self.feed(Input::Start { by_policy: true }).await {
+                        tracing::warn!(container = %self.record.id, %error, "restart by policy failed");
+                    }
+                }
+                () = stopping.cancelled() => return,
+            }
+            if self.life.state == ContainerState::Removing {
+                return;
+            }
+        }
+    }
+
+    async fn hear(&mut self, message: Message) {
+        match message {
+            Message::Start(reply) => {
+                let result = match self.feed(Input::Start { by_policy: false }).await {
+                    Ok(()) => Ok(Outcome::Changed),
+                    Err(Failure::Refused(Refusal::AlreadySo)) => Ok(Outcome::Unchanged),
+                    Err(failure) => Err(self.explain("start", failure)),
+                };
+                let _ = reply.send(result);
+            }
+            Message::Signal {
+                signal,
+                asked,
+                reply,
+            } => {
+                let result = self.signal(signal, asked).await;
+                let _ = reply.send(result);
+            }
+            Message::Pause(reply) => {
+                let result = self.freeze(true).await;
+                let _ = reply.send(result);
+            }
+            Message::Unpause(reply) => {
+                let result = self.freeze(false).await;
+                let _ = reply.send(result);
+            }
+            Message::Rename { name, reply } => {
+                let result = self.rename(name).await;
+                let _ = reply.send(result);
+            }
+            Message::Remove { volumes, reply } => {
+                self.life.auto_remove |= volumes;
+                let result = self.feed(Input::Remove).await;
+                let _ = reply.send(result.map_err(|failure| self.explain("remove", failure)));
+            }
+            Message::Wait { condition, reply } => self.wait(condition, reply),
+            Message::Attach { request, reply } => {
+                let _ = reply.send(self.attach(request));
+            }
+            Message::Resize {
+                rows,
+                columns,
+                reply,
+            } => {
+                self.console_size = Some((rows, columns));
+                let result = match self.life.state.running() {
+                    Some(_) => self.runtime_result("resize", |actor| {
+                        actor
+                            .containers
+                            .inner
+                            .parts
+                            .runtime
+                            .resize(&actor.owner(), rows, columns)
+                    }),
+                    None => Ok(()),
+                };
+                let _ = reply.send(result);
+            }
+            Message::Ended(notice) => {
+                let input = Input::Exited {
+                    exit_code: notice.exit_code,
+                    oom_killed: notice.oom_killed,
+                    error: notice.error,
+                };
+                // An end of a process we do not hold as running was told twice: nothing to do.
+                if let Err(Failure::Broken(error)) = self.feed(input).await {
+                    tracing::error!(container = %self.record.id, %error, "after the process ended");
+                }
+            }
+        }
+    }
+
+    /// Steps, and carries out what follows from it.
+    async fn feed(&mut self, input: Input) -> Result<(), Failure> {
+        let (life, commands) = step(&self.life, input, now()).map_err(Failure::Refused)?;
+        self.life = life;
+        let mut outcome = Ok(());
+        for command in commands {
+            if let Err(error) = self.carry_out(command).await {
+                outcome = Err(error);
+            }
+        }
+        if let Err(error) = self.write().await {
+            outcome = Err(Failure::Broken(error));
+        }
+        self.running.send_if_modified(|running| {
+            let is = self.life.state.running().is_some();
+            std::mem::replace(running, is) != is
+        });
+        outcome
+    }
+
+    async fn carry_out(&mut self, command: Command) -> Result<(), Failure> {
+        match command {
+            Command::Launch => return self.launch_and_feed().await,
+            Command::Release => {
+                self.containers.inner.parts.runtime.release(&self.record.id);
+                if let Some(attachment) = &self.record.attachment {
+                    self.events.push(super::events::network_event(
+                        "disconnect",
+                        &self.record,
+                        attachment,
+                    ));
+                    self.containers.inner.parts.network.detach(&self.record.id);
+                }
+                self.change(|record| record.attachment = None);
+            }
+            Command::Persist => self.persist = true,
+            Command::Emit { action, attributes } => {
+                self.events
+                    .push(container_event(action, &self.record, &attributes));
+            }
+            Command::AnswerExit => {
+                self.write().await.map_err(Failure::Broken)?;
+                self.last_exit = exit_code(&self.life.state);
+                self.answer(|condition| condition != WaitCondition::Removed, None);
+                self.attached.clear();
+            }
+            Command::RestartAfter(delay) => self.restart_at = Some(Instant::now() + delay),
+            Command::CancelRestart => self.restart_at = None,
+            Command::Dismantle { volumes } => {
+                let result = self.dismantle(volumes).await;
+                let error = result.as_ref().err().map(|error| chain(error));
+                self.answer(|_| true, error);
+                result.map_err(Failure::Broken)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Boxed, because a launch feeds its own outcome back in.
+    async fn launch_and_feed(&mut self) -> Result<(), Failure> {
+        let (input, failure) = match Box::pin(self.launch()).await {
+            Ok(launched) => (Input::Launched { pid: launched.pid }, None),
+            Err(error) => {
+                let exit_code = match &error {
+                    ContainerError::Start { exit_code, .. } => *exit_code,
+                    _ => 128,
+                };
+                (
+                    Input::LaunchFailed {
+                        exit_code,
+                        message: error.to_string(),
+                    },
+                    Some(error),
+                )
+            }
+        };
+        Box::pin(self.feed(input)).await?;
+        failure.map_or(Ok(()), |error| Err(Failure::Broken(error)))
+    }
+
+    /// Changes the record in memory; written with the next [`Actor::write`].
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut ContainerRecord)) {
+        change(Arc::make_mut(&mut self.record));
+    }
+
+    /// Notes an event for the next write.
+    pub(super) fn tell(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    /// Writes record and events, if there is anything to write, as one transaction.
+    async fn write(&mut self) -> Result<(), ContainerError> {
+        let life = &self.life;
+        let record = Arc::make_mut(&mut self.record);
+        record.state = life.state.clone();
+        record.restart_count = life.restart_count;
+        record.manually_stopped = life.manually_stopped;
+        if !std::mem::take(&mut self.persist) && self.events.is_empty() {
+            return Ok(());
+        }
+        let events = std::mem::take(&mut self.events);
+        let record = self.record.clone();
+        self.containers
+            .inner
+            .parts
+            .store
+            .transaction(Class::Process, move |tx| {
+                if tx.get::<ContainerRecord>(record.id.as_str()).is_some() {
+                    tx.put(record);
+                }
+                for event in events {
+                    tx.event(event);
+                }
+                Ok::<_, ContainerError>(())
+            })
+            .await?;
+        Ok(())
+    }
+
+    async fn signal(&mut self, signal: Signal, asked: bool) -> Result<(), ContainerError> {
+        if self.life.state.running().is_none() {
+            return Err(ContainerError::NotRunning(self.record.id.clone()));
+        }
+        if asked {
+            let asked = self.feed(Input::StopAsked).await;
+            asked.map_err(|failure| self.explain("stop", failure))?;
+        }
+        let frozen = self
+            .life
+            .state
+            .running()
+            .is_some_and(|running| running.paused);
+        let (name, number) = ("signal", signal.number().to_string());
+        self.runtime_result("signal", |actor| {
+            actor
+                .containers
+                .inner
+                .parts
+                .runtime
+                .signal(&actor.owner(), signal)
+        })?;
+        if frozen && signal == Signal::KILL {
+            // A frozen process dies only once it is thawed.
+            self.freeze(false).await?;
+        }
+        self.tell(container_event("kill", &self.record, &[(name, number)]));
+        self.write().await
+    }
+
+    async fn freeze(&mut self, freeze: bool) -> Result<(), ContainerError> {
+        let (verb, input) = if freeze {
+            ("pause", Input::Paused)
+        } else {
+            ("unpause", Input::Unpaused)
+        };
+        // Refused before the freezer is touched; stepped only once it obeyed.
+        step(&self.life, input.clone(), now())
+            .map_err(|refusal| self.explain(verb, Failure::Refused(refusal)))?;
+        self.runtime_result(verb, |actor| {
+            let runtime = &actor.containers.inner.parts.runtime;
+            if freeze {
+                runtime.pause(&actor.record.id)
+            } else {
+                runtime.unpause(&actor.record.id)
+            }
+        })?;
+        let stepped = Box::pin(self.feed(input)).await;
+        stepped.map_err(|failure| self.explain(verb, failure))
+    }
+
+    async fn rename(&mut self, name: String) -> Result<(), ContainerError> {
+        let old = self.record.name.clone();
+        let id = self.record.id.clone();
+        let renamed = Arc::new(ContainerRecord {
+            name: name.clone(),
+            ..(*self.record).clone()
+        });
+        let event = container_event("rename", &renamed, &[("oldName", format!("/{old}"))]);
+        self.containers
+            .inner
+            .parts
+            .store
+            .transaction(Class::Disk, move |tx| {
+                super::create::refuse_taken_name(tx, &renamed.name, &id)?;
+                tx.put(renamed);
+                tx.event(event);
+                Ok::<_, ContainerError>(())
+            })
+            .await?;
+        self.change(|record| record.name = name);
+        Ok(())
+    }
+
+    fn wait(&mut self, condition: WaitCondition, reply: oneshot::Sender<WaitOutcome>) {
+        let rests = !matches!(
+            self.life.state,
+            ContainerState::Running(_) | ContainerState::Starting
+        );
+        if condition == WaitCondition::NotRunning && rests {
+            let outcome = WaitOutcome {
+                exit_code: exit_code(&self.life.state),
+                error: None,
+            };
+            let _ = reply.send(outcome);
+        } else {
+            self.waiters.retain(|(_, waiter)| !waiter.is_closed());
+            self.waiters.push((condition, reply));
+        }
+    }
+
+    fn answer(&mut self, whom: impl Fn(WaitCondition) -> bool, error: Option<String>) {
+        for (condition, reply) in std::mem::take(&mut self.waiters) {
+            if whom(condition) {
+                let _ = reply.send(WaitOutcome {
+                    exit_code: self.last_exit,
+                    error: error.clone(),
+                });
+            } else {
+                self.waiters.push((condition, reply));
+            }
+        }
+    }
+
+    fn attach(&mut self, request: AttachRequest) -> Result<UnixStream, ContainerError> {
+        if self.life.state.running().is_some() {
+            let id = &self.record.id;
+            let stream = self.containers.inner.parts.runtime.attach(id, request);
+            return stream.map_err(|source| ContainerError::Io {
+                context: format!("attach to container {}", id.as_str()),
+                source,
+            });
+        }
+        let failed = |source| ContainerError::Io {
+            context: "socketpair".to_owned(),
+            source,
+        };
+        let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+        self.attached.push((request, theirs));
+        Ok(ours)
+    }
+
+    fn owner(&self) -> ProcessOwner {
+        ProcessOwner::Container(self.record.id.clone())
+    }
+
+    fn runtime_result(
+        &self,
+        verb: &str,
+        act: impl FnOnce(&Self) -> std::io::Result<()>,
+    ) -> Result<(), ContainerError> {
+        act(self).map_err(|source| ContainerError::Io {
+            context: format!("{verb} container {}", self.record.id.as_str()),
+            source,
+        })
+    }
+
+    /// A refusal in Docker's words.
+    fn explain(&self, verb: &str, failure: Failure) -> ContainerError {
+        let id = self.record.id.as_str();
+        match failure {
+            Failure::Broken(error) => error,
+            Failure::Refused(Refusal::NotRunning) => {
+                ContainerError::NotRunning(self.record.id.clone())
+            }
+            Failure::Refused(refusal) => ContainerError::Conflict(match refusal {
+                Refusal::Running if verb == "remove" && self.record_is_paused() => format!(
+                    "cannot remove container \"/{}\": container is paused and must be unpaused first",
+                    self.record.name
+                ),
+                Refusal::Running if verb == "remove" => format!(
+                    "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
+                    self.record.name
+                ),
+                Refusal::Removing if verb == "remove" => {
+                    format!(
+                        "removal of container {} is already in progress",
+                        self.record.name
+                    )
+                }
+                Refusal::Removing => {
+                    format!("container is marked for removal and cannot be {verb}ed")
+                }
+                Refusal::Paused if verb == "start" => {
+                    "cannot start a paused container, try unpause instead".to_owned()
+                }
+                Refusal::Paused => format!("container {id} is already paused"),
+                Refusal::NotPaused => format!("Container {id} is not paused"),
+                Refusal::Starting => format!("container {id} is being started"),
+                Refusal::AlreadySo | Refusal::Running | Refusal::NotRunning => {
+                    format!("cannot {verb} container {id} as it is")
+                }
+            }),
+        }
+    }
+
+    fn record_is_paused(&self) -> bool {
+        self.life
+            .state
+            .running()
+            .is_some_and(|running| running.paused)
+    }
+}
+
+/// Why a message was not obeyed.
+enum Failure {
+    Refused(Refusal),
+    Broken(ContainerError),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused(refusal) => write!(f, "{refusal:?}"),
+            Self::Broken(error) => f.write_str(&chain(error)),
+        }
+    }
+}
+
+/// The exit code a wait answers in this phase.
+fn exit_code(state: &ContainerState) -> i32 {
+    match state {
+        ContainerState::Exited(exited) => exited.exit_code,
+        ContainerState::Created {
+            failure: Some(failure),
+        } => failure.exit_code,
+        _ => 0,
+    }
+}

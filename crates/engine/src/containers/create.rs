@@ -1,0 +1,244 @@
+//! Making a container: everything is checked and resolved here, so that a start finds nothing left to decide.
+
+use std::sync::Arc;
+
+use hoist_model::ContainerId;
+use hoist_model::container::{ContainerState, NetworkMode, is_container_name};
+use hoist_store::{Class, Transaction};
+
+use super::events::container_event;
+use super::merge::merge_image;
+use super::{Containers, CreateRequest, Created};
+use crate::chain::chain;
+use crate::clock::{now, random_bytes, random_number};
+use crate::error::{ContainerError, ImageError};
+use crate::names::made_up;
+use crate::records::{ContainerRecord, ImageRecord, MountPoint};
+
+/// How often a made-up name is made up anew after a clash.
+const NAME_TRIES: u32 = 10;
+
+/// Refuses a name somebody else has.
+pub(super) fn refuse_taken_name(
+    tx: &Transaction,
+    name: &str,
+    own: &ContainerId,
+) -> Result<(), ContainerError> {
+    let holder = tx
+        .list::<ContainerRecord>()
+        .into_iter()
+        .find(|other| other.name == name && other.id != *own);
+    match holder {
+        Some(holder) => Err(ContainerError::NameTaken {
+            name: name.to_owned(),
+            holder: holder.id.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The name without its slash, if it is one.
+pub(super) fn check_name(name: &str) -> Result<String, ContainerError> {
+    let bare = name.strip_prefix('/').unwrap_or(name);
+    if is_container_name(bare) {
+        Ok(bare.to_owned())
+    } else {
+        Err(ContainerError::InvalidName(bare.to_owned()))
+    }
+}
+
+impl Containers {
+    /// Makes a container. The image must be here.
+    pub async fn create(&self, request: CreateRequest) -> Result<Created, ContainerError> {
+        let parts = &self.inner.parts;
+        let name = request.name.as_deref().map(check_name).transpose()?;
+        let image = parts.images.resolve(&request.spec.image)?;
+        if let Some(wanted) = &request.platform
+            && !image.platform.satisfies(wanted)
+        {
+            return Err(ContainerError::Image(ImageError::Platform {
+                reference: request.spec.image.clone(),
+                wanted: wanted.to_string(),
+                actual: image.platform.to_string(),
+            }));
+        }
+        let config = parts.images.config(&image.id)?;
+        let mut spec = merge_image(request.spec, &config)?;
+        spec.image_id = Some(image.id.clone());
+        self.check_network(&spec.network.mode)?;
+        let mounts = self.resolve_mounts(&spec).await?;
+        let record = ContainerRecord {
+            id: ContainerId::from_bytes(&random_bytes()),
+            name: name.clone().unwrap_or_default(),
+            created_at: now(),
+            spec,
+            layers: image.layers.clone(),
+            platform: image.platform.clone(),
+            state: ContainerState::Created { failure: None },
+            restart_count: 0,
+            manually_stopped: false,
+            mounts,
+            attachment: None,
+            exec_ids: Vec::new(),
+        };
+        match self
+            .prepare_and_record(record.clone(), &image, name.is_none())
+            .await
+        {
+            Ok(record) => {
+                let id = record.id.clone();
+                self.employ(record);
+                Ok(Created {
+                    id,
+                    warnings: Vec::new(),
+                })
+            }
+            Err(error) => {
+                self.undo_create(&record).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn prepare_and_record(
+        &self,
+        mut record: ContainerRecord,
+        image: &Arc<ImageRecord>,
+        make_name_up: bool,
+    ) -> Result<Arc<ContainerRecord>, ContainerError> {
+        self.prepare_files(&record).await?;
+        let class = if record.spec.auto_remove {
+            Class::Process
+        } else {
+            Class::Disk
+        };
+        for attempt in 0..NAME_TRIES {
+            if make_name_up {
+                record.name = made_up(random_number(), attempt);
+            }
+            let draft = Arc::new(record.clone());
+            let image_id = image.id.clone();
+            let created = draft.clone();
+            let committed = self
+                .inner
+                .parts
+                .store
+                .transaction(class, move |tx| {
+                    if tx.get::<ImageRecord>(image_id.as_str()).is_none() {
+                        let name = created.spec.image.clone();
+                        return Err(ContainerError::Image(ImageError::NotFound(name)));
+                    }
+                    refuse_taken_name(tx, &created.name, &created.id)?;
+                    tx.event(container_event("create", &created, &[]));
+                    tx.put(created);
+                    Ok(())
+                })
+                .await;
+            match committed {
+                Ok(_) => return Ok(draft),
+                Err(ContainerError::NameTaken { .. }) if make_name_up => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(ContainerError::Conflict(format!(
+            "no free name was found in {NAME_TRIES} tries"
+        )))
+    }
+
+    /// Makes the writable layer, the container's own directory, and fills fresh volumes from the image.
+    async fn prepare_files(&self, record: &ContainerRecord) -> Result<(), ContainerError> {
+        let snapshotter = self.inner.parts.images.snapshotter().clone();
+        let (id, layers) = (record.id.clone(), record.layers.clone());
+        let directory = self.directory(&id);
+        let fresh: Vec<MountPoint> = record
+            .mounts
+            .iter()
+            .filter(|mount| mount.copy_up)
+            .cloned()
+            .collect();
+        let work = move || -> Result<(), ContainerError> {
+            let failed = |error: &(dyn std::error::Error + 'static)| {
+                ContainerError::Internal(format!("container file system: {}", chain(error)))
+            };
+            snapshotter
+                .prepare(&id, &layers)
+                .map_err(|error| failed(&error))?;
+            make_private_directory(&directory)?;
+            if !fresh.is_empty() {
+                let rootfs = snapshotter.mount(&id).map_err(|error| failed(&error))?;
+                for volume in &fresh {
+                    super::copy_up::copy_up(&rootfs, &volume.destination, volume.source.as_ref())?;
+                }
+            }
+            Ok(())
+        };
+        tokio::task::spawn_blocking(work)
+            .await
+            .unwrap_or_else(|error| Err(ContainerError::Internal(error.to_string())))
+    }
+
+    /// Takes back what a create that failed had made.
+    async fn undo_create(&self, record: &ContainerRecord) {
+        if let Err(error) = self.remove_files(&record.id).await {
+            tracing::warn!(container = %record.id, %error, "files of a failed create stay");
+        }
+        self.remove_anonymous_volumes(&record.mounts).await;
+    }
+
+    pub(super) async fn remove_files(&self, id: &ContainerId) -> Result<(), ContainerError> {
+        let snapshotter = self.inner.parts.images.snapshotter().clone();
+        let (key, directory) = (id.clone(), self.directory(id));
+        let work = move || -> Result<(), ContainerError> {
+            let snapshot = match snapshotter.remove(&key) {
+                Err(error) if error.class() != hoist_model::ErrorClass::NotFound => {
+                    Err(ContainerError::Internal(chain(&error)))
+                }
+                _ => Ok(()),
+            };
+            match std::fs::remove_dir_all(&directory) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    let context = format!("remove {}", directory.display());
+                    snapshot.and(Err(ContainerError::Io { context, source }))
+                }
+                _ => snapshot,
+            }
+        };
+        tokio::task::spawn_blocking(work)
+            .await
+            .unwrap_or_else(|error| Err(ContainerError::Internal(error.to_string())))
+    }
+
+    /// Removes the volumes that were made for one container alone; one that others use by now stays.
+    pub(super) async fn remove_anonymous_volumes(&self, mounts: &[MountPoint]) {
+        for mount in mounts.iter().filter(|mount| mount.anonymous) {
+            if let Err(error) = self.inner.parts.volumes.remove(&mount.name, true).await {
+                tracing::debug!(volume = mount.name, %error, "an anonymous volume stays");
+            }
+        }
+    }
+
+    fn check_network(&self, mode: &NetworkMode) -> Result<(), ContainerError> {
+        match mode {
+            NetworkMode::Bridge | NetworkMode::None | NetworkMode::Host => Ok(()),
+            NetworkMode::Container(name) => self.resolve(name).map(drop),
+            NetworkMode::Network(name) => {
+                self.inner.parts.networks.resolve(name)?;
+                Err(ContainerError::NotImplemented(format!(
+                    "network {name}: only bridge, host, none and container:<name> are supported yet"
+                )))
+            }
+        }
+    }
+}
+
+fn make_private_directory(path: &std::path::Path) -> Result<(), ContainerError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o710)
+        .create(path);
+    made.map_err(|source| ContainerError::Io {
+        context: format!("mkdir {}", path.display()),
+        source,
+    })
+}

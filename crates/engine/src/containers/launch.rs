@@ -1,0 +1,129 @@
+//! The two things an actor does that touch the machine: a start, and taking the container apart.
+
+use std::os::fd::OwnedFd;
+
+use hoist_model::container::{NamespaceMode, NetworkMode};
+use hoist_store::Class;
+
+use super::actor::Actor;
+use super::events::{container_event, network_event};
+use crate::chain::chain;
+use crate::error::ContainerError;
+use crate::ports::{Joins, LaunchRequest, Launched, NetworkNamespace};
+use crate::records::ContainerRecord;
+
+impl Actor {
+    /// Connects the container and hands it to the runtime. What was taken is given back by `Release` if this fails.
+    pub(super) async fn launch(&mut self) -> Result<Launched, ContainerError> {
+        let network = self.network_namespace().await?;
+        let joins = Joins {
+            pid: self.joined(&self.record.spec.security.pid)?,
+            ipc: self.joined(&self.record.spec.security.ipc)?,
+        };
+        let rootfs = self.rootfs().await?;
+        let etc_files = self.write_etc_files()?;
+        let log_path = (self.record.spec.log.driver != "none")
+            .then(|| self.containers.log_path(&self.record.id));
+        let request = LaunchRequest {
+            record: self.record.clone(),
+            rootfs,
+            network,
+            etc_files,
+            log_path,
+            attached: std::mem::take(&mut self.attached),
+            console_size: self.console_size,
+            joins,
+        };
+        let launched = self.containers.inner.parts.runtime.launch(request).await;
+        launched.map_err(|failure| ContainerError::Start {
+            message: failure.message,
+            exit_code: failure.exit_code,
+        })
+    }
+
+    async fn network_namespace(&mut self) -> Result<NetworkNamespace, ContainerError> {
+        let network = self.containers.inner.parts.network.clone();
+        match &self.record.spec.network.mode {
+            NetworkMode::Host => Ok(NetworkNamespace::Host),
+            NetworkMode::None => Ok(NetworkNamespace::Own(network.isolated().await?)),
+            NetworkMode::Container(name) => {
+                let pid = self.pid_of(name, "network")?;
+                Ok(NetworkNamespace::OfProcess(pid))
+            }
+            NetworkMode::Bridge | NetworkMode::Network(_) => {
+                let lease = network.attach(&self.record).await?;
+                self.tell(network_event("connect", &self.record, &lease.attachment));
+                self.change(|record| record.attachment = Some(lease.attachment));
+                Ok(NetworkNamespace::Own(lease.namespace))
+            }
+        }
+    }
+
+    fn joined(&self, mode: &NamespaceMode) -> Result<Option<i32>, ContainerError> {
+        match mode {
+            NamespaceMode::Container(name) => self.pid_of(name, "namespace").map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn pid_of(&self, name: &str, what: &str) -> Result<i32, ContainerError> {
+        let other = self.containers.resolve(name)?;
+        other
+            .state
+            .running()
+            .map(|running| running.pid)
+            .ok_or_else(|| {
+                ContainerError::Conflict(format!(
+                    "cannot join {what} of a non running container: {}",
+                    other.id.as_str()
+                ))
+            })
+    }
+
+    async fn rootfs(&self) -> Result<OwnedFd, ContainerError> {
+        let snapshotter = self.containers.inner.parts.images.snapshotter().clone();
+        let id = self.record.id.clone();
+        let mounted = tokio::task::spawn_blocking(move || snapshotter.mount(&id)).await;
+        match mounted {
+            Ok(Ok(rootfs)) => Ok(rootfs),
+            Ok(Err(error)) => Err(ContainerError::Internal(format!(
+                "root file system of container {}: {}",
+                self.record.id.as_str(),
+                chain(&error)
+            ))),
+            Err(error) => Err(ContainerError::Internal(error.to_string())),
+        }
+    }
+
+    /// Takes away files, record and, if asked, anonymous volumes. Every part is tried; the first failure is told.
+    pub(super) async fn dismantle(&mut self, volumes: bool) -> Result<(), ContainerError> {
+        let record = self.record.clone();
+        self.attached.clear();
+        let files = self.containers.remove_files(&record.id).await;
+        let event = container_event("destroy", &record, &[]);
+        let id = record.id.clone();
+        let class = if record.spec.auto_remove {
+            Class::Process
+        } else {
+            Class::Disk
+        };
+        let forgotten = self
+            .containers
+            .inner
+            .parts
+            .store
+            .transaction(class, move |tx| {
+                tx.delete::<ContainerRecord>(id.as_str());
+                tx.event(event);
+                Ok::<_, ContainerError>(())
+            })
+            .await;
+        if volumes {
+            self.containers
+                .remove_anonymous_volumes(&record.mounts)
+                .await;
+        }
+        self.containers.actors().remove(&record.id);
+        files.and(forgotten.map(drop))
+    }
+}

@@ -1,0 +1,156 @@
+//! Taking over what an earlier engine left: running containers go on, ends in between are recorded, leftovers go.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use hoist_model::ContainerId;
+use hoist_model::container::{ContainerState, RestartPolicy};
+
+use super::Containers;
+use super::actor::Message;
+use crate::clock::now;
+use crate::error::ContainerError;
+use crate::ports::{Adoption, ExitNotice, ProcessOwner};
+use crate::records::ContainerRecord;
+
+/// The exit code of a process whose end nobody saw. Never invented: the record says so in words beside it.
+const UNKNOWN_EXIT: i32 = 255;
+
+impl Containers {
+    /// Puts an actor to work for every container there is, and tells it what happened while no engine ran. Called once,
+    /// before the first request is served.
+    pub async fn recover(&self) -> Result<(), ContainerError> {
+        let mut starts = Vec::new();
+        for record in self.list() {
+            let id = record.id.clone();
+            match &record.state {
+                ContainerState::Running(_) | ContainerState::Starting => {
+                    self.take_over(record).await
+                }
+                ContainerState::Removing => {
+                    // An earlier engine was ended in the middle: what it began is finished below.
+                    let record = ContainerRecord {
+                        state: ContainerState::Created { failure: None },
+                        ..(*record).clone()
+                    };
+                    self.employ(Arc::new(record));
+                    self.remove(&id, super::RemoveRequest::default()).await?;
+                }
+                _ if record.spec.auto_remove
+                    && matches!(record.state, ContainerState::Exited(_)) =>
+                {
+                    self.employ(record);
+                    let request = super::RemoveRequest {
+                        force: false,
+                        volumes: true,
+                    };
+                    self.remove(&id, request).await?;
+                }
+                ContainerState::Exited(_) => {
+                    let again = match record.spec.restart_policy {
+                        RestartPolicy::Always => true,
+                        RestartPolicy::UnlessStopped => !record.manually_stopped,
+                        RestartPolicy::No | RestartPolicy::OnFailure { .. } => false,
+                    };
+                    self.employ(record);
+                    if again {
+                        starts.push(id);
+                    }
+                }
+                ContainerState::Created { .. } => self.employ(record),
+            }
+        }
+        self.sweep().await;
+        for id in starts {
+            if let Err(error) = self.start(&id).await {
+                tracing::warn!(container = %id, %error, "restart policy could not start it");
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_over(&self, record: Arc<ContainerRecord>) {
+        let parts = &self.inner.parts;
+        let id = record.id.clone();
+        let adoption = parts.runtime.adopt(&id).await;
+        tracing::info!(container = %id, ?adoption, "found from an earlier engine");
+        match adoption {
+            Adoption::Running { pid } => {
+                let record = match &record.state {
+                    // The earlier engine was ended before it could note that the start succeeded.
+                    ContainerState::Starting => Arc::new(ContainerRecord {
+                        state: ContainerState::Running(hoist_model::container::RunningState {
+                            pid,
+                            started_at: now(),
+                            paused: false,
+                        }),
+                        ..(*record).clone()
+                    }),
+                    _ => record,
+                };
+                if let Err(error) = parts.network.restore(&record, pid) {
+                    tracing::error!(container = %id, %error, "its network was not restored");
+                }
+                self.employ(record);
+            }
+            Adoption::Exited(notice) => self.employ_ended(record, notice),
+            Adoption::Unknown => {
+                let notice = ExitNotice {
+                    of: ProcessOwner::Container(id),
+                    exit_code: UNKNOWN_EXIT,
+                    oom_killed: false,
+                    finished_at: now(),
+                    error: "exit status unknown: the process ended while no engine and no monitor watched"
+                        .to_owned(),
+                };
+                self.employ_ended(record, notice);
+            }
+        }
+    }
+
+    /// An actor that finds the end of its process as its first message.
+    fn employ_ended(&self, record: Arc<ContainerRecord>, notice: ExitNotice) {
+        let record = match &record.state {
+            ContainerState::Starting => Arc::new(ContainerRecord {
+                state: ContainerState::Running(hoist_model::container::RunningState {
+                    pid: 0,
+                    started_at: notice.finished_at,
+                    paused: false,
+                }),
+                ..(*record).clone()
+            }),
+            _ => record,
+        };
+        let id = record.id.clone();
+        self.employ(record);
+        if let Ok(handle) = self.handle(&id) {
+            let _ = handle.inbox.send(Message::Ended(notice));
+        }
+    }
+
+    /// Removes snapshots, directories and kernel objects that belong to no container there is.
+    async fn sweep(&self) {
+        let known: HashSet<ContainerId> = self.list().iter().map(|c| c.id.clone()).collect();
+        let parts = &self.inner.parts;
+        let mut strangers: HashSet<ContainerId> =
+            parts.images.snapshotter().prepared().into_iter().collect();
+        if let Ok(entries) = std::fs::read_dir(&parts.root) {
+            strangers.extend(
+                entries
+                    .flatten()
+                    .filter_map(|e| e.file_name().to_str()?.parse().ok()),
+            );
+        }
+        for id in strangers.difference(&known) {
+            if let Err(error) = self.remove_files(id).await {
+                tracing::warn!(container = %id, %error, "leftovers stay");
+            }
+        }
+        for id in parts.runtime.leftovers() {
+            if !known.contains(&id) {
+                parts.runtime.release(&id);
+            }
+        }
+        parts.images.collect().await;
+    }
+}

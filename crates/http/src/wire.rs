@@ -1,0 +1,211 @@
+//! The byte stream hyper is given: the connection, with takeover requests dressed as upgrades (see [`crate::framing`]).
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::io::poll_read_buf;
+
+use crate::framing::{Answer, Asked, Hijackable, State, answer, as_ok, take_head};
+use crate::stream::Stream;
+
+const HEAD_READ: usize = 4 << 10;
+const BODY_READ: usize = 64 << 10;
+
+#[derive(Debug)]
+pub(crate) struct Wire {
+    stream: Stream,
+    hijackable: Hijackable,
+    state: State,
+    /// Read from the connection, not yet looked at.
+    held: BytesMut,
+    /// Looked at, for hyper to take.
+    vetted: BytesMut,
+    /// What the request in flight asked for, until its reply begins.
+    asked: Asked,
+    /// A rewritten head that still has to go out before anything else.
+    outgoing: BytesMut,
+}
+
+impl Wire {
+    pub(crate) fn new(stream: Stream, hijackable: Hijackable) -> Self {
+        Self {
+            stream,
+            hijackable,
+            state: State::Head,
+            held: BytesMut::new(),
+            vetted: BytesMut::new(),
+            asked: Asked::Reply,
+            outgoing: BytesMut::new(),
+        }
+    }
+
+    /// Stops looking at the bytes; hands out those that were read ahead.
+    pub(crate) fn take_ahead(&mut self) -> Bytes {
+        self.state = State::Through;
+        let mut ahead = std::mem::take(&mut self.vetted);
+        ahead.unsplit(std::mem::take(&mut self.held));
+        ahead.freeze()
+    }
+
+    fn poll_outgoing(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.outgoing.is_empty() {
+            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.outgoing))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.outgoing.advance(count);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads more into `held`; `false` at the end of the stream.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, space: usize) -> Poll<io::Result<bool>> {
+        self.held.reserve(space);
+        poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.held).map_ok(|count| count > 0)
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            if !this.vetted.is_empty() {
+                let count = buf.remaining().min(this.vetted.len());
+                buf.put_slice(&this.vetted[..count]);
+                this.vetted.advance(count);
+                return Poll::Ready(Ok(()));
+            }
+            match &mut this.state {
+                State::Through if this.held.is_empty() => {
+                    return Pin::new(&mut this.stream).poll_read(cx, buf);
+                }
+                State::Through => this.vetted = this.held.split(),
+                State::Length(left) if this.held.is_empty() => {
+                    let most = usize::try_from(*left).unwrap_or(usize::MAX);
+                    let most = most.min(buf.remaining());
+                    let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+                    ready!(Pin::new(&mut this.stream).poll_read(cx, &mut part))?;
+                    let count = part.filled().len();
+                    buf.advance(count);
+                    *left -= count as u64;
+                    if *left == 0 {
+                        this.state = State::Head;
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                State::Length(left) => {
+                    let most = usize::try_from(*left).unwrap_or(usize::MAX);
+                    let count = most.min(this.held.len());
+                    *left -= count as u64;
+                    if *left == 0 {
+                        this.state = State::Head;
+                    }
+                    this.vetted = this.held.split_to(count);
+                }
+                State::Chunked(_) if this.held.is_empty() => {
+                    if !ready!(this.poll_fill(cx, BODY_READ))? {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                State::Chunked(chunks) => {
+                    let (count, done) = chunks.advance(&this.held);
+                    if done {
+                        this.state = State::Head;
+                    }
+                    this.vetted = this.held.split_to(count);
+                }
+                State::Head => {
+                    let found = if this.held.is_empty() {
+                        None
+                    } else {
+                        take_head(&mut this.held, this.hijackable)
+                    };
+                    match found {
+                        Some((head, state, asked)) => {
+                            this.vetted = head;
+                            this.state = state;
+                            this.asked = asked;
+                        }
+                        None => {
+                            if !ready!(this.poll_fill(cx, HEAD_READ))? {
+                                if this.held.is_empty() {
+                                    return Poll::Ready(Ok(()));
+                                }
+                                this.state = State::Through;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        ready!(this.poll_outgoing(cx))?;
+        if this.asked == Asked::Reply || bytes.is_empty() {
+            return Pin::new(&mut this.stream).poll_write(cx, bytes);
+        }
+        match answer(bytes) {
+            Answer::Nothing => Pin::new(&mut this.stream).poll_write(cx, bytes),
+            Answer::Refused => {
+                this.asked = Asked::Reply;
+                Pin::new(&mut this.stream).poll_write(cx, bytes)
+            }
+            Answer::Accepted(at) => {
+                let takeover = this.asked == Asked::Takeover;
+                this.asked = Asked::Reply;
+                this.state = State::Through;
+                if !takeover {
+                    return Pin::new(&mut this.stream).poll_write(cx, bytes);
+                }
+                this.outgoing.extend_from_slice(&bytes[..at]);
+                this.outgoing.unsplit(as_ok(&bytes[at..]));
+                // Taken whole; what does not fit now goes out with the next write or flush.
+                match this.poll_outgoing(cx) {
+                    Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
+                    Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(bytes.len())),
+                }
+            }
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.asked != Asked::Reply || !self.outgoing.is_empty() {
+            let first = slices.iter().find(|slice| !slice.is_empty());
+            return self.poll_write(cx, first.map_or(&[], |slice| &**slice));
+        }
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_outgoing(cx))?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_outgoing(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
