@@ -5,10 +5,14 @@
 //! <root>/blobs/sha256/.tmp-*       being written; swept when the store is opened
 //! ```
 
-use std::io;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hoist_model::{Digest, ErrorClass};
+use sha2::{Digest as _, Sha256};
 
 /// Why a blob could not be kept or given back.
 #[derive(Debug, thiserror::Error)]
@@ -64,42 +68,179 @@ impl ContentError {
 #[derive(Debug)]
 pub struct ContentStore {
     directory: PathBuf,
+    temporaries: AtomicU64,
 }
 
 impl ContentStore {
     /// Opens or creates the store under `root` and sweeps what an interrupted write left.
     pub fn open(root: &Path) -> Result<Self, ContentError> {
-        let _ = root;
-        unimplemented!()
+        let directory = root.join("blobs/sha256");
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .map_err(io_at("creating", &directory))?;
+        let store = Self {
+            directory,
+            temporaries: AtomicU64::new(0),
+        };
+        for name in store.names()? {
+            if name.starts_with(".tmp-") {
+                let path = store.directory.join(name);
+                fs::remove_file(&path).map_err(io_at("removing", &path))?;
+            }
+        }
+        Ok(store)
     }
 
     /// Keeps some bytes; idempotent. On disk (fsynced) when this returns.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, ContentError> {
-        let _ = (bytes, &self.directory);
-        unimplemented!()
+        let digest = Digest::from_sha256(&Sha256::digest(bytes).into());
+        let path = self.path(&digest);
+        if fs::metadata(&path).is_ok_and(|found| found.len() == bytes.len() as u64) {
+            return Ok(digest);
+        }
+        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.directory.join(format!(".tmp-{number}"));
+        let written = self.write(&temporary, &path, bytes);
+        if let Err(source) = written {
+            // Already failing: what cannot be removed now is swept at the next start.
+            let _ = fs::remove_file(&temporary);
+            return Err(io_at("writing", &path)(source));
+        }
+        Ok(digest)
+    }
+
+    fn write(&self, temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o400)
+            .open(temporary)?;
+        file.write_all(bytes)?;
+        file.sync_data()?;
+        fs::rename(temporary, path)?;
+        File::open(&self.directory)?.sync_all()
     }
 
     /// Gives a blob back after checking its digest; refuses one of more than `limit` bytes.
     pub fn get(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, ContentError> {
-        let _ = (digest, limit);
-        unimplemented!()
+        let path = self.path(digest);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(ContentError::NotFound(digest.clone()));
+            }
+            Err(error) => return Err(io_at("opening", &path)(error)),
+        };
+        let size = file.metadata().map_err(io_at("reading", &path))?.len();
+        if size > limit {
+            let digest = digest.clone();
+            return Err(ContentError::TooLarge {
+                digest,
+                size,
+                limit,
+            });
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+        file.take(limit)
+            .read_to_end(&mut bytes)
+            .map_err(io_at("reading", &path))?;
+        let found = Digest::from_sha256(&Sha256::digest(&bytes).into());
+        if found != *digest {
+            let wanted = digest.clone();
+            return Err(ContentError::Corrupt { wanted, found });
+        }
+        Ok(bytes)
     }
 
     /// Whether the blob is here.
     #[must_use]
     pub fn has(&self, digest: &Digest) -> bool {
-        let _ = digest;
-        unimplemented!()
+        fs::metadata(self.path(digest)).is_ok()
     }
 
     /// Forgets a blob; one that is not here is no error.
     pub fn remove(&self, digest: &Digest) -> Result<(), ContentError> {
-        let _ = digest;
-        unimplemented!()
+        let path = self.path(digest);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(io_at("removing", &path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Every blob here, in no order.
     pub fn list(&self) -> Result<Vec<Digest>, ContentError> {
-        unimplemented!()
+        let names = self.names()?.into_iter();
+        Ok(names
+            .filter_map(|hex| format!("sha256:{hex}").parse().ok())
+            .collect())
+    }
+
+    fn names(&self) -> Result<Vec<String>, ContentError> {
+        let failed = io_at("reading", &self.directory);
+        let listing = fs::read_dir(&self.directory).map_err(&failed)?;
+        listing
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<io::Result<_>>()
+            .map_err(failed)
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.directory.join(digest.hex())
+    }
+}
+
+fn io_at(action: &'static str, path: &Path) -> impl Fn(io::Error) -> ContentError + use<> {
+    let path = path.to_owned();
+    move |source| ContentError::Io {
+        action,
+        path: path.clone(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blobs_come_back_whole_or_not_at_all() {
+        let root = tempfile::tempdir().unwrap();
+        let store = ContentStore::open(root.path()).unwrap();
+        let digest = store.put(b"hello").unwrap();
+        assert_eq!(store.put(b"hello").unwrap(), digest);
+        assert_eq!(store.get(&digest, 5).unwrap(), b"hello");
+        assert!(matches!(
+            store.get(&digest, 4),
+            Err(ContentError::TooLarge { size: 5, .. })
+        ));
+        let path = store.path(&digest);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, b"hellO").unwrap();
+        assert!(matches!(
+            store.get(&digest, 99),
+            Err(ContentError::Corrupt { .. })
+        ));
+        store.remove(&digest).unwrap();
+        store.remove(&digest).unwrap();
+        assert!(matches!(
+            store.get(&digest, 99),
+            Err(ContentError::NotFound(_))
+        ));
+    }
+
+    #[test]
+    fn leftovers_of_a_crash_are_swept() {
+        let root = tempfile::tempdir().unwrap();
+        let store = ContentStore::open(root.path()).unwrap();
+        let digest = store.put(b"kept").unwrap();
+        fs::write(store.directory.join(".tmp-7"), b"half").unwrap();
+        let store = ContentStore::open(root.path()).unwrap();
+        assert_eq!(store.names().unwrap(), [digest.hex()]);
+        assert_eq!(store.list().unwrap(), [digest]);
     }
 }

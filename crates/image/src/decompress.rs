@@ -1,6 +1,8 @@
 //! A stream decoder that finds out by the first bytes what it reads: gzip, zstd or plain.
 
-use std::io::{self, Read};
+use std::io::{self, BufReader, Cursor, Read};
+
+use flate2::bufread::MultiGzDecoder;
 
 /// How a stream is compressed, told by its magic number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,26 +39,153 @@ impl Compression {
 /// Fails with `InvalidData` on corrupt input, `UnexpectedEof` on a truncated stream, `Unsupported` (naming the format)
 /// on xz and bzip2, and `FileTooLarge` once more than `limit` bytes came out.
 pub struct Decompressor<R: Read> {
-    inner: std::marker::PhantomData<R>,
+    decoder: Decoder<R>,
+    compression: Compression,
+    left: u64,
+    limit: u64,
 }
+
+enum Decoder<R: Read> {
+    Plain(Start<R>),
+    Gzip(Box<MultiGzDecoder<BufReader<Start<R>>>>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<Start<R>>>>),
+}
+
+/// The largest window a zstd frame may ask for: 2^27 bytes, what `zstd -d` allows without `--long`.
+const ZSTD_WINDOW_BITS: u32 = 27;
 
 impl<R: Read> Decompressor<R> {
     /// Reads the first bytes of `inner` and chooses the decoder. `limit` bounds the decoded bytes.
-    pub fn new(inner: R, limit: u64) -> io::Result<Self> {
-        let _ = (inner, limit);
-        unimplemented!()
+    pub fn new(mut inner: R, limit: u64) -> io::Result<Self> {
+        let mut first = [0; 6];
+        let mut filled = 0;
+        while filled < first.len() {
+            match inner.read(&mut first[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let compression = Compression::sniff(&first[..filled]);
+        let start = Cursor::new(first).take(filled as u64).chain(inner);
+        let buffered = |start| BufReader::with_capacity(64 << 10, start);
+        let unsupported = |name: &str| {
+            let text = format!(
+                "the stream is compressed with {name}, which is not supported: gzip and zstd are"
+            );
+            Err(io::Error::new(io::ErrorKind::Unsupported, text))
+        };
+        let decoder = match compression {
+            Compression::Plain => Decoder::Plain(start),
+            Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(buffered(start)))),
+            Compression::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(buffered(start))?;
+                decoder.window_log_max(ZSTD_WINDOW_BITS)?;
+                Decoder::Zstd(Box::new(decoder))
+            }
+            Compression::Xz => return unsupported("xz"),
+            Compression::Bzip2 => return unsupported("bzip2"),
+        };
+        Ok(Self {
+            decoder,
+            compression,
+            left: limit,
+            limit,
+        })
     }
 
     /// What the stream turned out to be.
     #[must_use]
     pub fn compression(&self) -> Compression {
-        unimplemented!()
+        self.compression
     }
 }
 
+type Start<R> = io::Chain<io::Take<Cursor<[u8; 6]>>, R>;
+
 impl<R: Read> Read for Decompressor<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let _ = buffer;
-        unimplemented!()
+        let read = match &mut self.decoder {
+            Decoder::Plain(decoder) => decoder.read(buffer),
+            Decoder::Gzip(decoder) => decoder.read(buffer).map_err(invalid),
+            Decoder::Zstd(decoder) => decoder.read(buffer).map_err(invalid),
+        }?;
+        let Some(left) = self.left.checked_sub(read as u64) else {
+            let text = format!(
+                "the stream has more than {} bytes when decompressed",
+                self.limit
+            );
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+        };
+        self.left = left;
+        Ok(read)
+    }
+}
+
+/// Both libraries report corruption in kinds of their own.
+fn invalid(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::InvalidInput | io::ErrorKind::Other if error.raw_os_error().is_none() => {
+            io::Error::new(io::ErrorKind::InvalidData, error)
+        }
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn decode(bytes: &[u8], limit: u64) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        Decompressor::new(bytes, limit)?.read_to_end(&mut out)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn streams_are_told_by_their_first_bytes() {
+        let text = vec![b'x'; 100_000];
+        let zstd = zstd::encode_all(&text[..], 1).unwrap();
+        assert_eq!(decode(&text, 1 << 20).unwrap(), text);
+        assert_eq!(decode(&gzip(&text), 1 << 20).unwrap(), text);
+        assert_eq!(decode(&zstd, 1 << 20).unwrap(), text);
+        assert_eq!(decode(&[], 0).unwrap(), b"");
+        let members = [gzip(b"one "), gzip(b"two")].concat();
+        assert_eq!(decode(&members, 99).unwrap(), b"one two");
+        let frames = [zstd.clone(), zstd].concat();
+        assert_eq!(decode(&frames, 1 << 20).unwrap().len(), 200_000);
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_named() {
+        for (magic, name) in [(&b"\xfd7zXZ\0..."[..], "xz"), (b"BZh91AY", "bzip2")] {
+            let error = decode(magic, 99).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn bombs_cuts_and_flips_are_errors() {
+        let text = vec![0; 1 << 20];
+        for mut whole in [gzip(&text), zstd::encode_all(&text[..], 1).unwrap()] {
+            let kind = |bytes: &[u8], limit| decode(bytes, limit).unwrap_err().kind();
+            assert_eq!(kind(&whole, 1000), io::ErrorKind::FileTooLarge);
+            let cut = kind(&whole[..whole.len() - 3], 1 << 30);
+            assert_eq!(cut, io::ErrorKind::UnexpectedEof);
+            let middle = whole.len() / 2;
+            whole[middle] ^= 0x55;
+            whole[middle + 1] ^= 0x55;
+            let result = decode(&whole, 1 << 30);
+            assert!(result.is_err() || result.unwrap() != text);
+        }
     }
 }

@@ -7,10 +7,14 @@
 pub mod content;
 pub mod decompress;
 pub mod document;
+mod erofs;
 mod import;
 mod load;
+mod removal;
 mod snapshot;
 mod stored;
+mod tar;
+mod tree;
 
 pub use content::{ContentError, ContentStore};
 pub use import::{ImportError, ImportOptions, import_rootfs};

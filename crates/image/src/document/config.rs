@@ -6,7 +6,8 @@ use hoist_model::{Digest, Platform};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use super::DocumentError;
+use super::{CONFIG_LIMIT, DocumentError};
+use crate::snapshot::MAX_LAYERS;
 
 /// The document whose digest is the image's id.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -179,17 +180,72 @@ pub struct HistoryEntry {
     pub extra: Map<String, Value>,
 }
 
+/// Environment variables, labels, ports or volumes one config may have.
+const ITEMS_LIMIT: usize = 4096;
+
 impl ImageConfig {
     /// Reads a config within the limits of this module.
     pub fn parse(bytes: &[u8]) -> Result<Self, DocumentError> {
-        let _ = bytes;
-        unimplemented!()
+        const WHAT: &str = "image config";
+        let size = bytes.len() as u64;
+        if size > CONFIG_LIMIT {
+            return Err(DocumentError::TooLarge {
+                what: WHAT,
+                size,
+                limit: CONFIG_LIMIT,
+            });
+        }
+        let parsed: Self = serde_json::from_slice(bytes)
+            .map_err(|source| DocumentError::Malformed { what: WHAT, source })?;
+        let invalid = |reason: String| Err(DocumentError::Invalid { what: WHAT, reason });
+        let layers = parsed.rootfs.diff_ids.len();
+        if layers > MAX_LAYERS {
+            return invalid(format!("it has {layers} layers, more than {MAX_LAYERS}"));
+        }
+        if !matches!(parsed.rootfs.kind.as_str(), "layers" | "") {
+            return invalid(format!("its rootfs is of type {:?}", parsed.rootfs.kind));
+        }
+        let config = &parsed.config;
+        for (name, count) in [
+            ("Env", config.env.len()),
+            ("Labels", config.labels.len()),
+            ("ExposedPorts", config.exposed_ports.len()),
+            ("Volumes", config.volumes.len()),
+            ("history", parsed.history.len()),
+        ] {
+            if count > ITEMS_LIMIT {
+                return invalid(format!("{name} has {count} items, more than {ITEMS_LIMIT}"));
+            }
+        }
+        let texts = config.env.iter().chain(config.cmd.iter().flatten());
+        let mut texts = texts.chain(config.entrypoint.iter().flatten());
+        if texts.any(|text| text.contains('\0'))
+            || config.user.contains('\0')
+            || config.working_dir.contains('\0')
+        {
+            return invalid("a text in it has a NUL".into());
+        }
+        Ok(parsed)
     }
 
-    /// What the image runs on.
+    /// What the image runs on. An image that does not say is for the host, as Docker takes it.
     #[must_use]
     pub fn platform(&self) -> Platform {
-        unimplemented!()
+        let host = Platform::host();
+        let or = |text: &str, default: String| {
+            if text.is_empty() {
+                default
+            } else {
+                text.to_owned()
+            }
+        };
+        Platform {
+            architecture: or(&self.architecture, host.architecture),
+            os: or(&self.os, host.os),
+            os_version: self.os_version.clone(),
+            variant: self.variant.clone(),
+            ..Platform::default()
+        }
     }
 }
 
@@ -200,6 +256,52 @@ fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
 fn is_zero(number: &i64) -> bool {
     *number == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_s_fields_and_go_s_nulls() {
+        let text = r#"{"architecture":"amd64","os":"linux","docker_version":"29.0",
+            "config":{"User":"","Env":["A=b"],"Cmd":["sh"],"Entrypoint":null,"Volumes":null,"Labels":null,"OnBuild":null,
+              "ExposedPorts":{"80/tcp":{}},"StopSignal":"SIGQUIT","Shell":["/bin/bash","-c"],"ArgsEscaped":true,
+              "Healthcheck":{"Test":["CMD-SHELL","true"],"Interval":5000000000},"Future":{"x":1}},
+            "rootfs":{"type":"layers","diff_ids":null},"history":null}"#;
+        let config = ImageConfig::parse(text.as_bytes()).unwrap();
+        assert_eq!(config.config.env, ["A=b"]);
+        assert_eq!(
+            config.config.healthcheck.as_ref().unwrap().interval,
+            5_000_000_000
+        );
+        assert_eq!(config.config.extra["Future"]["x"], 1);
+        assert_eq!(config.extra["docker_version"], "29.0");
+        let back = serde_json::to_vec(&config).unwrap();
+        assert_eq!(ImageConfig::parse(&back).unwrap(), config);
+        assert_eq!(config.platform().to_string(), "linux/amd64");
+    }
+
+    #[test]
+    fn hostile_configs_are_refused() {
+        let many = format!(r#"{{"config":{{"Env":[{}"x"]}}}}"#, r#""x","#.repeat(5000));
+        for bad in [
+            "",
+            "null",
+            "[]",
+            r#"{"config":{"Env":"A=b"}}"#,
+            r#"{"config":{"Cmd":["a\u0000b"]}}"#,
+            r#"{"rootfs":{"type":"windows"}}"#,
+            r#"{"rootfs":{"diff_ids":["sha256:00"]}}"#,
+            &many,
+        ] {
+            assert!(ImageConfig::parse(bad.as_bytes()).is_err(), "{bad:.100}");
+        }
+    }
 }

@@ -2,10 +2,20 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use hoist_model::{ContainerId, Digest, ErrorClass};
+
+mod containers;
+mod extract;
+mod form;
+mod layer_files;
+mod layer_writer;
+mod open;
+mod overlay;
+mod snapshots;
+
+pub use open::open_snapshotter;
 
 /// How layers are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,15 +243,4 @@ pub trait Snapshotter: Send + Sync {
 
     /// Every container that was prepared and not removed, for the sweep at start.
     fn prepared(&self) -> Vec<ContainerId>;
-}
-
-/// Opens the layers and containers under `root`, sweeping what a crash left half-made.
-///
-/// With `Auto` a small EROFS layer is mounted under an overlay to find out whether that works here.
-pub fn open_snapshotter(
-    root: &Path,
-    choice: SnapshotterChoice,
-) -> Result<Arc<dyn Snapshotter>, SnapshotError> {
-    let _ = (root, choice);
-    unimplemented!()
 }

@@ -1,0 +1,269 @@
+//! The writable directories of containers.
+//!
+//! ```text
+//! <root>/snapshots/<64 hex>/upper      the container's own changes
+//! <root>/snapshots/<64 hex>/work       overlay's scratch
+//! <root>/snapshots/<64 hex>/layers.N   symlinks whose targets are diff ids joined by ':', 62 each, bottom first
+//! <root>/snapshots/.tmp-*              being made or removed; swept at open
+//! ```
+//!
+//! Layers are listed in symlinks because a symlink is one call and metadata: after a power cut it is whole or absent, as the
+//! rename of the directory that holds it, without a sync on the path of every create.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+
+use hoist_model::{ContainerId, Digest};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, mkdirat, openat,
+    readlinkat, renameat, statat, symlinkat,
+};
+
+use super::SnapshotError;
+use super::layer_files::make_directory;
+use crate::erofs::RootAttributes;
+
+/// 62 digests of 64 digits and their separators fit a symlink's 4095 bytes.
+const LAYERS_PER_LINK: usize = 62;
+
+/// All containers' directories.
+#[derive(Debug)]
+pub(super) struct Containers {
+    directory: PathBuf,
+    fd: OwnedFd,
+    /// What each stands on. Short sections only.
+    layers: Mutex<HashMap<ContainerId, Vec<Digest>>>,
+}
+
+/// The open directories of one container, for a mount.
+pub(super) struct OpenDirectories {
+    pub(super) upper: OwnedFd,
+    pub(super) work: OwnedFd,
+}
+
+impl Containers {
+    /// Opens the directory, sweeps leftovers, and reads what is prepared.
+    pub(super) fn open(root: &Path) -> Result<Self, SnapshotError> {
+        let directory = root.join("snapshots");
+        make_directory(&directory)?;
+        let failed = io_at("reading", &directory);
+        let fd = open_directory(CWD, &directory).map_err(&failed)?;
+        let mut layers = HashMap::new();
+        for entry in fs::read_dir(&directory).map_err(&failed)? {
+            let entry = entry.map_err(&failed)?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if let Ok(key) = name.parse::<ContainerId>() {
+                layers.insert(key, read_layers(&entry.path())?);
+            } else if name.starts_with(".tmp-") {
+                super::layer_files::remove_any(&entry.path())?;
+            } else {
+                tracing::warn!(path = %entry.path().display(), "unknown file among the snapshots");
+            }
+        }
+        drop(failed);
+        Ok(Self {
+            directory,
+            fd,
+            layers: Mutex::new(layers),
+        })
+    }
+
+    /// Makes a container's directories. `root` is what the layers say of the root directory.
+    pub(super) fn prepare(
+        &self,
+        key: &ContainerId,
+        layers: &[Digest],
+        root: Option<RootAttributes>,
+    ) -> Result<(), SnapshotError> {
+        let temporary = format!(".tmp-{}", key.as_str());
+        let result = self.make(&temporary, layers, root).and_then(|()| {
+            renameat(&self.fd, &temporary, &self.fd, key.as_str())?;
+            Ok(())
+        });
+        if let Err(source) = result {
+            if let Err(error) = crate::removal::remove_any(&self.directory.join(&temporary)) {
+                tracing::warn!(container = %key, error = %error, "a temporary directory stays behind");
+            }
+            return Err(io_at("preparing", &self.path(key))(source));
+        }
+        Ok(())
+    }
+
+    fn make(
+        &self,
+        temporary: &str,
+        layers: &[Digest],
+        root: Option<RootAttributes>,
+    ) -> io::Result<()> {
+        mkdirat(&self.fd, temporary, Mode::RWXU)?;
+        let at = open_directory(&self.fd, temporary)?;
+        for (number, part) in layers.chunks(LAYERS_PER_LINK).enumerate() {
+            let text: Vec<&str> = part.iter().map(Digest::hex).collect();
+            symlinkat(text.join(":"), &at, format!("layers.{number}"))?;
+        }
+        mkdirat(&at, "upper", Mode::RWXU)?;
+        mkdirat(&at, "work", Mode::RWXU)?;
+        let root = root.unwrap_or(RootAttributes {
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+        });
+        if (root.uid, root.gid) != (0, 0) {
+            let (uid, gid) = (Uid::from_raw(root.uid), Gid::from_raw(root.gid));
+            chownat(&at, "upper", Some(uid), Some(gid), AtFlags::empty())?;
+        }
+        let mode = Mode::from_raw_mode(root.mode.into());
+        Ok(chmodat(&at, "upper", mode, AtFlags::empty())?)
+    }
+
+    /// Notes that `key` stands on `layers`; fails when it is noted already.
+    pub(super) fn claim(&self, key: &ContainerId, layers: &[Digest]) -> Result<(), SnapshotError> {
+        let mut known = self.known();
+        if known.contains_key(key) {
+            return Err(SnapshotError::Exists(key.clone()));
+        }
+        known.insert(key.clone(), layers.to_vec());
+        Ok(())
+    }
+
+    /// Takes the note back.
+    pub(super) fn release(&self, key: &ContainerId) {
+        self.known().remove(key);
+    }
+
+    /// What a container stands on.
+    pub(super) fn layers(&self, key: &ContainerId) -> Result<Vec<Digest>, SnapshotError> {
+        let found = self.known().get(key).cloned();
+        found.ok_or_else(|| SnapshotError::NotPrepared(key.clone()))
+    }
+
+    /// Some container that stands on a layer.
+    pub(super) fn user_of(&self, layer: &Digest) -> Option<ContainerId> {
+        let known = self.known();
+        let mut users = known.iter().filter(|(_, layers)| layers.contains(layer));
+        users.next().map(|(key, _)| key.clone())
+    }
+
+    pub(super) fn open_directories(
+        &self,
+        key: &ContainerId,
+    ) -> Result<OpenDirectories, SnapshotError> {
+        let open = |name: &str| {
+            let path = format!("{}/{name}", key.as_str());
+            open_directory(&self.fd, &*path).map_err(io_at("opening", &self.directory.join(path)))
+        };
+        Ok(OpenDirectories {
+            upper: open("upper")?,
+            work: open("work")?,
+        })
+    }
+
+    /// Removes a container's directories; the name goes at once, the files after it.
+    pub(super) fn remove(&self, key: &ContainerId) -> Result<(), SnapshotError> {
+        let doomed = format!(".tmp-{}", key.as_str());
+        let failed = io_at("removing", &self.path(key));
+        match renameat(&self.fd, key.as_str(), &self.fd, &doomed) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+            Err(error) => return Err(failed(error.into())),
+        }
+        self.release(key);
+        crate::removal::remove_any(&self.directory.join(doomed)).map_err(failed)
+    }
+
+    pub(super) fn path(&self, key: &ContainerId) -> PathBuf {
+        self.directory.join(key.as_str())
+    }
+
+    pub(super) fn list(&self) -> Vec<ContainerId> {
+        self.known().keys().cloned().collect()
+    }
+
+    /// Bytes allocated under a container's upper directory, each inode once.
+    pub(super) fn usage(&self, key: &ContainerId) -> Result<u64, SnapshotError> {
+        let failed = io_at("measuring", &self.path(key));
+        let top = openat_relative(&self.fd, key).map_err(&failed)?;
+        measure(top).map_err(failed)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<ContainerId, Vec<Digest>>> {
+        self.layers
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn openat_relative(at: &OwnedFd, key: &ContainerId) -> io::Result<OwnedFd> {
+    open_directory(at, format!("{}/upper", key.as_str()))
+}
+
+fn measure(top: OwnedFd) -> io::Result<u64> {
+    let mut seen = std::collections::HashSet::new();
+    let mut bytes = 0;
+    let mut pending = vec![top];
+    while let Some(directory) = pending.pop() {
+        for entry in Dir::read_from(&directory)? {
+            let entry = entry?;
+            if matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let stat = match statat(&directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(rustix::io::Errno::NOENT) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            if stat.st_nlink < 2 || seen.insert(stat.st_ino) {
+                bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+            }
+            // Depth is bounded by the fds this may hold; deeper is left unmeasured rather than failing.
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory && pending.len() < 512 {
+                match open_directory(&directory, entry.file_name()) {
+                    Ok(inner) => pending.push(inner),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+fn read_layers(container: &Path) -> Result<Vec<Digest>, SnapshotError> {
+    let failed = io_at("reading the layers of", container);
+    let at = open_directory(CWD, container).map_err(&failed)?;
+    let mut layers = Vec::new();
+    for number in 0.. {
+        let text = match readlinkat(&at, format!("layers.{number}"), Vec::new()) {
+            Ok(text) => text,
+            Err(rustix::io::Errno::NOENT) => break,
+            Err(error) => return Err(failed(error.into())),
+        };
+        for hex in text.to_string_lossy().split(':') {
+            let digest = format!("sha256:{hex}").parse();
+            layers.push(digest.map_err(|error| failed(io::Error::other(error)))?);
+        }
+    }
+    Ok(layers)
+}
+
+fn open_directory<F: rustix::fd::AsFd, P: rustix::path::Arg>(
+    at: F,
+    path: P,
+) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(at, path, flags, Mode::empty())?)
+}
+
+/// Wraps an I/O error with what was done to what.
+fn io_at(action: &'static str, path: &Path) -> impl Fn(io::Error) -> SnapshotError + use<> {
+    let path = path.to_owned();
+    move |source| SnapshotError::Io {
+        action,
+        path: path.clone(),
+        source,
+    }
+}

@@ -1,0 +1,192 @@
+//! The snapshotter over either form of layer.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use hoist_model::{ContainerId, Digest};
+
+use super::containers::Containers;
+use super::form::LayerForm;
+use super::layer_files::{LayerFiles, io_at, make_directory};
+use super::layer_writer::StreamingWriter;
+use super::overlay::{Writable, mount_overlay};
+use super::{
+    LayerError, LayerRecord, LayerWriter, MAX_LAYERS, SnapshotError, Snapshotter, SnapshotterKind,
+};
+
+/// Layers in form `F`, and containers over them.
+///
+/// A layer's lower directory is opened (for EROFS: mounted) at first use and kept until the layer is removed: an fd and, for EROFS,
+/// one small superblock each. Overlays hold their lowers themselves, so dropping one here takes nothing from a container.
+#[derive(Debug)]
+pub(super) struct Snapshots<F> {
+    files: Arc<LayerFiles>,
+    form: Arc<F>,
+    containers: Containers,
+    /// Open lowers. Held while one is being opened, so that a layer is mounted once.
+    lowers: Mutex<HashMap<Digest, Arc<OwnedFd>>>,
+    /// Two empty directories: an overlay needs a lower, and a read-only one two different ones.
+    empty: [OwnedFd; 2],
+}
+
+impl<F: LayerForm> Snapshots<F> {
+    pub(super) fn open(root: &Path, form: F, durable: bool) -> Result<Self, SnapshotError> {
+        make_directory(root)?;
+        let files = Arc::new(LayerFiles::open(root, durable)?);
+        let containers = Containers::open(root)?;
+        let empty = |name: &str| -> Result<OwnedFd, LayerError> {
+            let path = root.join("empty").join(name);
+            make_directory(&path)?;
+            let file = File::open(&path).map_err(io_at("opening", &path))?;
+            Ok(file.into())
+        };
+        Ok(Self {
+            files,
+            form: Arc::new(form),
+            containers,
+            lowers: Mutex::new(HashMap::new()),
+            empty: [empty("a")?, empty("b")?],
+        })
+    }
+
+    fn lower(&self, layer: &Digest) -> Result<Arc<OwnedFd>, SnapshotError> {
+        let mut lowers = self.lowers();
+        if let Some(fd) = lowers.get(layer) {
+            return Ok(fd.clone());
+        }
+        self.files.summary(layer)?;
+        let fd = Arc::new(self.form.lower(&self.files, layer)?);
+        lowers.insert(layer.clone(), fd.clone());
+        Ok(fd)
+    }
+
+    /// Overlay wants the top first.
+    fn lowers_of(&self, layers: &[Digest]) -> Result<Vec<Arc<OwnedFd>>, SnapshotError> {
+        check_count(layers)?;
+        let top_first = layers.iter().rev();
+        top_first.map(|layer| self.lower(layer)).collect()
+    }
+
+    fn lowers(&self) -> MutexGuard<'_, HashMap<Digest, Arc<OwnedFd>>> {
+        self.lowers
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl<F: LayerForm> Snapshotter for Snapshots<F> {
+    fn kind(&self) -> SnapshotterKind {
+        self.form.kind()
+    }
+
+    fn has_layer(&self, diff_id: &Digest) -> bool {
+        self.files.has(diff_id)
+    }
+
+    fn layer_writer(&self) -> Result<Box<dyn LayerWriter>, LayerError> {
+        let writer = StreamingWriter::new(self.files.clone(), self.form.clone())?;
+        Ok(Box::new(writer))
+    }
+
+    fn layer(&self, diff_id: &Digest) -> Result<LayerRecord, LayerError> {
+        Ok((&self.files.summary(diff_id)?).into())
+    }
+
+    fn layers(&self) -> Vec<Digest> {
+        self.files.list()
+    }
+
+    fn remove_layer(&self, diff_id: &Digest) -> Result<(), LayerError> {
+        // Under this lock no `prepare` can claim the layer between the look and the removal.
+        let mut lowers = self.lowers();
+        if let Some(container) = self.containers.user_of(diff_id) {
+            return Err(LayerError::InUse {
+                layer: diff_id.clone(),
+                container,
+            });
+        }
+        lowers.remove(diff_id);
+        self.files.remove(diff_id)
+    }
+
+    fn open_tar(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>, LayerError> {
+        self.files.summary(diff_id)?;
+        let path = self.files.tar(diff_id);
+        let file = File::open(&path).map_err(io_at("opening", &path))?;
+        Ok(Box::new(file))
+    }
+
+    fn prepare(&self, key: &ContainerId, layers: &[Digest]) -> Result<(), SnapshotError> {
+        check_count(layers)?;
+        let mut root = None;
+        {
+            let _no_removal = self.lowers();
+            for layer in layers {
+                root = self.files.summary(layer)?.root.or(root);
+            }
+            self.containers.claim(key, layers)?;
+        }
+        self.containers
+            .prepare(key, layers, root)
+            .inspect_err(|_| self.containers.release(key))
+    }
+
+    fn mount(&self, key: &ContainerId) -> Result<OwnedFd, SnapshotError> {
+        let lowers = self.lowers_of(&self.containers.layers(key)?)?;
+        let mut fds: Vec<BorrowedFd<'_>> = lowers.iter().map(|fd| fd.as_fd()).collect();
+        if fds.is_empty() {
+            fds.push(self.empty[0].as_fd());
+        }
+        let directories = self.containers.open_directories(key)?;
+        let writable = Writable {
+            upper: directories.upper.as_fd(),
+            work: directories.work.as_fd(),
+        };
+        mount_overlay(&fds, Some(writable)).map_err(|source| SnapshotError::Mount {
+            what: format!("the root of container {key}"),
+            source,
+        })
+    }
+
+    fn view(&self, layers: &[Digest]) -> Result<OwnedFd, SnapshotError> {
+        let lowers = self.lowers_of(layers)?;
+        let mut fds: Vec<BorrowedFd<'_>> = lowers.iter().map(|fd| fd.as_fd()).collect();
+        for empty in &self.empty {
+            if fds.len() < 2 {
+                fds.push(empty.as_fd());
+            }
+        }
+        mount_overlay(&fds, None).map_err(|source| SnapshotError::Mount {
+            what: "a read-only view".into(),
+            source,
+        })
+    }
+
+    fn upper(&self, key: &ContainerId) -> PathBuf {
+        self.containers.path(key).join("upper")
+    }
+
+    fn usage(&self, key: &ContainerId) -> Result<u64, SnapshotError> {
+        self.containers.layers(key)?;
+        self.containers.usage(key)
+    }
+
+    fn remove(&self, key: &ContainerId) -> Result<(), SnapshotError> {
+        self.containers.remove(key)
+    }
+
+    fn prepared(&self) -> Vec<ContainerId> {
+        self.containers.list()
+    }
+}
+
+fn check_count(layers: &[Digest]) -> Result<(), SnapshotError> {
+    if layers.len() > MAX_LAYERS {
+        return Err(SnapshotError::TooManyLayers(layers.len()));
+    }
+    Ok(())
+}
