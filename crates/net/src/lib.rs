@@ -1,1 +1,25 @@
-//! Hoist net.
+//! Networks on this host: the bridge, a pool of ready network namespaces, published ports and the firewall table.
+//!
+//! rtnetlink and nf_tables are spoken natively; no helper program runs. One worker thread owns the making of
+//! namespaces and answers kernel notifications; one relay thread serves what NAT cannot (`[::1]`, IPv6 to
+//! IPv4-only containers). Neither blocks a request. Nothing here knows images, processes or a wire protocol.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "netlink's lengths and register numbers are narrow by format"
+)]
+
+mod attachment;
+mod error;
+mod networks;
+mod resolver_files;
+mod settings;
+
+pub use attachment::{AttachRequest, Attachment, AttachmentRecord, Ipv6Attachment, MacAddress};
+pub use error::{HostAddress, NetError};
+pub use networks::{BridgeFacts, Networks};
+pub use resolver_files::{
+    RESOLVED_FILE, ResolverOptions, needs_resolved_file, render_hostname, render_hosts,
+    render_resolv_conf,
+};
+pub use settings::{AddressPool, Instance, Settings};

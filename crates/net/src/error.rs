@@ -1,0 +1,133 @@
+//! Why an operation on the network failed.
+
+use std::io;
+use std::net::IpAddr;
+
+use hoist_model::container::{PortKey, Protocol};
+use hoist_model::{ContainerId, ErrorClass};
+
+/// An operation on this host's networks failed.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// The kernel refused an operation; the text names it and its object.
+    #[error("{operation}")]
+    Kernel {
+        /// What was tried, on what: `create link hoist0`.
+        operation: String,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// No free address is left in a subnet.
+    #[error("no available IPv4 addresses on this network's address pools: {0}")]
+    AddressesExhausted(String),
+    /// The requested address is in use or outside the subnet.
+    #[error("{0}")]
+    AddressRefused(String),
+    /// No subnet is free for the bridge.
+    #[error(
+        "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network {0}"
+    )]
+    PoolsExhausted(String),
+    /// Another container of this engine has published the port.
+    #[error("Bind for {host_ip}:{port} failed: port is already allocated")]
+    PortAllocated {
+        /// Host address asked for.
+        host_ip: HostAddress,
+        /// Host port asked for.
+        port: u16,
+    },
+    /// A process of the host has the port, or the address is not the host's.
+    #[error("listen {protocol} {host_ip}:{port}: bind: {reason}")]
+    PortBusy {
+        /// `tcp4`, `udp6`.
+        protocol: &'static str,
+        /// Host address asked for.
+        host_ip: HostAddress,
+        /// Host port asked for.
+        port: u16,
+        /// `address already in use`.
+        reason: String,
+    },
+    /// Every port of a range, or of the ephemeral ports, is taken.
+    #[error("all ports are allocated: no free {protocol} port of {first}-{last} for {container}", protocol = container.protocol.as_str())]
+    PortsExhausted {
+        /// The container's port.
+        container: PortKey,
+        /// First port tried.
+        first: u16,
+        /// Last port tried.
+        last: u16,
+    },
+    /// The container is already attached.
+    #[error("container {0} is already attached")]
+    AlreadyAttached(ContainerId),
+    /// The container is not attached.
+    #[error("container {0} is not attached to a network")]
+    NotAttached(ContainerId),
+    /// A setting makes no sense.
+    #[error("{0}")]
+    InvalidSetting(String),
+    /// A port request makes no sense.
+    #[error("invalid port request for {container}: {reason}")]
+    InvalidPort {
+        /// The container's port.
+        container: PortKey,
+        /// Why.
+        reason: String,
+    },
+    /// The thread that builds namespaces has ended.
+    #[error("the network worker has stopped")]
+    Stopped,
+}
+
+impl NetError {
+    /// What kind of failure this is.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Kernel { .. } | Self::PortBusy { .. } | Self::PortAllocated { .. } => {
+                ErrorClass::Internal
+            }
+            Self::PortsExhausted { .. }
+            | Self::AddressesExhausted(_)
+            | Self::PoolsExhausted(_)
+            | Self::Stopped => ErrorClass::Unavailable,
+            Self::AddressRefused(_) | Self::AlreadyAttached(_) => ErrorClass::Conflict,
+            Self::NotAttached(_) => ErrorClass::NotFound,
+            Self::InvalidSetting(_) | Self::InvalidPort { .. } => ErrorClass::InvalidArgument,
+        }
+    }
+
+    pub(crate) fn kernel(operation: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self::Kernel {
+            operation: operation.into(),
+            source: source.into(),
+        }
+    }
+}
+
+/// A host address as it stands before `:port`: IPv6 in brackets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostAddress(pub IpAddr);
+
+impl std::fmt::Display for HostAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => write!(f, "{address}"),
+            IpAddr::V6(address) => write!(f, "[{address}]"),
+        }
+    }
+}
+
+/// Go's name of a protocol in one family, as Docker's messages carry it: `tcp4`.
+pub(crate) fn family_name(protocol: Protocol, address: IpAddr) -> &'static str {
+    match (protocol, address) {
+        (Protocol::Tcp, IpAddr::V4(_)) => "tcp4",
+        (Protocol::Tcp, IpAddr::V6(_)) => "tcp6",
+        (Protocol::Udp, IpAddr::V4(_)) => "udp4",
+        (Protocol::Udp, IpAddr::V6(_)) => "udp6",
+        (Protocol::Sctp, IpAddr::V4(_)) => "sctp4",
+        (Protocol::Sctp, IpAddr::V6(_)) => "sctp6",
+    }
+}

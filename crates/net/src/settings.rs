@@ -1,0 +1,137 @@
+//! What an operator decides about the default bridge; plain data, read once at start.
+
+use std::net::IpAddr;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+
+/// Settings of the networks of one engine.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which engine this is, so that every kernel name derives from it.
+    pub instance: Instance,
+    /// Address and prefix of the default bridge (`bip`); `None` chooses from `pools`.
+    pub bridge_address: Option<Ipv4Net>,
+    /// `default-address-pools`; empty means Docker's own pools, minus 172.17.0.0/16.
+    pub pools: Vec<AddressPool>,
+    /// Whether containers on the default bridge get an IPv6 address (`ipv6`).
+    pub ipv6: bool,
+    /// The default bridge's IPv6 subnet (`fixed-cidr-v6`); `None` derives a unique local /64 from the instance.
+    pub ipv6_subnet: Option<Ipv6Net>,
+    /// Whether to turn IP forwarding on when it is off (`ip-forward`).
+    pub ip_forward: bool,
+    /// Whether containers of the default bridge may reach each other (`icc`).
+    pub inter_container: bool,
+    /// Whether traffic leaving a bridge takes the host's address (`ip-masq`).
+    pub masquerade: bool,
+    /// Link MTU in bytes (`mtu`).
+    pub mtu: u32,
+    /// Host address of ports published without one (`ip`).
+    pub default_host_ip: Option<IpAddr>,
+    /// Namespaces kept ready when nothing happens; 0 keeps none.
+    pub pool_size: usize,
+}
+
+impl Settings {
+    /// Docker's defaults for an engine.
+    #[must_use]
+    pub fn new(instance: Instance) -> Self {
+        Self {
+            instance,
+            bridge_address: None,
+            pools: Vec::new(),
+            ipv6: false,
+            ipv6_subnet: None,
+            ip_forward: true,
+            inter_container: true,
+            masquerade: true,
+            mtu: 1500,
+            default_host_ip: None,
+            pool_size: 8,
+        }
+    }
+}
+
+/// A range of addresses that networks are cut from: one entry of `default-address-pools`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressPool {
+    /// The range.
+    pub base: Ipv4Net,
+    /// Prefix length of each network cut from it; at least that of `base`, at most 30.
+    pub size: u8,
+}
+
+/// Identifies one engine on this machine; kernel names derive from it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Instance(Option<[u8; 3]>);
+
+impl Instance {
+    /// The engine of the default data root: table `hoist`, bridge `hoist0`.
+    #[must_use]
+    pub const fn default_engine() -> Self {
+        Self(None)
+    }
+
+    /// Another engine; the bytes are the start of a digest of its data root.
+    #[must_use]
+    pub const fn of(bytes: [u8; 3]) -> Self {
+        Self(Some(bytes))
+    }
+
+    fn tag(&self) -> String {
+        match self.0 {
+            None => "hoist0".to_owned(),
+            Some([a, b, c]) => format!("{a:02x}{b:02x}{c:02x}"),
+        }
+    }
+
+    /// Name of the default bridge: `hoist0` or `hst-a1b2c3`.
+    #[must_use]
+    pub fn bridge(&self) -> String {
+        match self.0 {
+            None => "hoist0".to_owned(),
+            Some(_) => format!("hst-{}", self.tag()),
+        }
+    }
+
+    /// Name of the nf_tables table of family inet: `hoist` or `hoist_a1b2c3`.
+    #[must_use]
+    pub fn table(&self) -> String {
+        match self.0 {
+            None => "hoist".to_owned(),
+            Some(_) => format!("hoist_{}", self.tag()),
+        }
+    }
+
+    /// What the host's end of every veth pair of this engine starts with; seven more characters follow.
+    #[must_use]
+    pub fn veth_prefix(&self) -> String {
+        format!("v{}-", self.tag())
+    }
+
+    /// The three bytes, zero for the default engine.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; 3] {
+        self.0.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_names_derive_from_the_instance_and_fit() {
+        for (instance, bridge, table) in [
+            (Instance::default_engine(), "hoist0", "hoist"),
+            (
+                Instance::of([0xa1, 0xb2, 0xc3]),
+                "hst-a1b2c3",
+                "hoist_a1b2c3",
+            ),
+        ] {
+            assert_eq!(instance.bridge(), bridge);
+            assert_eq!(instance.table(), table);
+            assert!(instance.veth_prefix().len() + 7 <= 15);
+        }
+    }
+}
