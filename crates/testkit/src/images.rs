@@ -284,10 +284,22 @@ impl ImageBuilder {
 #[must_use]
 pub fn busybox_binary() -> Option<Vec<u8>> {
     let bytes = std::fs::read("/bin/busybox").ok()?;
-    let dynamic = bytes
-        .windows(9)
-        .any(|window| window == b"ld-linux-" || window == b"/ld-musl-");
-    (!dynamic).then_some(bytes)
+    is_static(&bytes).then_some(bytes)
+}
+
+/// Whether a 64-bit little-endian ELF file asks for no interpreter (no program header of type PT_INTERP).
+fn is_static(elf: &[u8]) -> bool {
+    let number = |at: usize, length: usize| {
+        elf.get(at..at + length).map_or(0, |bytes| {
+            bytes
+                .iter()
+                .rev()
+                .fold(0_usize, |n, b| (n << 8) | usize::from(*b))
+        })
+    };
+    let (start, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    let interpreted = (0..count).any(|header| number(start + header * size, 4) == 3);
+    elf.starts_with(b"\x7fELF") && !interpreted
 }
 
 /// A root file system in one layer: busybox, every applet as a hard link, users, groups and a home.
@@ -393,6 +405,15 @@ mod tests {
                 sha256(&blobs.layers[0].bytes)
             );
             assert_eq!(config["rootfs"]["diff_ids"][0], sha256(&tar));
+        }
+    }
+
+    #[test]
+    fn a_dynamic_program_is_no_fixture() {
+        assert!(!is_static(&std::fs::read("/bin/sh").unwrap()));
+        assert!(!is_static(b"#!/bin/sh"));
+        if std::path::Path::new("/bin/busybox").exists() {
+            assert!(busybox_binary().is_some());
         }
     }
 

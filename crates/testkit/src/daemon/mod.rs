@@ -191,6 +191,8 @@ impl TemporaryDaemon {
             }
             if gone.is_some() || Instant::now() >= end {
                 let log = self.log();
+                let lines: Vec<&str> = log.lines().collect();
+                let log = lines[lines.len().saturating_sub(15)..].join("\n");
                 panic!("the daemon does not answer ({gone:?}):\n{log}");
             }
             std::thread::sleep(Duration::from_millis(5));

@@ -1,0 +1,494 @@
+//! One container's groups: made, joined, limited, frozen, killed.
+
+use std::collections::{BTreeSet, HashSet};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::Duration;
+
+use hoist_model::container::{IoThrottle, Resources};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::device_program::{self, DEFAULT_RULES};
+use super::directory::Directory;
+use super::hierarchies::Hierarchies;
+use super::layout::Controller;
+use super::writes::{self, DeviceThrottle, LimitWrite};
+use super::{CgroupError, CgroupHandle, CgroupRequest, stats};
+
+/// How long freezing may take before it is undone.
+const FREEZE_STEPS: u32 = 2_000;
+/// Between two looks at the freezer's state.
+const FREEZE_STEP: Duration = Duration::from_millis(1);
+/// How often a v1 group is killed anew while processes keep appearing.
+const KILL_ROUNDS: u32 = 100;
+
+/// The control groups of one container, by name: no directory is held open, and they need not exist.
+#[derive(Clone, Debug)]
+pub struct Group {
+    hierarchies: Arc<Hierarchies>,
+    name: String,
+    parent: String,
+}
+
+fn errno_of(error: &CgroupError) -> Option<Errno> {
+    match error {
+        CgroupError::Directory { source, .. }
+        | CgroupError::Write { source, .. }
+        | CgroupError::Read { source, .. } => source.raw_os_error().map(Errno::from_raw_os_error),
+        _ => None,
+    }
+}
+
+impl Group {
+    pub(super) fn new(hierarchies: Arc<Hierarchies>, name: &str, parent: &str) -> Self {
+        Self {
+            hierarchies,
+            name: name.to_owned(),
+            parent: parent.to_owned(),
+        }
+    }
+
+    /// Parent and name, which tell groups apart.
+    pub(super) fn key(&self) -> (&str, &str) {
+        (&self.parent, &self.name)
+    }
+
+    /// The path from any hierarchy's root, as `/proc/<pid>/cgroup` shows it.
+    pub fn path(&self) -> Result<String, CgroupError> {
+        self.hierarchies
+            .path_of(&self.parent, &self.name)
+            .map(|path| format!("/{path}"))
+    }
+
+    pub(super) fn hierarchies(&self) -> &Hierarchies {
+        &self.hierarchies
+    }
+
+    fn in_hierarchy(&self, position: usize) -> Result<Option<Directory>, CgroupError> {
+        match self.hierarchies.parent_of(position, &self.parent)? {
+            Some(parent) => parent.child(&self.name),
+            None => Ok(None),
+        }
+    }
+
+    /// The group's directory where `controller` lives.
+    pub(super) fn directory(
+        &self,
+        controller: Controller,
+    ) -> Result<Option<Directory>, CgroupError> {
+        match self.hierarchies.position(controller) {
+            Some(position) => self.in_hierarchy(position),
+            None => Ok(None),
+        }
+    }
+
+    fn not_found(&self) -> CgroupError {
+        CgroupError::NotFound(self.name.clone())
+    }
+
+    /// Any directory that holds all processes of the container.
+    fn any_directory(&self) -> Result<Directory, CgroupError> {
+        for controller in [Controller::Freezer, Controller::Pids, Controller::Memory] {
+            if let Some(directory) = self.directory(controller)? {
+                return Ok(directory);
+            }
+        }
+        Err(self.not_found())
+    }
+
+    fn positions_for(&self, resources: &Resources) -> BTreeSet<usize> {
+        let mut wanted = vec![
+            Controller::Memory,
+            Controller::Cpu,
+            Controller::Cpuacct,
+            Controller::Pids,
+            Controller::Devices,
+            Controller::Freezer,
+        ];
+        if !resources.cpuset_cpus.is_empty() || !resources.cpuset_mems.is_empty() {
+            wanted.push(Controller::Cpuset);
+        }
+        if resources.blkio_weight != 0 || !resources.io_throttles.is_empty() {
+            wanted.push(Controller::Blkio);
+        }
+        wanted
+            .into_iter()
+            .filter_map(|controller| self.hierarchies.position(controller))
+            .collect()
+    }
+
+    /// Makes the directories and sets everything; see [`super::Cgroups::create`].
+    pub(super) fn create(&self, request: &CgroupRequest<'_>) -> Result<CgroupHandle, CgroupError> {
+        let made = self.make(request);
+        if made.is_err() {
+            for error in self.remove_now() {
+                tracing::warn!(%error, "control group of a failed start stays");
+            }
+        }
+        made
+    }
+
+    fn make(&self, request: &CgroupRequest<'_>) -> Result<CgroupHandle, CgroupError> {
+        let hierarchies = &self.hierarchies;
+        let mut handle = CgroupHandle {
+            attach: Vec::new(),
+            unified: None,
+        };
+        let mut directories: Vec<(usize, Directory)> = Vec::new();
+        for position in self.positions_for(request.resources) {
+            let parent = hierarchies.ensure_parent_of(position, &self.parent)?;
+            let directory = self.make_fresh(&parent)?;
+            if hierarchies.position(Controller::Cpuset) == Some(position)
+                && !hierarchies.list[position].unified
+            {
+                let path = hierarchies.path_of(&self.parent, &self.name)?;
+                hierarchies.inherit_cpuset(position, &path)?;
+            }
+            directories.push((position, directory));
+        }
+        let find = |controller| {
+            let position = hierarchies.position(controller)?;
+            directories
+                .iter()
+                .find(|(p, _)| *p == position)
+                .map(|(_, directory)| directory)
+        };
+        self.apply(&self.limit_writes(request.resources)?, find)?;
+        if let Some(directory) = find(Controller::Devices)
+            && !request.privileged
+        {
+            restrict_devices(
+                directory,
+                hierarchies.is_unified(Controller::Devices),
+                request,
+            )?;
+        }
+        for (position, directory) in directories {
+            if hierarchies.list[position].unified {
+                handle.unified = Some(directory.into_fd());
+            } else {
+                handle
+                    .attach
+                    .push(directory.open_for_writing("cgroup.procs")?);
+            }
+        }
+        Ok(handle)
+    }
+
+    /// Makes one directory, replacing what an earlier run of the container left.
+    fn make_fresh(&self, parent: &Directory) -> Result<Directory, CgroupError> {
+        for _ in 0..2 {
+            if let Some(directory) = parent.make_child(&self.name)? {
+                return Ok(directory);
+            }
+            parent.remove_child(&self.name)?;
+        }
+        Err(CgroupError::Directory {
+            verb: "make",
+            path: format!("{}/{}", parent.path(), self.name),
+            source: Errno::EXIST.into(),
+        })
+    }
+
+    fn limit_writes(&self, resources: &Resources) -> Result<Vec<LimitWrite>, CgroupError> {
+        let throttles = throttles(&resources.io_throttles)?;
+        let (v1, v2) = (
+            writes::v1(resources, &throttles),
+            writes::v2(resources, &throttles),
+        );
+        // Each controller takes the list of the version it lives on.
+        let on_v2 = |write: &LimitWrite| self.hierarchies.is_unified(write.controller);
+        let mut all: Vec<LimitWrite> = v1.into_iter().filter(|write| !on_v2(write)).collect();
+        all.extend(v2.into_iter().filter(on_v2));
+        Ok(all)
+    }
+
+    /// Writes limits; one that the kernel refuses as it stands beside an old value is tried again after the others.
+    fn apply<'d>(
+        &self,
+        writes: &[LimitWrite],
+        find: impl Fn(Controller) -> Option<&'d Directory>,
+    ) -> Result<(), CgroupError> {
+        let mut again = Vec::new();
+        for (index, write) in writes.iter().enumerate() {
+            let Some(directory) = find(write.controller) else {
+                if write.optional {
+                    continue;
+                }
+                return Err(CgroupError::MissingController {
+                    controller: write.controller.v1_name(),
+                    option: write.option,
+                });
+            };
+            match apply_one(directory, write) {
+                Err(error)
+                    if errno_of(&error) == Some(Errno::INVAL) && index + 1 < writes.len() =>
+                {
+                    again.push((directory, write));
+                }
+                other => other?,
+            }
+        }
+        again
+            .into_iter()
+            .try_for_each(|(directory, write)| apply_one(directory, write))
+    }
+
+    /// Opens the ways into a container that runs, for one more process (exec).
+    pub fn join(&self) -> Result<CgroupHandle, CgroupError> {
+        let mut handle = CgroupHandle {
+            attach: Vec::new(),
+            unified: None,
+        };
+        for (position, hierarchy) in self.hierarchies.list.iter().enumerate() {
+            let Some(directory) = self.in_hierarchy(position)? else {
+                continue;
+            };
+            if hierarchy.unified {
+                handle.unified = Some(directory.into_fd());
+            } else {
+                handle
+                    .attach
+                    .push(directory.open_for_writing("cgroup.procs")?);
+            }
+        }
+        if handle.attach.is_empty() && handle.unified.is_none() {
+            return Err(self.not_found());
+        }
+        Ok(handle)
+    }
+
+    /// Changes the limits of a running container; what `resources` leaves empty stays as it is.
+    pub fn update(&self, resources: &Resources) -> Result<(), CgroupError> {
+        self.any_directory()?;
+        let writes = self.limit_writes(resources)?;
+        let positions = self.positions_for(resources);
+        let mut directories = Vec::new();
+        for position in positions {
+            let directory = match self.in_hierarchy(position)? {
+                Some(directory) => directory,
+                None => self.enter_late(position)?,
+            };
+            directories.push((position, directory));
+        }
+        self.apply(&writes, |controller| {
+            let position = self.hierarchies.position(controller)?;
+            directories
+                .iter()
+                .find(|(p, _)| *p == position)
+                .map(|(_, directory)| directory)
+        })
+    }
+
+    /// Makes the group in a hierarchy the container did not need at start, and moves its processes there.
+    fn enter_late(&self, position: usize) -> Result<Directory, CgroupError> {
+        let parent = self.hierarchies.ensure_parent_of(position, &self.parent)?;
+        let directory = parent.ensure_child(&self.name)?;
+        if self.hierarchies.position(Controller::Cpuset) == Some(position) {
+            let path = self.hierarchies.path_of(&self.parent, &self.name)?;
+            self.hierarchies.inherit_cpuset(position, &path)?;
+        }
+        let source = self.any_directory()?;
+        let mut moved = HashSet::new();
+        // Until a look finds nobody new: a process may fork while its siblings are being moved.
+        for _ in 0..KILL_ROUNDS {
+            let fresh: Vec<i32> = source
+                .procs()?
+                .into_iter()
+                .filter(|pid| moved.insert(*pid))
+                .collect();
+            if fresh.is_empty() {
+                break;
+            }
+            for pid in fresh {
+                match directory.write("cgroup.procs", &pid.to_string()) {
+                    // Gone meanwhile.
+                    Err(error) if errno_of(&error) == Some(Errno::SRCH) => {}
+                    other => other?,
+                }
+            }
+        }
+        Ok(directory)
+    }
+
+    /// Stops every process of the container until [`Group::thaw`]. Blocking, normally under a millisecond, at most two
+    /// seconds; a container that cannot be frozen in that time is thawed again.
+    pub fn freeze(&self) -> Result<(), CgroupError> {
+        self.set_frozen(true)
+    }
+
+    /// Lets a frozen container run again.
+    pub fn thaw(&self) -> Result<(), CgroupError> {
+        self.set_frozen(false)
+    }
+
+    fn set_frozen(&self, frozen: bool) -> Result<(), CgroupError> {
+        let Some(position) = self.hierarchies.position(Controller::Freezer) else {
+            return Err(CgroupError::MissingController {
+                controller: "freezer",
+                option: "pause",
+            });
+        };
+        let directory = self
+            .in_hierarchy(position)?
+            .ok_or_else(|| self.not_found())?;
+        let unified = self.hierarchies.list[position].unified;
+        let (file, value) = match (unified, frozen) {
+            (true, true) => ("cgroup.freeze", "1"),
+            (true, false) => ("cgroup.freeze", "0"),
+            (false, true) => ("freezer.state", "FROZEN"),
+            (false, false) => ("freezer.state", "THAWED"),
+        };
+        directory.write(file, value)?;
+        for _ in 0..FREEZE_STEPS {
+            let reached = if unified {
+                directory
+                    .read("cgroup.events")?
+                    .lines()
+                    .any(|line| line.strip_prefix("frozen ") == Some(value))
+            } else {
+                directory.read(file)?.trim() == value
+            };
+            if reached {
+                return Ok(());
+            }
+            sleep(FREEZE_STEP);
+            if !unified {
+                // v1 does not look at processes forked while it froze until it is told again.
+                directory.write(file, value)?;
+            }
+        }
+        if frozen {
+            self.set_frozen(false)?;
+        }
+        let wanted = if frozen { "frozen" } else { "thawed" };
+        Err(CgroupError::FreezerTimeout {
+            path: directory.path().to_owned(),
+            wanted,
+        })
+    }
+
+    /// Kills every process of the container with SIGKILL, those that are frozen too. Returns when all were signalled.
+    pub fn kill(&self) -> Result<(), CgroupError> {
+        if let Some(position) = self.hierarchies.list.iter().position(|h| h.unified)
+            && let Some(directory) = self.in_hierarchy(position)?
+        {
+            return directory.write("cgroup.kill", "1");
+        }
+        let directory = self.any_directory()?;
+        let has_freezer = self.directory(Controller::Freezer)?.is_some();
+        for _ in 0..KILL_ROUNDS {
+            // Frozen processes cannot fork away or have their ids reused between reading and killing.
+            if has_freezer {
+                self.freeze()?;
+            }
+            let pids = directory.procs();
+            for pid in pids.iter().flatten().filter_map(|pid| Pid::from_raw(*pid)) {
+                // ESRCH: gone meanwhile.
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            if has_freezer {
+                self.thaw()?;
+            }
+            if has_freezer || pids?.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The process ids of the container in the caller's pid namespace, those in groups it made itself included.
+    pub fn procs(&self) -> Result<Vec<i32>, CgroupError> {
+        self.any_directory()?.procs()
+    }
+
+    /// What the container uses now.
+    pub fn stats(&self) -> Result<stats::CgroupStats, CgroupError> {
+        self.any_directory()?;
+        stats::read(self)
+    }
+
+    /// One try to remove every directory; what could not be removed and why.
+    pub(super) fn remove_now(&self) -> Vec<CgroupError> {
+        (0..self.hierarchies.list.len())
+            .filter_map(|position| {
+                let removed = self
+                    .hierarchies
+                    .parent_of(position, &self.parent)
+                    .and_then(|parent| parent.map_or(Ok(()), |p| p.remove_child(&self.name)));
+                removed.err()
+            })
+            .collect()
+    }
+}
+
+fn apply_one(directory: &Directory, write: &LimitWrite) -> Result<(), CgroupError> {
+    let mut last = Ok(());
+    for file in write.files {
+        last = directory.write(file, &write.value);
+        match &last {
+            Err(error) if errno_of(error) == Some(Errno::NOENT) => {}
+            _ => return last,
+        }
+    }
+    if write.optional { Ok(()) } else { last }
+}
+
+fn restrict_devices(
+    directory: &Directory,
+    unified: bool,
+    request: &CgroupRequest<'_>,
+) -> Result<(), CgroupError> {
+    let rules: Vec<_> = DEFAULT_RULES
+        .iter()
+        .chain(request.devices)
+        .copied()
+        .collect();
+    if unified {
+        let program_error = |source| CgroupError::DeviceProgram {
+            path: directory.path().to_owned(),
+            source,
+        };
+        let bytes = device_program::program(&rules);
+        let program = hoist_sys::bpf::load_device_program(&bytes).map_err(program_error)?;
+        let program = std::os::fd::AsFd::as_fd(&program);
+        return hoist_sys::bpf::attach_device_program(directory.fd(), program)
+            .map_err(program_error);
+    }
+    directory.write("devices.deny", "a")?;
+    for rule in &rules {
+        let file = if rule.allow {
+            "devices.allow"
+        } else {
+            "devices.deny"
+        };
+        directory.write(file, &device_program::v1_text(rule))?;
+    }
+    Ok(())
+}
+
+fn throttles(requests: &[IoThrottle]) -> Result<Vec<DeviceThrottle>, CgroupError> {
+    requests
+        .iter()
+        .map(|throttle| {
+            let invalid = |reason| CgroupError::InvalidValue {
+                option: "throttled device",
+                value: throttle.path.clone(),
+                reason,
+            };
+            let metadata =
+                std::fs::metadata(&throttle.path).map_err(|_| invalid("no such device"))?;
+            if !metadata.file_type().is_block_device() {
+                return Err(invalid("not a block device"));
+            }
+            Ok(DeviceThrottle {
+                major: rustix::fs::major(metadata.rdev()),
+                minor: rustix::fs::minor(metadata.rdev()),
+                kind: throttle.kind,
+                rate: throttle.rate,
+            })
+        })
+        .collect()
+}

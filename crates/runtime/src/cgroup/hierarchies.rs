@@ -1,0 +1,301 @@
+//! The mounted hierarchies, opened once, and where each controller lives.
+
+use std::collections::BTreeSet;
+
+use hoist_model::ContainerId;
+use rustix::io::Errno;
+
+use super::directory::Directory;
+use super::layout::{self, Controller};
+use super::{CgroupError, CgroupSupport, CgroupVersion};
+
+/// One mounted hierarchy.
+#[derive(Debug)]
+pub(super) struct Hierarchy {
+    root: Directory,
+    /// The engine's parent group.
+    parent: Directory,
+    controllers: Vec<Controller>,
+    pub(super) unified: bool,
+}
+
+/// All of them, v1 first.
+#[derive(Debug)]
+pub(super) struct Hierarchies {
+    pub(super) list: Vec<Hierarchy>,
+    parent: String,
+}
+
+/// `/a/b` as `a/b`, refusing what could leave the hierarchy or is no name.
+fn relative(parent: &str) -> Result<&str, CgroupError> {
+    let path = parent.trim_matches('/');
+    let valid = path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+        && path.len() < 2048
+        && !path.contains(['\0', '\n']);
+    if valid {
+        Ok(path)
+    } else {
+        Err(CgroupError::InvalidValue {
+            option: "cgroup parent",
+            value: parent.to_owned(),
+            reason: "expected an absolute path without . and ..",
+        })
+    }
+}
+
+/// Lets groups below `directory` have the controllers it has itself. One at a time: one that cannot be enabled (such
+/// as cpu while real-time tasks run) must not cost the others.
+fn delegate(directory: &Directory) -> Result<(), CgroupError> {
+    let has = directory.read("cgroup.controllers")?;
+    let enabled = directory.read("cgroup.subtree_control")?;
+    let enabled: BTreeSet<&str> = enabled.split_whitespace().collect();
+    for name in has.split_whitespace() {
+        let wanted = Controller::ALL
+            .iter()
+            .any(|controller| controller.v2_name() == Some(name));
+        if !wanted || enabled.contains(name) {
+            continue;
+        }
+        if let Err(error) = directory.write("cgroup.subtree_control", &format!("+{name}")) {
+            // EBUSY: this group holds processes, so it can have no children with controllers. Nothing else will work.
+            if matches!(&error, CgroupError::Write { source, .. }
+                if source.raw_os_error() == Some(Errno::BUSY.raw_os_error()))
+            {
+                return Err(error);
+            }
+            tracing::warn!(controller = name, %error, "control group controller cannot be enabled");
+        }
+    }
+    Ok(())
+}
+
+/// Makes `path` below `root`; on v2 every group on the way hands its controllers down.
+fn make_path(root: &Directory, path: &str, unified: bool) -> Result<Directory, CgroupError> {
+    let mut made: Option<Directory> = None;
+    for part in path.split('/') {
+        let above = made.as_ref().unwrap_or(root);
+        if unified {
+            delegate(above)?;
+        }
+        made = Some(above.ensure_child(part)?);
+    }
+    let made = made.ok_or(CgroupError::NotMounted)?;
+    if unified {
+        delegate(&made)?;
+    }
+    Ok(made)
+}
+
+impl Hierarchies {
+    pub(super) fn open(parent: &str) -> Result<Self, CgroupError> {
+        let path = "/proc/self/mountinfo";
+        let mountinfo = std::fs::read_to_string(path).map_err(|source| CgroupError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::open_layout(&layout::parse(&mountinfo), parent)
+    }
+
+    fn open_layout(layout: &layout::Layout, parent: &str) -> Result<Self, CgroupError> {
+        let parent = relative(parent)?;
+        let mut list = Vec::new();
+        for mount in &layout.v1 {
+            let root = Directory::open_mount(&mount.mount_point)?;
+            let made = make_path(&root, parent, false)?;
+            let controllers = mount.controllers.clone();
+            list.push(Hierarchy {
+                root,
+                parent: made,
+                controllers,
+                unified: false,
+            });
+        }
+        if let Some(mount_point) = &layout.unified {
+            let root = Directory::open_mount(mount_point)?;
+            let made = make_path(&root, parent, true)?;
+            let names = made.read("cgroup.controllers")?;
+            let on_v1 = |controller: &Controller| {
+                layout
+                    .v1
+                    .iter()
+                    .any(|mount| mount.controllers.contains(controller))
+            };
+            let controllers = Controller::ALL
+                .into_iter()
+                .filter(|controller| !on_v1(controller))
+                .filter(|controller| match controller.v2_name() {
+                    Some(name) => names.split_whitespace().any(|n| n == name),
+                    None => true,
+                })
+                .collect();
+            list.push(Hierarchy {
+                root,
+                parent: made,
+                controllers,
+                unified: true,
+            });
+        }
+        if list.is_empty() {
+            return Err(CgroupError::NotMounted);
+        }
+        Ok(Self {
+            list,
+            parent: parent.to_owned(),
+        })
+    }
+
+    /// Where a controller lives.
+    pub(super) fn position(&self, controller: Controller) -> Option<usize> {
+        // Freezing works in any v2 group and is atomic there, so it is preferred to v1's freezer.
+        if controller == Controller::Freezer
+            && let Some(unified) = self.list.iter().position(|hierarchy| hierarchy.unified)
+        {
+            return Some(unified);
+        }
+        self.list
+            .iter()
+            .position(|hierarchy| hierarchy.controllers.contains(&controller))
+    }
+
+    /// Whether a controller is on the v2 tree.
+    pub(super) fn is_unified(&self, controller: Controller) -> bool {
+        self.position(controller)
+            .is_some_and(|position| self.list[position].unified)
+    }
+
+    pub(super) fn version(&self) -> CgroupVersion {
+        if self.list.iter().all(|hierarchy| hierarchy.unified) {
+            CgroupVersion::V2
+        } else {
+            CgroupVersion::V1
+        }
+    }
+
+    pub(super) fn support(&self) -> CgroupSupport {
+        let has = |controller| self.position(controller).is_some();
+        let file = |controller, v1: &str, v2: &str| {
+            self.position(controller).is_some_and(|position| {
+                let hierarchy = &self.list[position];
+                hierarchy
+                    .parent
+                    .has(if hierarchy.unified { v2 } else { v1 })
+            })
+        };
+        CgroupSupport {
+            memory: has(Controller::Memory),
+            swap: file(
+                Controller::Memory,
+                "memory.memsw.limit_in_bytes",
+                "memory.swap.max",
+            ),
+            oom_kill_disable: has(Controller::Memory) && !self.is_unified(Controller::Memory),
+            cpu_shares: file(Controller::Cpu, "cpu.shares", "cpu.weight"),
+            cpu_quota: file(Controller::Cpu, "cpu.cfs_quota_us", "cpu.max"),
+            cpuset: has(Controller::Cpuset),
+            pids: has(Controller::Pids),
+            blkio: has(Controller::Blkio),
+            devices: has(Controller::Devices),
+        }
+    }
+
+    /// The existing parent group of a container in one hierarchy; `Ok(None)` where there is none.
+    pub(super) fn parent_of(
+        &self,
+        position: usize,
+        custom: &str,
+    ) -> Result<Option<Directory>, CgroupError> {
+        let hierarchy = &self.list[position];
+        let path = if custom.is_empty() {
+            &self.parent
+        } else {
+            relative(custom)?
+        };
+        hierarchy.root.child(path)
+    }
+
+    /// The parent group of a container in one hierarchy, made where it is missing.
+    pub(super) fn ensure_parent_of(
+        &self,
+        position: usize,
+        custom: &str,
+    ) -> Result<Directory, CgroupError> {
+        let hierarchy = &self.list[position];
+        let path = if custom.is_empty() {
+            &self.parent
+        } else {
+            relative(custom)?
+        };
+        match hierarchy.root.child(path)? {
+            Some(parent) if !hierarchy.unified || custom.is_empty() => Ok(parent),
+            _ => make_path(&hierarchy.root, path, hierarchy.unified),
+        }
+    }
+
+    /// Fills `cpuset.cpus` and `cpuset.mems` along the path to a v1 cpuset group: a fresh one has neither, and no
+    /// process can enter it then.
+    pub(super) fn inherit_cpuset(&self, position: usize, path: &str) -> Result<(), CgroupError> {
+        let root = &self.list[position].root;
+        let mut above: Option<Directory> = None;
+        for part in path.split('/') {
+            let from = above.as_ref().unwrap_or(root);
+            let Some(group) = from.child(part)? else {
+                break;
+            };
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                if group.read(file)?.trim().is_empty() {
+                    group.write(file, from.read(file)?.trim())?;
+                }
+            }
+            above = Some(group);
+        }
+        Ok(())
+    }
+
+    /// The path of a container's group from any hierarchy's root.
+    pub(super) fn path_of(&self, custom: &str, name: &str) -> Result<String, CgroupError> {
+        let parent = if custom.is_empty() {
+            &self.parent
+        } else {
+            relative(custom)?
+        };
+        Ok(format!("{parent}/{name}"))
+    }
+
+    pub(super) fn existing(&self) -> Result<Vec<ContainerId>, CgroupError> {
+        let mut ids = BTreeSet::new();
+        for hierarchy in &self.list {
+            let names = hierarchy.parent.children()?;
+            ids.extend(
+                names
+                    .iter()
+                    .filter_map(|name| name.parse::<ContainerId>().ok()),
+            );
+        }
+        Ok(ids.into_iter().collect())
+    }
+
+    pub(super) fn remove_parent(&self) -> Result<(), CgroupError> {
+        let mut failed = None;
+        for hierarchy in &self.list {
+            if let Err(error) = hierarchy.root.remove_child(&self.parent) {
+                failed = Some(error);
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parent_stays_below_the_root() {
+        assert_eq!(relative("/hoist-x").unwrap(), "hoist-x");
+        assert_eq!(relative("/a/b/").unwrap(), "a/b");
+        for bad in ["", "/", "/a/../b", "a//b", "/./a", "/a\nb"] {
+            let error = relative(bad).unwrap_err();
+            assert!(error.to_string().contains(&format!("{bad:?}")), "{error}");
+        }
+    }
+}
