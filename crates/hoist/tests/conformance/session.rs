@@ -290,7 +290,7 @@ fn key_bytes(keys: &str) -> Vec<u8> {
     keys.split(' ')
         .map(|key| match key.strip_prefix("ctrl-").map(str::as_bytes) {
             Some([letter]) => letter & 0x1f,
-            _ => b'\r',
+            _ => key.bytes().next().unwrap_or(b'\r'),
         })
         .collect()
 }
