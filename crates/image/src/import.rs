@@ -4,7 +4,11 @@ use std::io::{self, Read};
 
 use hoist_model::{ErrorClass, ImageReference, Platform, Timestamp};
 
+use crate::changes::apply_change;
 use crate::content::{ContentError, ContentStore};
+use crate::copy::{CopyError, copy_layer};
+use crate::decompress::Decompressor;
+use crate::document::{HistoryEntry, ImageConfig, ImageRuntimeConfig, RootFs};
 use crate::snapshot::{LayerError, Snapshotter};
 use crate::stored::StoredImage;
 
@@ -23,7 +27,7 @@ pub struct ImportOptions {
     pub reference: Option<ImageReference>,
 }
 
-/// Why a root file system could not be imported. Nothing is kept then.
+/// Why a root file system could not be imported. No image exists then.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// A `--change` is not an instruction that may change an image's config.
@@ -64,6 +68,45 @@ pub fn import_rootfs(
     content: &ContentStore,
     snapshotter: &dyn Snapshotter,
 ) -> Result<StoredImage, ImportError> {
-    let _ = (reader, options, content, snapshotter);
-    unimplemented!()
+    // The changes first: a wrong one must not cost the upload of a layer.
+    let mut runtime = ImageRuntimeConfig::default();
+    for change in &options.changes {
+        apply_change(&mut runtime, change).map_err(|reason| ImportError::Change {
+            change: change.clone(),
+            reason,
+        })?;
+    }
+    let plain = Decompressor::new(reader, u64::MAX).map_err(ImportError::Read)?;
+    let copied = copy_layer(plain, snapshotter.layer_writer()?, None, |_| {});
+    let record = copied.map_err(|error| match error {
+        CopyError::Read(source) => ImportError::Read(source),
+        CopyError::Layer(source) => ImportError::Layer(source),
+    })?;
+    let created = options.created.to_string();
+    let config = ImageConfig {
+        created: Some(created.clone()),
+        architecture: options.platform.architecture.clone(),
+        os: options.platform.os.clone(),
+        variant: options.platform.variant.clone(),
+        config: runtime,
+        rootfs: RootFs {
+            kind: "layers".into(),
+            diff_ids: vec![record.diff_id.clone()],
+        },
+        history: vec![HistoryEntry {
+            created: Some(created),
+            comment: Some(options.message.clone()).filter(|text| !text.is_empty()),
+            ..HistoryEntry::default()
+        }],
+        ..ImageConfig::default()
+    };
+    let bytes = serde_json::to_vec(&config).map_err(|error| ImportError::Read(error.into()))?;
+    Ok(StoredImage {
+        id: content.put(&bytes)?,
+        layers: vec![record.diff_id],
+        manifest: None,
+        size: record.file_bytes,
+        references: options.reference.iter().cloned().collect(),
+        config,
+    })
 }

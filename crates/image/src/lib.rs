@@ -4,10 +4,13 @@
 //! an overlay of such layers. This crate knows no HTTP, no async runtime and no store tables: everything here is
 //! blocking, and callers decide on which thread it runs.
 
+mod changes;
 pub mod content;
+mod copy;
 pub mod decompress;
 pub mod document;
 mod erofs;
+mod garbage;
 mod import;
 mod load;
 mod removal;
@@ -17,6 +20,7 @@ mod tar;
 mod tree;
 
 pub use content::{ContentError, ContentStore};
+pub use garbage::{CollectError, Collected, collect_garbage};
 pub use import::{ImportError, ImportOptions, import_rootfs};
 pub use load::{LoadError, load_archive};
 pub use snapshot::{

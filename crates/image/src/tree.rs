@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::tar::{Entry, EntryKind, normal_path};
+use crate::tar::{Entry, EntryKind, Xattrs};
 
 /// Overlay's mark of a directory that hides what lies below it.
 pub(crate) const OPAQUE: (&[u8], &[u8]) = (b"trusted.overlay.opaque", b"y");
@@ -63,7 +63,7 @@ pub(crate) struct Node {
     pub(crate) gid: u32,
     pub(crate) mtime: i64,
     pub(crate) mtime_nanos: u32,
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) xattrs: Xattrs,
     /// Names it has; 0 once it was replaced. Directories count 1 here.
     pub(crate) links: u32,
 }
@@ -426,7 +426,7 @@ impl Tree {
 
 /// Extended attributes that a layer may set: those of overlay are ours to write, and a layer's own would redirect or
 /// uncover what lies below it.
-fn kept_xattrs(xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
+fn kept_xattrs(xattrs: Xattrs) -> Result<Xattrs, String> {
     let kept: Vec<_> = xattrs
         .into_iter()
         .filter(|(name, _)| {
@@ -458,6 +458,7 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tar::normal_path;
 
     fn entry(path: &str, kind: EntryKind) -> Entry {
         Entry {

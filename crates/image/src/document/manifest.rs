@@ -105,6 +105,10 @@ pub struct Index {
 
 /// What a manifest request may answer.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made once per pull and matched at once"
+)]
 pub enum Document {
     /// One image.
     Manifest(Manifest),

@@ -1,4 +1,8 @@
 //! Writes an index as planned.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "block numbers are checked against 32 bits before anything is written; the rest are offsets within one block"
+)]
 
 use std::io::{self, Write};
 

@@ -83,25 +83,28 @@ pub(crate) enum EntryKind {
     Fifo,
 }
 
+/// Extended attributes: names and values.
+pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// One entry with everything its headers said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// Relative, without `.`, `..`, empty components or a slash at either end; empty for the root itself.
-    pub path: Vec<u8>,
+    pub(crate) path: Vec<u8>,
     /// What it is.
-    pub kind: EntryKind,
+    pub(crate) kind: EntryKind,
     /// Permission bits with set-id and sticky, 0 to 0o7777.
-    pub mode: u16,
+    pub(crate) mode: u16,
     /// Owner.
-    pub uid: u32,
+    pub(crate) uid: u32,
     /// Group.
-    pub gid: u32,
+    pub(crate) gid: u32,
     /// Seconds since 1970.
-    pub mtime: i64,
+    pub(crate) mtime: i64,
     /// Nanoseconds, below 10⁹.
-    pub mtime_nanos: u32,
+    pub(crate) mtime_nanos: u32,
     /// Extended attributes, each name once, in order of names.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) xattrs: Xattrs,
 }
 
 /// What the parser saw next.
@@ -343,6 +346,13 @@ impl Parser {
         }
         Ok(())
     }
+}
+
+/// Whether some bytes begin with a sound tar header.
+pub(crate) fn is_header(bytes: &[u8]) -> bool {
+    bytes
+        .first_chunk()
+        .is_some_and(|block| Header::parse(block).is_ok())
 }
 
 fn take<'a>(input: &mut &'a [u8], count: u64) -> &'a [u8] {

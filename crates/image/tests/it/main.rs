@@ -1,4 +1,9 @@
 //! Host tests of the image crate: real tars, real mounts. They need root and skip with a reason without it.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests stop the test, with the place"
+)]
 
 mod listing;
+mod load;
 mod real_tree;
