@@ -51,7 +51,7 @@ fn compare(format: &str, source: &Path, names: &[&str]) {
         let root = work.path().join(format!("{choice:?}"));
         let snapshotter = open_snapshotter(&root, choice).unwrap();
         let layer = store(&*snapshotter, &bytes);
-        let view = snapshotter.view(&[layer.clone()]).unwrap();
+        let view = snapshotter.view(std::slice::from_ref(&layer)).unwrap();
         let (mut wanted, mut found) = (list(&out), list(&path_of(&view)));
         for listing in [&mut wanted, &mut found] {
             listing.retain(|path, _| !path.is_empty());
