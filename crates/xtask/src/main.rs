@@ -1,4 +1,4 @@
-//! The house's own tasks: `cargo xtask tidy`, `cargo xtask leaks`.
+//! The house's own tasks: tidy checks, the compatibility table, the leak check.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -19,6 +19,8 @@ use clap::Parser;
 enum Task {
     /// Check the rules that the compiler does not: arrows between crates, file sizes, documents.
     Tidy,
+    /// Write docs/compatibility.md from the router's table.
+    Compatibility,
     /// Compare what the kernel holds with what it held before: mounts, links, cgroups, tables, processes.
     Leaks {
         /// Write the present state to the file in place of comparing with it.
@@ -37,6 +39,10 @@ fn main() -> anyhow::Result<ExitCode> {
                 println!("{finding}");
             }
             findings.iter().any(tidy::Finding::is_failure)
+        }
+        Task::Compatibility => {
+            tidy::compatibility::write(&repository()?)?;
+            false
         }
         Task::Leaks { save: true, file } => {
             leaks::save(&file)?;
