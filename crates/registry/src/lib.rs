@@ -1,1 +1,34 @@
-//! The distribution protocol, client side.
+//! The distribution protocol (OCI distribution spec 1.1, Docker registry v2), client side.
+//!
+//! A pull is one streaming pass per layer: socket → digest → decompress → layer writer. Credentials go to the
+//! host they were given for and to the token realm it names, nowhere else.
+//!
+//! ```text
+//! pull ─▶ Session (one repository: endpoint, token) ─▶ Transport (one client per origin, redirects) ─▶ hoist_http
+//!   └───▶ layer (download, resume) ─▶ bounded channel ─▶ blocking thread: decompress, LayerWriter
+//! ```
+//!
+//! Absent: push, mirrors, the server.
+
+mod authenticate;
+mod challenge;
+mod client;
+mod credentials;
+mod error;
+mod layer;
+mod manifest;
+mod names;
+mod origin;
+mod pull;
+mod session;
+mod settings;
+mod token;
+mod transport;
+
+pub use authenticate::Authenticated;
+pub use client::Client;
+pub use credentials::Credentials;
+pub use error::{PullError, Said};
+pub use manifest::Resolved;
+pub use pull::{ProgressReport, pull};
+pub use settings::{InsecureRegistry, InvalidInsecureRegistry, Settings};

@@ -1,0 +1,48 @@
+//! What all pulls of one engine share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use hoist_model::Digest;
+use tokio::sync::Semaphore;
+
+use crate::settings::Settings;
+
+/// A registry client. Cheap to clone; holds no connection and no credentials between operations.
+#[derive(Clone, Debug)]
+pub struct Client(pub(crate) Arc<Shared>);
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    /// Layers being downloaded, over all pulls.
+    pub(crate) downloads: Semaphore,
+    /// One lock per layer being stored, so that two pulls of it store it once; the second finds it there.
+    layers: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+impl Client {
+    /// A client with these settings.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self(Arc::new(Shared {
+            downloads: Semaphore::new(settings.max_concurrent_downloads.max(1)),
+            settings,
+            layers: Mutex::default(),
+        }))
+    }
+}
+
+impl Shared {
+    /// The lock of one layer, by its diff id.
+    pub(crate) fn layer_lock(&self, diff_id: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = layers.get(diff_id).and_then(Weak::upgrade) {
+            return lock;
+        }
+        layers.retain(|_, lock| lock.strong_count() > 0);
+        let lock = Arc::new(tokio::sync::Mutex::new(()));
+        layers.insert(diff_id.clone(), Arc::downgrade(&lock));
+        lock
+    }
+}

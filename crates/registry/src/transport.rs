@@ -1,0 +1,229 @@
+//! Requests to any origin: one HTTP client each, TLS by host, redirects without the credentials.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hoist_http::client::{self, ClientError, Deadlines, Endpoint, RequestBody, ResponseBody};
+use hoist_http::tls::{ClientTrust, client_config};
+use http::header::{AUTHORIZATION, LOCATION, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+
+use crate::client::Shared;
+use crate::error::PullError;
+use crate::names::Names;
+use crate::origin::Origin;
+
+const MOST_REDIRECTS: usize = 10;
+
+/// One operation's connections.
+pub(crate) struct Transport {
+    shared: Arc<Shared>,
+    names: Arc<Names>,
+    clients: Mutex<HashMap<Origin, client::Client>>,
+}
+
+impl Transport {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            names: Arc::new(Names::new(shared.settings.hosts.clone())),
+            shared,
+            clients: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Whether a host may be spoken to without TLS, or with TLS nobody vouches for.
+    pub(crate) async fn is_insecure(&self, origin: &Origin) -> bool {
+        let addresses = self.names.public(&origin.host).await;
+        if addresses.iter().any(std::net::IpAddr::is_loopback) {
+            return true;
+        }
+        self.shared
+            .settings
+            .insecure
+            .iter()
+            .any(|entry| entry.covers(&origin.host, Some(origin.port), &addresses))
+    }
+
+    /// Sends one request, as it is, to one origin.
+    pub(crate) async fn send(
+        &self,
+        origin: &Origin,
+        method: Method,
+        target: &str,
+        headers: &HeaderMap,
+        body: RequestBody,
+    ) -> Result<Response<ResponseBody>, PullError> {
+        let client = self.client(origin).await?;
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = target.parse().map_err(|_| PullError::Protocol {
+            host: origin.authority(),
+            reason: format!("{target:?} is no request target"),
+        })?;
+        *request.headers_mut() = headers.clone();
+        let agent = HeaderValue::try_from(&self.shared.settings.user_agent);
+        request.headers_mut().insert(
+            USER_AGENT,
+            agent.unwrap_or(HeaderValue::from_static("hoist")),
+        );
+        // Boxed: a connection's and a handshake's state together are several kilobytes.
+        Box::pin(client.send(request))
+            .await
+            .map_err(|cause| PullError::Connection {
+                url: format!("{origin}{target}"),
+                cause,
+            })
+    }
+
+    /// Asks without a body and follows redirects. `Authorization` stays with the origin it was meant for, and a
+    /// redirect never leaves TLS for plain HTTP.
+    pub(crate) async fn ask(
+        &self,
+        origin: &Origin,
+        method: Method,
+        target: &str,
+        headers: &HeaderMap,
+    ) -> Result<Response<ResponseBody>, PullError> {
+        let mut here = origin.clone();
+        let mut target = target.to_owned();
+        let mut headers = headers.clone();
+        for _ in 0..MOST_REDIRECTS {
+            let response = self
+                .send(&here, method.clone(), &target, &headers, client::empty())
+                .await?;
+            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(response);
+            }
+            let (next, path) = location(&here, &response)?;
+            if next != here {
+                if here.tls && !next.tls {
+                    return Err(PullError::Protocol {
+                        host: here.authority(),
+                        reason: format!("it redirects from TLS to plain HTTP at {next}"),
+                    });
+                }
+                headers.remove(AUTHORIZATION);
+            }
+            here = next;
+            target = path;
+        }
+        Err(PullError::Protocol {
+            host: origin.authority(),
+            reason: format!("stopped after {MOST_REDIRECTS} redirects"),
+        })
+    }
+
+    async fn client(&self, origin: &Origin) -> Result<client::Client, PullError> {
+        if let Some(known) = self.clients().get(origin) {
+            return Ok(known.clone());
+        }
+        let tls = if origin.tls {
+            Some(self.tls(origin).await?)
+        } else {
+            None
+        };
+        let settings = &self.shared.settings;
+        let endpoint = Endpoint::Tcp {
+            host: origin.host.clone(),
+            port: origin.port,
+            tls,
+        };
+        let deadlines = Deadlines {
+            connect: settings.connect_deadline,
+            head: Some(settings.head_deadline),
+            idle: Some(settings.idle_deadline),
+        };
+        let names: Arc<dyn hoist_http::Resolve> = Arc::<Names>::clone(&self.names);
+        let client = client::Client::new(endpoint, names, deadlines);
+        Ok(self
+            .clients()
+            .entry(origin.clone())
+            .or_insert(client)
+            .clone())
+    }
+
+    fn clients(&self) -> std::sync::MutexGuard<'_, HashMap<Origin, client::Client>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn tls(&self, origin: &Origin) -> Result<Arc<rustls::ClientConfig>, PullError> {
+        let mut trust = ClientTrust {
+            system_roots: true,
+            insecure_skip_verify: self.is_insecure(origin).await,
+            ..ClientTrust::default()
+        };
+        let directory = self.shared.settings.certificates.clone();
+        let names = [
+            format!("{}:{}", origin.host, origin.port),
+            origin.authority(),
+        ];
+        let host = origin.authority();
+        let built = tokio::task::spawn_blocking(move || {
+            for name in names.iter().take(if names[0] == names[1] { 1 } else { 2 }) {
+                if let Some(directory) = &directory {
+                    add_files(&mut trust, &directory.join(name));
+                }
+            }
+            client_config(&trust)
+        });
+        let built = built.await.map_err(|_| PullError::Protocol {
+            host: host.clone(),
+            reason: "its TLS configuration could not be built".to_owned(),
+        })?;
+        built.map_err(|source| PullError::Tls { host, source })
+    }
+}
+
+/// Adds what `certs.d/<host>` holds: `*.crt` authorities, `x.cert` with `x.key` our identity.
+fn add_files(trust: &mut ClientTrust, directory: &std::path::Path) {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return;
+    };
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    for file in files {
+        match file.extension().and_then(|extension| extension.to_str()) {
+            Some("crt") => trust.authorities.push(file),
+            Some("cert") => {
+                let key = file.with_extension("key");
+                trust.identity = Some((file, key));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Where a redirect leads.
+fn location(
+    from: &Origin,
+    response: &Response<ResponseBody>,
+) -> Result<(Origin, String), PullError> {
+    let broken = || PullError::Protocol {
+        host: from.authority(),
+        reason: "it redirects to nowhere".to_owned(),
+    };
+    let text = response
+        .headers()
+        .get(LOCATION)
+        .and_then(|value| value.to_str().ok())
+        .ok_or_else(broken)?;
+    let text = text.split('#').next().unwrap_or(text);
+    if text.starts_with('/') && !text.starts_with("//") {
+        return Ok((from.clone(), text.to_owned()));
+    }
+    let uri: Uri = text.parse().map_err(|_| broken())?;
+    let origin = Origin::of_uri(&uri).ok_or_else(broken)?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    Ok((origin, path.to_owned()))
+}
+
+/// Whether no connection to the server could be made at all.
+pub(crate) fn unreachable(error: &PullError) -> bool {
+    matches!(error, PullError::Connection { cause, .. }
+        if cause.is_connect() || matches!(cause, ClientError::Talk { .. }))
+}
