@@ -9,3 +9,4 @@
 )]
 
 pub mod bpf;
+pub mod seccomp;

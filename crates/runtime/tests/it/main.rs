@@ -1,3 +1,9 @@
 //! What the runtime's parts do to a real kernel. Needs root; says so and passes where it is not.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failed step of a test must name its place"
+)]
+
 mod cgroup;
+mod seccomp;
