@@ -1,8 +1,14 @@
 //! Decisions as classic BPF: a search tree per architecture.
 //!
-//! Every piece of code below ends in returns on all its paths, so pieces are simply put one behind the other: a branch
-//! is taken over the whole left piece. Conditional jumps reach 255 instructions; a longer left piece is jumped over by
-//! an unconditional one.
+//! The program is written from its end to its beginning, so that the place of everything a jump goes to is known and
+//! equal leaves are shared. Conditional jumps reach 255 instructions; what is farther gets an unconditional one close
+//! by, and a return is simply written again. A run of numbers with one decision and a few exceptions in it is one leaf
+//! of the tree, because an exception costs one comparison there and two in the tree.
+//!
+//! Only the instructions that the kernel's own evaluation of constant answers knows are used outside of argument
+//! checks (`seccomp_is_const_allow`), so allowed calls cost nothing at run time.
+
+use std::collections::HashMap;
 
 use super::SeccompError;
 use super::decisions::{Decision, Decisions};
@@ -60,79 +66,171 @@ pub(super) fn compile(decisions: &Decisions) -> Result<Vec<u8>, SeccompError> {
 }
 
 pub(super) fn instructions(decisions: &Decisions) -> Vec<Instruction> {
-    let mut program = vec![plain(LOAD, ARCHITECTURE)];
-    for architecture in &decisions.architectures {
-        let mut block = vec![plain(LOAD, NUMBER)];
-        block.extend(tree(&architecture.ranges));
-        program.extend(skip_unless(JUMP_EQUAL, architecture.audit, block.len()));
-        program.extend(block);
+    let mut writer = Writer::default();
+    let mut next = writer.answer(Action::KILL_PROCESS);
+    for architecture in decisions.architectures.iter().rev() {
+        let tree = writer.tree(&segments(&architecture.ranges));
+        let block = writer.before(tree, plain(LOAD, NUMBER));
+        next = writer.branch(JUMP_EQUAL, architecture.audit, block, next);
     }
-    program.push(plain(RETURN, Action::KILL_PROCESS.0));
-    program
+    writer.before(next, plain(LOAD, ARCHITECTURE));
+    writer.reversed.reverse();
+    writer.reversed
 }
 
-/// A test that falls through when it holds and else passes over the next `length` instructions.
-fn skip_unless(code: u16, k: u32, length: usize) -> Vec<Instruction> {
-    match u8::try_from(length) {
-        Ok(if_false) => vec![Instruction {
-            code,
-            if_true: 0,
-            if_false,
-            k,
-        }],
-        Err(_) => vec![
-            Instruction {
-                code,
-                if_true: 1,
-                if_false: 0,
-                k,
-            },
-            plain(JUMP, u32::try_from(length).unwrap_or(u32::MAX)),
-        ],
-    }
+/// How many exceptions one leaf of the tree holds: more would lengthen paths more than they save.
+const EXCEPTIONS: usize = 3;
+
+/// Numbers from `from` on with one decision, but for a few single numbers.
+struct Segment<'a> {
+    from: u32,
+    decision: &'a Decision,
+    exceptions: Vec<(u32, &'a Decision)>,
 }
 
-/// The search over `ranges` of the number, which is in the accumulator.
-fn tree(ranges: &[(u32, Decision)]) -> Vec<Instruction> {
-    match ranges {
-        [] => vec![plain(RETURN, Action::KILL_PROCESS.0)],
-        [(_, decision)] => leaf(decision),
-        _ => {
-            let (low, high) = ranges.split_at(ranges.len() / 2);
-            let (low, high_code) = (tree(low), tree(high));
-            let k = high[0].0;
-            let code = JUMP_GREATER_OR_EQUAL;
-            let mut out = match u8::try_from(low.len()) {
-                Ok(if_true) => vec![Instruction {
-                    code,
-                    if_true,
-                    if_false: 0,
-                    k,
-                }],
-                Err(_) => vec![
-                    Instruction {
-                        code,
-                        if_true: 0,
-                        if_false: 1,
-                        k,
-                    },
-                    plain(JUMP, u32::try_from(low.len()).unwrap_or(u32::MAX)),
-                ],
-            };
-            out.extend(low);
-            out.extend(high_code);
-            out
+fn segments(ranges: &[(u32, Decision)]) -> Vec<Segment<'_>> {
+    let mut segments: Vec<Segment<'_>> = Vec::new();
+    let mut at = 0;
+    while at < ranges.len() {
+        let (from, decision) = &ranges[at];
+        let mut exceptions = Vec::new();
+        while exceptions.len() < EXCEPTIONS
+            && let Some([(number, exception), (after, same)]) = ranges.get(at + 1..at + 3)
+            && number + 1 == *after
+            && same == decision
+        {
+            exceptions.push((*number, exception));
+            at += 2;
+        }
+        segments.push(Segment {
+            from: *from,
+            decision,
+            exceptions,
+        });
+        at += 1;
+    }
+    segments
+}
+
+/// A place in the program, counted from its end, so that what is written later does not move it.
+#[derive(Clone, Copy)]
+struct Label(usize);
+
+/// The program so far, last instruction first.
+#[derive(Default)]
+struct Writer {
+    reversed: Vec<Instruction>,
+    /// Where each answer was written last.
+    answers: HashMap<u32, Label>,
+}
+
+impl Writer {
+    /// How far from an instruction written now to a label: what a jump's offset says.
+    fn distance(&self, to: Label) -> usize {
+        self.reversed.len() - to.0
+    }
+
+    fn push(&mut self, instruction: Instruction) -> Label {
+        self.reversed.push(instruction);
+        Label(self.reversed.len())
+    }
+
+    /// A return, shared with an earlier one within reach.
+    fn answer(&mut self, action: Action) -> Label {
+        match self.answers.get(&action.0) {
+            // A margin, because the jump itself may still be some instructions ahead.
+            Some(label) if self.distance(*label) < 200 => *label,
+            _ => {
+                let label = self.push(plain(RETURN, action.0));
+                self.answers.insert(action.0, label);
+                label
+            }
         }
     }
-}
 
-fn leaf(decision: &Decision) -> Vec<Instruction> {
-    let mut out = Vec::new();
-    for (checks, action) in &decision.clauses {
-        out.extend(clause(checks, *action));
+    /// An instruction that goes on to `next`.
+    fn before(&mut self, next: Label, instruction: Instruction) -> Label {
+        if self.distance(next) > 0 {
+            let jump = plain(JUMP, u32::try_from(self.distance(next)).unwrap_or(u32::MAX));
+            self.push(jump);
+        }
+        self.push(instruction)
     }
-    out.push(plain(RETURN, decision.otherwise.0));
-    out
+
+    /// A label at most 255 instructions away that leads to `to`; `spare` more may be written before the jump.
+    fn near(&mut self, to: Label, spare: usize) -> Label {
+        if self.distance(to) + spare <= usize::from(u8::MAX) {
+            return to;
+        }
+        let jump = plain(JUMP, u32::try_from(self.distance(to)).unwrap_or(u32::MAX));
+        self.push(jump)
+    }
+
+    fn branch(&mut self, code: u16, k: u32, if_true: Label, if_false: Label) -> Label {
+        let if_true = self.near(if_true, 1);
+        let if_false = self.near(if_false, 0);
+        let offset = |label| {
+            u8::try_from(self.distance(label)).expect("near() put a jump within 255 instructions")
+        };
+        let instruction = Instruction {
+            code,
+            if_true: offset(if_true),
+            if_false: offset(if_false),
+            k,
+        };
+        self.push(instruction)
+    }
+
+    /// The search for the number, which is in the accumulator.
+    fn tree(&mut self, segments: &[Segment<'_>]) -> Label {
+        match segments {
+            [] => self.answer(Action::KILL_PROCESS),
+            [segment] => {
+                let mut label = self.leaf(segment.decision);
+                for (number, decision) in &segment.exceptions {
+                    let exception = self.leaf(decision);
+                    label = self.branch(JUMP_EQUAL, *number, exception, label);
+                }
+                label
+            }
+            _ => {
+                let (low, high) = segments.split_at(segments.len() / 2);
+                let from = high[0].from;
+                let high = self.tree(high);
+                let low = self.tree(low);
+                self.branch(JUMP_GREATER_OR_EQUAL, from, high, low)
+            }
+        }
+    }
+
+    fn leaf(&mut self, decision: &Decision) -> Label {
+        let mut label = self.answer(decision.otherwise);
+        for (checks, action) in decision.clauses.iter().rev() {
+            label = self.clause(checks, *action, label);
+        }
+        label
+    }
+
+    /// Answers `action` when all checks hold and else goes on to `otherwise`.
+    fn clause(&mut self, checks: &[Check], action: Action, otherwise: Label) -> Label {
+        let mut holds = self.answer(action);
+        for check in checks.iter().rev() {
+            let mut next = holds;
+            for step in steps(check).iter().rev() {
+                let target = |target| match target {
+                    Target::Next => next,
+                    Target::Holds => holds,
+                    Target::Fails => otherwise,
+                };
+                next = match step.code {
+                    LOAD | AND => self.before(next, plain(step.code, step.k)),
+                    code => self.branch(code, step.k, target(step.if_true), target(step.if_false)),
+                };
+            }
+            holds = next;
+        }
+        holds
+    }
 }
 
 /// Where a test inside a check goes.
@@ -227,36 +325,6 @@ fn steps(check: &Check) -> Vec<Step> {
         Comparison::Less => ordered(JUMP_GREATER_OR_EQUAL, Fails, Holds),
         Comparison::LessOrEqual => ordered(JUMP_GREATER, Fails, Holds),
     }
-}
-
-/// Returns `action` when all checks hold and else falls out at its end.
-fn clause(checks: &[Check], action: Action) -> Vec<Instruction> {
-    let mut flat: Vec<(Step, usize)> = Vec::new();
-    for check in checks {
-        let steps = steps(check);
-        let end = flat.len() + steps.len();
-        flat.extend(steps.into_iter().map(|step| (step, end)));
-    }
-    let end = flat.len() + 1;
-    let mut out = Vec::with_capacity(end);
-    for (at, (step, holds)) in flat.iter().enumerate() {
-        let distance = |target| {
-            let to = match target {
-                Target::Next => at + 1,
-                Target::Holds => *holds,
-                Target::Fails => end,
-            };
-            u8::try_from(to - at - 1).expect("six arguments at six instructions stay below 255")
-        };
-        out.push(Instruction {
-            code: step.code,
-            if_true: distance(step.if_true),
-            if_false: distance(step.if_false),
-            k: step.k,
-        });
-    }
-    out.push(plain(RETURN, action.0));
-    out
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ fn run(
         8 | 12 => panic!("the program looks at the instruction pointer"),
         _ => {
             let argument = arguments[usize::try_from((offset - ARGUMENTS) / 8).unwrap()];
-            let half = if offset % 8 == 0 {
+            let half = if offset.is_multiple_of(8) {
                 argument
             } else {
                 argument >> 32
@@ -305,7 +305,7 @@ fn sizes_stay_small() {
         "default profile: {} instructions for three ABIs",
         program.len()
     );
-    assert!(program.len() < 800, "{}", program.len());
+    assert!(program.len() < 400, "{}", program.len());
 }
 
 #[test]

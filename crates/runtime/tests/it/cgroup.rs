@@ -112,7 +112,10 @@ fn a_container_lives_in_its_groups_and_leaves_none_behind() {
         return;
     };
     let handle = host.create(&Resources::default());
-    assert_eq!(host.cgroups.existing().unwrap(), [host.id.clone()]);
+    assert_eq!(
+        host.cgroups.existing().unwrap(),
+        std::slice::from_ref(&host.id)
+    );
     let mut child = host.run(&handle, "exec sleep 100");
     let pid = i32::try_from(child.id()).unwrap();
     assert_eq!(host.group.procs().unwrap(), [pid]);
