@@ -9,4 +9,5 @@
 )]
 
 pub mod bpf;
+pub mod floor;
 pub mod seccomp;
