@@ -86,3 +86,10 @@ pub struct LimitSupport {
     /// Number of processes.
     pub pids: bool,
 }
+
+impl Node {
+    /// Whether a container has a cgroup namespace of its own where nothing else was asked for (moby: version 2).
+    pub(crate) fn private_cgroup_namespace(&self) -> bool {
+        self.cgroup_version == "2"
+    }
+}

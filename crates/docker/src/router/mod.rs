@@ -1,20 +1,99 @@
-//! From a request to the handler of its operation.
+//! From a request to the handler of its operation: version, table lookup, the headers every reply carries.
 
+mod dispatch;
+mod path;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::IntoResponse;
 use hoist_engine::Engine;
-use http::Method;
+use hoist_model::ErrorClass;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 
-use crate::Node;
+use crate::call::{Call, Facade};
+use crate::error::{ApiError, Reply};
+use crate::operations::Support;
+use crate::query::Query;
+use crate::{ApiVersion, DOCKER_RELEASE, Node};
 
 /// The whole API as a service: every path with and without `/v1.NN`.
 pub fn router(engine: Engine, node: Node) -> axum::Router {
-    let _ = (engine, node);
-    axum::Router::new()
+    let facade = Arc::new(Facade { engine, node });
+    axum::Router::new().fallback(move |request: Request<Body>| {
+        let facade = Arc::clone(&facade);
+        async move {
+            let mut response = match answer(facade, request).await {
+                Ok(response) => response,
+                Err(error) => error.into_response(),
+            };
+            stamp(&mut response);
+            response
+        }
+    })
 }
 
 /// Whether this request takes its connection over even without an `Upgrade` header: attach and exec start.
 #[must_use]
 pub fn is_hijackable(method: &Method, path: &str) -> bool {
-    method == Method::POST
-        && ((path.contains("/containers/") && path.ends_with("/attach"))
-            || (path.contains("/exec/") && path.ends_with("/start")))
+    let Ok((_, path)) = path::split_version(path) else {
+        return false;
+    };
+    path::find(method, path)
+        .is_some_and(|(operation, _)| matches!(operation.id, "ContainerAttach" | "ExecStart"))
+}
+
+async fn answer(facade: Arc<Facade>, request: Request<Body>) -> Reply {
+    let (parts, body) = request.into_parts();
+    let (version, path) = path::split_version(parts.uri.path())?;
+    let Some((operation, parameters)) = path::find(&parts.method, path) else {
+        return Err(ApiError::new(ErrorClass::NotFound, "page not found"));
+    };
+    tracing::debug!(operation = operation.id, %version, "request");
+    let query = Query::parse(parts.uri.query());
+    if let Some(handler) = dispatch::handler(operation.id) {
+        return handler(Call {
+            facade,
+            version,
+            parameters,
+            query,
+            parts,
+            body,
+        })
+        .await;
+    }
+    match operation.support {
+        Support::Absent(what) => Err(ApiError::missing(format!(
+            "{} is not implemented by Hoist {} yet: {what}",
+            operation.id, facade.node.version
+        ))),
+        _ if operation.id.starts_with("Plugin") => Err(ApiError::new(
+            ErrorClass::NotFound,
+            format!(
+                "plugin {:?} not found",
+                parameters.first().map_or("", String::as_str)
+            ),
+        )),
+        _ => Err(ApiError::new(
+            ErrorClass::Unavailable,
+            "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
+        )),
+    }
+}
+
+/// Puts the headers on that clients read from every reply (moby `daemon/server/middleware/version.go`).
+fn stamp(response: &mut Response<Body>) {
+    let headers = response.headers_mut();
+    let mut put = |name: &'static str, value: String| {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    put("api-version", ApiVersion::NEWEST.to_string());
+    put("ostype", "linux".to_owned());
+    put("docker-experimental", "false".to_owned());
+    put("server", format!("Docker/{DOCKER_RELEASE} (linux)"));
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().remove(http::header::CONTENT_LENGTH);
+    }
 }

@@ -1,0 +1,78 @@
+//! Which function answers which operation.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::call::Call;
+use crate::error::Reply;
+use crate::handlers::{attach, containers, events, execs, images, logs, networks, system, transfer, volumes};
+
+pub(super) type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+/// The function for an operation; none for those that are answered by sentence alone.
+#[rustfmt::skip]
+pub(super) fn handler(id: &str) -> Option<Handler> {
+    let handler: Handler = match id {
+        "SystemPing" | "SystemPingHead" => |call| Box::pin(system::ping(call)),
+        "SystemVersion" => |call| Box::pin(system::version(call)),
+        "SystemInfo" => |call| Box::pin(system::info(call)),
+        "SystemAuth" => |call| Box::pin(system::authenticate(call)),
+        "SystemEvents" => |call| Box::pin(events::stream(call)),
+        "PluginList" => |call| Box::pin(system::plugins(call)),
+
+        "ContainerList" => |call| Box::pin(containers::list(call)),
+        "ContainerCreate" => |call| Box::pin(containers::create(call)),
+        "ContainerInspect" => |call| Box::pin(containers::inspect(call)),
+        "ContainerStart" => |call| Box::pin(containers::start(call)),
+        "ContainerStop" => |call| Box::pin(containers::stop(call)),
+        "ContainerRestart" => |call| Box::pin(containers::restart(call)),
+        "ContainerKill" => |call| Box::pin(containers::kill(call)),
+        "ContainerPause" => |call| Box::pin(containers::pause(call)),
+        "ContainerUnpause" => |call| Box::pin(containers::unpause(call)),
+        "ContainerRename" => |call| Box::pin(containers::rename(call)),
+        "ContainerDelete" => |call| Box::pin(containers::remove(call)),
+        "ContainerWait" => |call| Box::pin(containers::wait(call)),
+        "ContainerResize" => |call| Box::pin(containers::resize(call)),
+        "ContainerAttach" => |call| Box::pin(attach::attach(call)),
+        "ContainerLogs" => |call| Box::pin(logs::logs(call)),
+
+        "ContainerExec" => |call| Box::pin(execs::create(call)),
+        "ExecStart" => |call| Box::pin(execs::start(call)),
+        "ExecResize" => |call| Box::pin(execs::resize(call)),
+        "ExecInspect" => |call| Box::pin(execs::inspect(call)),
+
+        "ImageList" => |call| Box::pin(images::list(call)),
+        "ImageInspect" => |call| Box::pin(images::inspect(call)),
+        "ImageHistory" => |call| Box::pin(images::history(call)),
+        "ImageTag" => |call| Box::pin(images::tag(call)),
+        "ImageDelete" => |call| Box::pin(images::remove(call)),
+        "ImageCreate" => |call| Box::pin(transfer::create(call)),
+        "ImageLoad" => |call| Box::pin(transfer::load(call)),
+
+        "VolumeList" => |call| Box::pin(volumes::list(call)),
+        "VolumeCreate" => |call| Box::pin(volumes::create(call)),
+        "VolumeInspect" => |call| Box::pin(volumes::inspect(call)),
+        "VolumeDelete" => |call| Box::pin(volumes::remove(call)),
+        "VolumePrune" => |call| Box::pin(volumes::prune(call)),
+
+        "NetworkList" => |call| Box::pin(networks::list(call)),
+        "NetworkInspect" => |call| Box::pin(networks::inspect(call)),
+        _ => return None,
+    };
+    Some(handler)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operations::{OPERATIONS, Support};
+
+    #[test]
+    fn the_table_and_the_functions_agree() {
+        for operation in OPERATIONS {
+            let served = matches!(operation.support, Support::Served | Support::Partly(_));
+            let expected = served || operation.id == "PluginList";
+            assert_eq!(handler(operation.id).is_some(), expected, "{}", operation.id);
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! `GET /containers/json` (API 1.55, `ContainerSummary`): one line per container, and which lines are asked for.
+
+use std::collections::BTreeMap;
+
+use hoist_engine::records::ContainerRecord;
+use hoist_model::Timestamp;
+use hoist_model::container::ContainerState;
+use serde::Serialize;
+
+use super::container::{Mounted, mounts};
+use super::duration::status;
+use super::filters::Filters;
+use super::network_settings::{Endpoint, endpoints};
+use super::ports::{PortSummary, parse_exposed, summaries};
+use super::security::network_mode_text;
+use crate::error::ApiError;
+
+/// Every filter there is (moby `daemon/list.go`).
+pub(crate) const FILTERS: [&str; 16] = [
+    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label",
+    "name", "network", "publish", "since", "status", "volume", "label!",
+];
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ContainerSummary<'a> {
+    id: &'a str,
+    names: [String; 1],
+    image: String,
+    #[serde(rename = "ImageID")]
+    image_id: String,
+    command: String,
+    created: i64,
+    ports: Vec<PortSummary>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_rw: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_root_fs: Option<u64>,
+    labels: &'a BTreeMap<String, String>,
+    state: &'static str,
+    status: String,
+    host_config: HostConfigSummary<'a>,
+    network_settings: NetworkSettingsSummary,
+    mounts: Vec<Mounted<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct HostConfigSummary<'a> {
+    network_mode: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: &'a BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkSettingsSummary {
+    networks: BTreeMap<String, Endpoint>,
+}
+
+/// One line. `names_image` is whether the image's name still names the container's image.
+pub(crate) fn summary<'a>(
+    record: &'a ContainerRecord,
+    now: Timestamp,
+    names_image: bool,
+    sizes: Option<(u64, u64)>,
+    network_id: &dyn Fn(&str) -> String,
+) -> ContainerSummary<'a> {
+    let spec = &record.spec;
+    let image_id = spec
+        .image_id
+        .as_ref()
+        .map(|id| id.as_str().to_owned())
+        .unwrap_or_default();
+    let published = match (record.state.running(), &record.attachment) {
+        (Some(_), Some(attachment)) => attachment.ports.as_slice(),
+        _ => &[],
+    };
+    let ports = if record.state.running().is_some() {
+        summaries(&spec.exposed_ports, published)
+    } else {
+        Vec::new()
+    };
+    ContainerSummary {
+        id: record.id.as_str(),
+        names: [format!("/{}", record.name)],
+        image: if names_image {
+            spec.image.clone()
+        } else {
+            image_id.clone()
+        },
+        image_id,
+        command: command(&spec.process.arguments()),
+        created: record.created_at.as_seconds(),
+        ports,
+        size_rw: sizes.map(|(writable, _)| writable),
+        size_root_fs: sizes.map(|(_, whole)| whole),
+        labels: &spec.labels,
+        state: record.state.status(),
+        status: status(&record.state, now),
+        host_config: HostConfigSummary {
+            network_mode: network_mode_text(&spec.network.mode),
+            annotations: &spec.annotations,
+        },
+        network_settings: NetworkSettingsSummary {
+            networks: endpoints(record, network_id),
+        },
+        mounts: mounts(record),
+    }
+}
+
+fn command(arguments: &[String]) -> String {
+    let mut words = arguments.iter();
+    let mut text = words.next().cloned().unwrap_or_default();
+    for word in words {
+        text.push(' ');
+        if word.contains(' ') {
+            text.push_str(&format!("'{word}'"));
+        } else {
+            text.push_str(word);
+        }
+    }
+    text
+}
+
+/// Refuses filter values that cannot be.
+pub(crate) fn check_filters(filters: &Filters) -> Result<(), ApiError> {
+    filters.check(
+        "status",
+        &["created", "restarting", "running", "removing", "paused", "exited", "dead"],
+    )?;
+    filters.check("health", &["starting", "healthy", "unhealthy", "none"])?;
+    if let Some(code) = filters.values("exited").iter().find(|code| code.parse::<i32>().is_err()) {
+        return Err(ApiError::invalid(format!("invalid filter 'exited={code}'")));
+    }
+    filters.boolean("is-task")?;
+    for key in ["publish", "expose"] {
+        for value in filters.values(key) {
+            parse_exposed([value.as_str()].into_iter())
+                .map_err(|_| ApiError::invalid(format!("invalid filter '{key}={value}'")))?;
+        }
+    }
+    Ok(())
+}
+
+/// What of the filters is not in the record itself.
+pub(crate) struct Bounds<'a> {
+    /// Only what is older than this container.
+    pub(crate) before: Option<&'a ContainerRecord>,
+    /// Only what is younger than this container.
+    pub(crate) since: Option<&'a ContainerRecord>,
+    /// Layers of the images asked for; a container of an image built on one of them counts too.
+    pub(crate) ancestors: Option<&'a [Vec<hoist_model::Digest>]>,
+}
+
+/// Whether a container is asked for.
+pub(crate) fn included(record: &ContainerRecord, filters: &Filters, bounds: &Bounds<'_>) -> bool {
+    let slashed = format!("/{}", record.name);
+    let older = |other: &ContainerRecord| record.created_at < other.created_at;
+    let younger = |other: &ContainerRecord| record.created_at > other.created_at;
+    filters.matches("name", &[&record.name, &slashed])
+        && filters.matches("id", &[record.id.as_str()])
+        && filters.exact("status", record.state.status())
+        && filters.exact("health", "none")
+        && filters.labels(&record.spec.labels)
+        && filters.boolean("is-task").is_ok_and(|task| task != Some(true))
+        && filters.any("exited", |code| match &record.state {
+            ContainerState::Exited(exited) => code.parse() == Ok(exited.exit_code),
+            _ => false,
+        })
+        && filters.any("volume", |wanted| {
+            record.mounts.iter().any(|mount| {
+                mount.destination == *wanted || mount.name == *wanted || mount.source == *wanted
+            })
+        })
+        && filters.any("network", |wanted| on_network(record, wanted))
+        && filters.any("publish", |wanted| {
+            let ports = record.attachment.as_ref().map(|a| a.ports.as_slice());
+            names_port(wanted, ports.unwrap_or_default().iter().map(|port| port.container))
+        })
+        && filters.any("expose", |wanted| {
+            names_port(wanted, record.spec.exposed_ports.iter().copied())
+        })
+        && bounds.before.is_none_or(older)
+        && bounds.since.is_none_or(younger)
+        && bounds.ancestors.is_none_or(|ancestors| {
+            ancestors
+                .iter()
+                .any(|layers| !layers.is_empty() && record.layers.starts_with(layers))
+        })
+}
+
+fn on_network(record: &ContainerRecord, wanted: &str) -> bool {
+    let attached = record.attachment.as_ref().is_some_and(|attachment| {
+        attachment.network_name == wanted || attachment.network_id.as_str().starts_with(wanted)
+    });
+    attached
+        || network_mode_text(&record.spec.network.mode) == wanted
+        || record.spec.network.endpoints.contains_key(wanted)
+}
+
+fn names_port(
+    wanted: &str,
+    mut ports: impl Iterator<Item = hoist_model::container::PortKey>,
+) -> bool {
+    parse_exposed([wanted].into_iter())
+        .is_ok_and(|wanted| ports.any(|port| wanted.contains(&port)))
+}

@@ -1,0 +1,223 @@
+//! The stream of `POST /images/create` and `/images/load`: one object per report (moby `pkg/jsonmessage`).
+
+use hoist_model::{LayerPhase, Progress};
+use serde::Serialize;
+
+/// One line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Line {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stream: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) status: Option<String>,
+    #[serde(rename = "progressDetail", skip_serializing_if = "Option::is_none")]
+    pub(crate) detail: Option<Detail>,
+    /// The bar as text, for clients that do not draw it themselves (docker-py's users print it).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) progress: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<String>,
+    #[serde(rename = "errorDetail", skip_serializing_if = "Option::is_none")]
+    pub(crate) error_detail: Option<ErrorDetail>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Detail {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct ErrorDetail {
+    message: String,
+}
+
+impl Line {
+    /// A sentence.
+    pub(crate) fn status(text: impl Into<String>) -> Self {
+        Self {
+            status: Some(text.into()),
+            ..Self::default()
+        }
+    }
+
+    /// Text to be printed as it is.
+    pub(crate) fn stream(text: impl Into<String>) -> Self {
+        Self {
+            stream: Some(text.into()),
+            ..Self::default()
+        }
+    }
+
+    /// The failure of an operation whose reply had begun.
+    pub(crate) fn failure(message: &str) -> Self {
+        Self {
+            error_detail: Some(ErrorDetail {
+                message: message.to_owned(),
+            }),
+            error: Some(message.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// As bytes with the line end Docker writes.
+    pub(crate) fn to_bytes(&self) -> bytes::Bytes {
+        let mut text = serde_json::to_vec(self).expect("a struct of plain members is JSON");
+        text.extend_from_slice(b"\r\n");
+        text.into()
+    }
+}
+
+/// One report of a pull.
+pub(crate) fn pull_line(progress: &Progress) -> Line {
+    match progress {
+        Progress::Message { subject, text } => Line {
+            status: Some(text.clone()),
+            id: subject.clone(),
+            ..Line::default()
+        },
+        Progress::Layer { layer, phase } => {
+            let (status, moved) = match phase {
+                LayerPhase::Known => ("Pulling fs layer", None),
+                LayerPhase::Waiting => ("Waiting", None),
+                LayerPhase::Downloading { current, total } => {
+                    ("Downloading", Some((*current, *total)))
+                }
+                LayerPhase::Verifying => ("Verifying Checksum", None),
+                LayerPhase::Downloaded => ("Download complete", None),
+                LayerPhase::Extracting { current, total } => {
+                    ("Extracting", Some((*current, *total)))
+                }
+                LayerPhase::Complete => ("Pull complete", None),
+                LayerPhase::AlreadyExists => ("Already exists", None),
+            };
+            layer_line(layer.short(), status, moved)
+        }
+    }
+}
+
+/// One report of a load, if it is one that clients show.
+pub(crate) fn load_line(progress: &Progress) -> Option<Line> {
+    match progress {
+        Progress::Layer {
+            layer,
+            phase:
+                LayerPhase::Downloading { current, total } | LayerPhase::Extracting { current, total },
+        } => Some(layer_line(
+            layer.short(),
+            "Loading layer",
+            Some((*current, *total)),
+        )),
+        _ => None,
+    }
+}
+
+fn layer_line(id: &str, status: &str, moved: Option<(u64, u64)>) -> Line {
+    Line {
+        status: Some(status.to_owned()),
+        detail: Some(moved.map_or_else(Detail::default, |(current, total)| Detail {
+            current: Some(current),
+            total: (total > 0).then_some(total),
+        })),
+        progress: moved.map(|(current, total)| bar(current, total)),
+        id: Some(id.to_owned()),
+        ..Line::default()
+    }
+}
+
+/// `[==>      ]  1.2MB/3MB` (moby `pkg/jsonmessage`, at a width of 200).
+fn bar(current: u64, total: u64) -> String {
+    let bytes = size(current);
+    if total == 0 {
+        return format!("{bytes:>8}");
+    }
+    let filled = usize::try_from((current.min(total) * 50).div_euclid(total)).unwrap_or(50);
+    let blank = 50 - filled;
+    format!(
+        "[{}>{}] {bytes:>8}/{}",
+        "=".repeat(filled),
+        " ".repeat(blank),
+        size(total)
+    )
+}
+
+/// Bytes as go-units `HumanSize` says them: four digits, decimal units.
+#[expect(clippy::cast_precision_loss, reason = "four digits are shown")]
+fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    while value >= 1000.0 && unit < UNITS.len() - 1 {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let decimals = match value {
+        v if v >= 1000.0 || unit == 0 => 0,
+        v if v >= 100.0 => 1,
+        v if v >= 10.0 => 2,
+        _ => 3,
+    };
+    let mut text = format!("{value:.decimals$}");
+    if text.contains('.') {
+        text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
+    }
+    format!("{text}{}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hoist_model::Digest;
+
+    fn layer(phase: LayerPhase) -> Progress {
+        Progress::Layer {
+            layer: Digest::from_sha256(&[0xab; 32]),
+            phase,
+        }
+    }
+
+    fn text(line: &Line) -> String {
+        serde_json::to_string(line).unwrap()
+    }
+
+    #[test]
+    fn lines_are_what_the_cli_draws() {
+        let about = Progress::Message {
+            subject: Some("latest".into()),
+            text: "Pulling from library/x".into(),
+        };
+        assert_eq!(
+            text(&pull_line(&about)),
+            r#"{"status":"Pulling from library/x","id":"latest"}"#
+        );
+        assert_eq!(
+            text(&pull_line(&layer(LayerPhase::Known))),
+            r#"{"status":"Pulling fs layer","progressDetail":{},"id":"abababababab"}"#
+        );
+        let moving = layer(LayerPhase::Downloading {
+            current: 1_500_000,
+            total: 3_000_000,
+        });
+        assert_eq!(
+            text(&pull_line(&moving)),
+            r#"{"status":"Downloading","progressDetail":{"current":1500000,"total":3000000},"progress":"[=========================>                         ]    1.5MB/3MB","id":"abababababab"}"#
+        );
+        assert_eq!(load_line(&moving).unwrap().status.as_deref(), Some("Loading layer"));
+        assert!(load_line(&layer(LayerPhase::Known)).is_none());
+        assert_eq!(
+            text(&Line::failure("no")),
+            r#"{"errorDetail":{"message":"no"},"error":"no"}"#
+        );
+    }
+
+    #[test]
+    fn sizes_have_four_digits() {
+        for (bytes, expected) in [(0, "0B"), (999, "999B"), (1234, "1.234kB"), (95_123_456, "95.12MB")] {
+            assert_eq!(size(bytes), expected);
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Limits: `HostConfig`'s resource members to the model, with Docker's checks and sentences
+//! (moby `daemon/daemon_unix.go`, `verifyPlatformContainerResources`).
+
+use hoist_model::container::{
+    DeviceMapping, IoThrottle, IoThrottleKind, Resources, RestartPolicy, Ulimit,
+};
+
+use super::create_body::{ResourcesBody, RestartPolicyBody, ThrottleBody};
+use crate::error::ApiError;
+
+/// The least memory a container may be limited to.
+const LEAST_MEMORY: i64 = 6 << 20;
+
+/// Reads and checks the limits; `cpus` is how many this node has.
+pub(crate) fn resources_from_wire(
+    body: ResourcesBody,
+    cpus: usize,
+    warnings: &mut Vec<String>,
+) -> Result<Resources, ApiError> {
+    if let Some(request) = body.device_requests.unwrap_or_default().into_iter().next() {
+        return Err(ApiError::invalid(format!(
+            "could not select device driver {:?} with capabilities: {}",
+            request.driver.unwrap_or_default(),
+            shown(&request.capabilities.unwrap_or_default())
+        )));
+    }
+    if body.cpu_realtime_period.unwrap_or_default() != 0
+        || body.cpu_realtime_runtime.unwrap_or_default() != 0
+    {
+        return Err(ApiError::invalid(
+            "kernel does not support CPU real-time scheduler",
+        ));
+    }
+    if let Some(device) = body.blkio_weight_device.unwrap_or_default().first() {
+        return Err(ApiError::missing(format!(
+            "per-device block IO weights are not implemented yet: {}",
+            device.path.as_deref().unwrap_or_default()
+        )));
+    }
+    let throttles = [
+        (body.blkio_device_read_bps, IoThrottleKind::ReadBytes),
+        (body.blkio_device_write_bps, IoThrottleKind::WriteBytes),
+        (body.blkio_device_read_iops, IoThrottleKind::ReadOperations),
+        (body.blkio_device_write_iops, IoThrottleKind::WriteOperations),
+    ];
+    let resources = Resources {
+        memory: body.memory.unwrap_or_default(),
+        memory_swap: body.memory_swap.unwrap_or_default(),
+        memory_reservation: body.memory_reservation.unwrap_or_default(),
+        // -1 is how old clients say that nothing was said.
+        memory_swappiness: body.memory_swappiness.filter(|value| *value != -1),
+        oom_kill_disable: body.oom_kill_disable.unwrap_or_default(),
+        nano_cpus: body.nano_cpus.unwrap_or_default(),
+        cpu_shares: body.cpu_shares.unwrap_or_default(),
+        cpu_period: body.cpu_period.unwrap_or_default(),
+        cpu_quota: body.cpu_quota.unwrap_or_default(),
+        cpuset_cpus: body.cpuset_cpus.unwrap_or_default(),
+        cpuset_mems: body.cpuset_mems.unwrap_or_default(),
+        pids_limit: body.pids_limit,
+        blkio_weight: body.blkio_weight.unwrap_or_default(),
+        io_throttles: throttles
+            .into_iter()
+            .flat_map(|(list, kind)| {
+                list.unwrap_or_default()
+                    .into_iter()
+                    .map(move |ThrottleBody { path, rate }| IoThrottle {
+                        path: path.unwrap_or_default(),
+                        kind,
+                        rate: rate.unwrap_or_default(),
+                    })
+            })
+            .collect(),
+        devices: body
+            .devices
+            .unwrap_or_default()
+            .into_iter()
+            .map(|device| {
+                let path_on_host = device.path_on_host.unwrap_or_default();
+                let or = |text: Option<String>, other: &str| {
+                    text.filter(|t| !t.is_empty()).unwrap_or_else(|| other.to_owned())
+                };
+                DeviceMapping {
+                    path_in_container: or(device.path_in_container, &path_on_host),
+                    permissions: or(device.cgroup_permissions, "rwm"),
+                    path_on_host,
+                }
+            })
+            .collect(),
+        device_cgroup_rules: body.device_cgroup_rules.unwrap_or_default(),
+        ulimits: body
+            .ulimits
+            .unwrap_or_default()
+            .into_iter()
+            .map(|limit| Ulimit {
+                name: limit.name.unwrap_or_default(),
+                soft: limit.soft.unwrap_or_default(),
+                hard: limit.hard.unwrap_or_default(),
+            })
+            .collect(),
+    };
+    check(&resources, cpus)?;
+    if resources.oom_kill_disable && resources.memory == 0 {
+        warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.".to_owned());
+    }
+    Ok(resources)
+}
+
+fn shown(sets: &[Vec<String>]) -> String {
+    let sets: Vec<String> = sets.iter().map(|set| format!("[{}]", set.join(" "))).collect();
+    format!("[{}]", sets.join(" "))
+}
+
+fn check(resources: &Resources, cpus: usize) -> Result<(), ApiError> {
+    let Resources {
+        memory,
+        memory_swap,
+        memory_reservation,
+        nano_cpus,
+        cpu_period,
+        cpu_quota,
+        ..
+    } = *resources;
+    let refuse = |message: &str| Err(ApiError::invalid(message));
+    if memory != 0 && memory < LEAST_MEMORY {
+        return refuse("Minimum memory limit allowed is 6MB");
+    }
+    if memory > 0 && memory_swap > 0 && memory_swap < memory {
+        return refuse("Minimum memoryswap limit should be larger than memory limit, see usage");
+    }
+    if memory == 0 && memory_swap > 0 {
+        return refuse("You should always set the Memory limit when using Memoryswap limit, see usage");
+    }
+    if let Some(swappiness) = resources.memory_swappiness
+        && !(0..=100).contains(&swappiness)
+    {
+        return refuse(&format!(
+            "Invalid value: {swappiness}, valid memory swappiness range is 0-100"
+        ));
+    }
+    if memory_reservation != 0 && memory_reservation < LEAST_MEMORY {
+        return refuse("Minimum memory reservation allowed is 6MB");
+    }
+    if memory > 0 && memory_reservation > memory {
+        return refuse(
+            "Minimum memory limit can not be less than memory reservation limit, see usage",
+        );
+    }
+    if nano_cpus != 0 && cpu_period != 0 {
+        return refuse("Conflicting options: Nano CPUs and CPU Period cannot both be set.");
+    }
+    if nano_cpus != 0 && cpu_quota != 0 {
+        return refuse("Conflicting options: Nano CPUs and CPU Quota cannot both be set.");
+    }
+    let most = i64::try_from(cpus).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
+    if nano_cpus != 0 && !(10_000_000..=most).contains(&nano_cpus) {
+        return refuse(&format!(
+            "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+        ));
+    }
+    if cpu_period != 0 && !(1_000..=1_000_000).contains(&cpu_period) {
+        return refuse(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+        );
+    }
+    if cpu_quota > 0 && cpu_quota < 1_000 {
+        return refuse("CPU cfs quota can not be less than 1ms (i.e. 1000)");
+    }
+    if resources.cpu_shares < 0 {
+        return refuse(&format!(
+            "invalid CPU shares ({}): value must be a positive integer",
+            resources.cpu_shares
+        ));
+    }
+    if resources.blkio_weight != 0 && !(10..=1000).contains(&resources.blkio_weight) {
+        return refuse("Range of blkio weight is from 10 to 1000");
+    }
+    for limit in &resources.ulimits {
+        if limit.hard != -1 && (limit.soft > limit.hard || limit.soft == -1) {
+            return refuse(&format!(
+                "ulimit soft limit must be less than or equal to hard limit: {} > {}",
+                limit.soft, limit.hard
+            ));
+        }
+    }
+    for device in &resources.devices {
+        if !device.permissions.bytes().all(|b| matches!(b, b'r' | b'w' | b'm')) {
+            return refuse(&format!(
+                "invalid device mode {:?} for {}",
+                device.permissions, device.path_on_host
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Reads a restart policy (moby `daemon/container.go`, `validateRestartPolicy`).
+pub(crate) fn restart_policy_from_wire(
+    body: Option<RestartPolicyBody>,
+) -> Result<RestartPolicy, ApiError> {
+    let Some(body) = body else {
+        return Ok(RestartPolicy::No);
+    };
+    let retries = body.maximum_retry_count.unwrap_or_default();
+    let name = body.name.unwrap_or_default();
+    let refuse = |what: String| Err(ApiError::invalid(format!("invalid restart policy: {what}")));
+    let policy = match name.as_str() {
+        "" | "no" => RestartPolicy::No,
+        "always" => RestartPolicy::Always,
+        "unless-stopped" => RestartPolicy::UnlessStopped,
+        "on-failure" => {
+            let Ok(maximum_retries) = u32::try_from(retries) else {
+                return refuse("maximum retry count cannot be negative".to_owned());
+            };
+            return Ok(RestartPolicy::OnFailure { maximum_retries });
+        }
+        other => {
+            return refuse(format!(
+                "unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+            ));
+        }
+    };
+    if retries < 0 {
+        return refuse(
+            "maximum retry count can only be used with 'on-failure' and cannot be negative"
+                .to_owned(),
+        );
+    }
+    if retries != 0 && policy != RestartPolicy::No {
+        return refuse("maximum retry count can only be used with 'on-failure'".to_owned());
+    }
+    Ok(policy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        let body = serde_json::from_str(text).unwrap();
+        match resources_from_wire(body, 2, &mut Vec::new()) {
+            Ok(resources) => format!("{resources:?}"),
+            Err(error) => error.message,
+        }
+    }
+
+    #[test]
+    fn limits_that_cannot_be_are_refused_in_dockers_words() {
+        for (text, expected) in [
+            (r#"{"Memory":1}"#, "Minimum memory limit allowed is 6MB"),
+            (
+                r#"{"Memory":10000000,"MemorySwap":9000000}"#,
+                "Minimum memoryswap limit should be larger than memory limit, see usage",
+            ),
+            (
+                r#"{"MemorySwap":9000000}"#,
+                "You should always set the Memory limit when using Memoryswap limit, see usage",
+            ),
+            (
+                r#"{"MemorySwappiness":101}"#,
+                "Invalid value: 101, valid memory swappiness range is 0-100",
+            ),
+            (
+                r#"{"NanoCpus":3000000000}"#,
+                "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available",
+            ),
+            (
+                r#"{"NanoCpus":1000000000,"CpuQuota":5}"#,
+                "Conflicting options: Nano CPUs and CPU Quota cannot both be set.",
+            ),
+            (r#"{"BlkioWeight":5}"#, "Range of blkio weight is from 10 to 1000"),
+            (
+                r#"{"Ulimits":[{"Name":"nofile","Soft":3,"Hard":2}]}"#,
+                "ulimit soft limit must be less than or equal to hard limit: 3 > 2",
+            ),
+            (
+                r#"{"DeviceRequests":[{"Driver":"","Count":-1,"Capabilities":[["gpu"]]}]}"#,
+                "could not select device driver \"\" with capabilities: [[gpu]]",
+            ),
+        ] {
+            assert_eq!(refusal(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_device_without_more_words_is_itself_and_fully_open() {
+        let body = serde_json::from_str(r#"{"Devices":[{"PathOnHost":"/dev/fuse"}]}"#).unwrap();
+        let resources = resources_from_wire(body, 2, &mut Vec::new()).unwrap();
+        assert_eq!(resources.devices[0].path_in_container, "/dev/fuse");
+        assert_eq!(resources.devices[0].permissions, "rwm");
+    }
+
+    #[test]
+    fn restart_policies() {
+        let read = |text: &str| {
+            restart_policy_from_wire(serde_json::from_str(text).unwrap())
+                .map_err(|error| error.message)
+        };
+        assert_eq!(read("null"), Ok(RestartPolicy::No));
+        assert_eq!(
+            read(r#"{"Name":"on-failure","MaximumRetryCount":3}"#),
+            Ok(RestartPolicy::OnFailure { maximum_retries: 3 })
+        );
+        for (text, expected) in [
+            (
+                r#"{"Name":"x"}"#,
+                "invalid restart policy: unknown policy 'x'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
+            ),
+            (
+                r#"{"Name":"always","MaximumRetryCount":1}"#,
+                "invalid restart policy: maximum retry count can only be used with 'on-failure'",
+            ),
+            (
+                r#"{"Name":"on-failure","MaximumRetryCount":-1}"#,
+                "invalid restart policy: maximum retry count cannot be negative",
+            ),
+        ] {
+            assert_eq!(read(text).unwrap_err(), expected);
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! From the body of `POST /containers/create` to the engine's own words, checked as Docker checks it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use hoist_model::container::{
+    AttachFlags, ContainerSpec, EndpointSpec, Healthcheck, LogConfig, MountSource, MountSpec,
+    NamespaceMode, NetworkMode, NetworkSpec, ProcessSpec, RestartPolicy,
+};
+use hoist_model::{Platform, Signal};
+
+use super::binds::{Bind, check_target, parse_bind};
+use super::create_body::{CreateBody, EndpointBody, HealthcheckBody, HostConfigBody, Words};
+use super::mounts::mount_from_wire;
+use super::ports::{parse_bindings, parse_exposed};
+use super::resources::{resources_from_wire, restart_policy_from_wire};
+use super::security::{network_mode, security_from_wire};
+use crate::ApiVersion;
+use crate::error::ApiError;
+
+/// What conversion needs beyond the body.
+pub(crate) struct Context {
+    pub(crate) version: ApiVersion,
+    /// CPUs of this node.
+    pub(crate) cpus: usize,
+    pub(crate) platform: Option<Platform>,
+}
+
+/// Converts a body; the second part is what the caller should be told.
+pub(crate) fn spec_from_wire(
+    mut body: CreateBody,
+    context: &Context,
+) -> Result<(ContainerSpec, Vec<String>), ApiError> {
+    let mut warnings = Vec::new();
+    let mut host = body.host_config.take().unwrap_or_default();
+    check_fixed(&host)?;
+
+    let mut anonymous: BTreeSet<String> = BTreeSet::new();
+    for target in body.volumes.take().unwrap_or_default().into_keys() {
+        anonymous.insert(check_target(&target, "volume")?);
+    }
+    let binds = host.binds.take().unwrap_or_default();
+    let tmpfs = host.tmpfs.take().unwrap_or_default();
+    let mounts = mounts(&binds, &tmpfs, &mut host, &mut anonymous)?;
+    let security = security_from_wire(&mut host)?;
+    let exposed = body.exposed_ports.take().unwrap_or_default();
+    let mut exposed_ports = parse_exposed(exposed.keys().map(String::as_str))?;
+    let network = network(&mut body, &mut host, context.version)?;
+    for request in &network.ports {
+        if !exposed_ports.contains(&request.container) {
+            exposed_ports.push(request.container);
+        }
+    }
+    exposed_ports.sort();
+    if network.mode == NetworkMode::Host && !network.ports.is_empty() {
+        warnings.push("Published ports are discarded when using host network mode".to_owned());
+    }
+    let hostname = body.hostname.unwrap_or_default();
+    check_conflicts(&network, &security.uts, &hostname)?;
+    let restart_policy = restart_policy_from_wire(host.restart_policy.take())?;
+    let auto_remove = host.auto_remove.unwrap_or_default();
+    if auto_remove && restart_policy != RestartPolicy::No {
+        return Err(ApiError::invalid(
+            "can't create 'AutoRemove' container with restart policy",
+        ));
+    }
+    let stop_signal = body
+        .stop_signal
+        .filter(|signal| !signal.is_empty())
+        .map(|signal| {
+            signal
+                .parse::<Signal>()
+                .map_err(|error| ApiError::invalid(error.to_string()))
+        })
+        .transpose()?;
+    let log = host.log_config.take();
+    let process = ProcessSpec {
+        entrypoint: body.entrypoint.map(Words::into_vec),
+        command: body.cmd.map(Words::into_vec),
+        environment: check_environment(body.env.unwrap_or_default())?,
+        working_directory: check_directory(body.working_dir.unwrap_or_default())?,
+        user: body.user.unwrap_or_default(),
+        terminal: body.tty.unwrap_or_default(),
+        open_stdin: body.open_stdin.unwrap_or_default(),
+        stdin_once: body.stdin_once.unwrap_or_default(),
+        additional_groups: host.group_add.take().unwrap_or_default(),
+    };
+    let init = host.resources.init;
+    let cgroup_parent = host.resources.cgroup_parent.take().unwrap_or_default();
+    let spec = ContainerSpec {
+        image: body.image.unwrap_or_default(),
+        image_id: None,
+        process,
+        hostname,
+        domainname: body.domainname.unwrap_or_default(),
+        labels: body.labels.unwrap_or_default(),
+        exposed_ports,
+        anonymous_volumes: anonymous.into_iter().collect(),
+        stop_signal,
+        stop_timeout: body.stop_timeout,
+        mounts,
+        binds,
+        tmpfs,
+        volumes_from: host.volumes_from.take().unwrap_or_default(),
+        resources: resources_from_wire(host.resources, context.cpus, &mut warnings)?,
+        network,
+        security,
+        restart_policy,
+        auto_remove,
+        init,
+        shm_size: host.shm_size.unwrap_or_default(),
+        log: LogConfig {
+            driver: log
+                .as_ref()
+                .and_then(|log| log.kind.clone())
+                .filter(|kind| !kind.is_empty())
+                .unwrap_or_else(|| LogConfig::default().driver),
+            options: log.and_then(|log| log.config).unwrap_or_default(),
+        },
+        attach: AttachFlags {
+            stdin: body.attach_stdin.unwrap_or_default(),
+            stdout: body.attach_stdout.unwrap_or_default(),
+            stderr: body.attach_stderr.unwrap_or_default(),
+        },
+        console_size: host
+            .console_size
+            .map(|[rows, columns]| (rows, columns))
+            .filter(|size| *size != (0, 0)),
+        cgroup_parent,
+        healthcheck: body.healthcheck.map(healthcheck).transpose()?,
+        annotations: host.annotations.unwrap_or_default(),
+        on_build: body.on_build.unwrap_or_default(),
+        shell: body.shell.map(Words::into_vec).unwrap_or_default(),
+        container_id_file: host.container_id_file.unwrap_or_default(),
+        platform: context.platform.as_ref().map(ToString::to_string),
+    };
+    Ok((spec, warnings))
+}
+
+/// What only ever has one good value here.
+fn check_fixed(host: &HostConfigBody) -> Result<(), ApiError> {
+    if let Some(isolation) = &host.isolation
+        && !matches!(isolation.as_str(), "" | "default")
+    {
+        return Err(ApiError::invalid(format!(
+            "invalid isolation '{isolation}' on linux"
+        )));
+    }
+    if let Some(runtime) = &host.runtime
+        && !matches!(runtime.as_str(), "" | "hoist" | "runc" | "io.containerd.runc.v2")
+    {
+        return Err(ApiError::invalid(format!(
+            "unknown or invalid runtime name: {runtime}"
+        )));
+    }
+    if let Some(driver) = &host.volume_driver
+        && !matches!(driver.as_str(), "" | "local")
+    {
+        return Err(ApiError::new(
+            hoist_model::ErrorClass::NotFound,
+            format!("error looking up volume plugin {driver}: plugin {driver:?} not found"),
+        ));
+    }
+    if let Some((option, _)) = host.storage_opt.iter().flatten().next() {
+        return Err(ApiError::missing(format!(
+            "storage options are not implemented yet: {option}"
+        )));
+    }
+    if host.shm_size.is_some_and(|size| size < 0) {
+        return Err(ApiError::invalid("SHM size can not be less than 0"));
+    }
+    Ok(())
+}
+
+fn mounts(
+    binds: &[String],
+    tmpfs: &BTreeMap<String, String>,
+    host: &mut HostConfigBody,
+    anonymous: &mut BTreeSet<String>,
+) -> Result<Vec<MountSpec>, ApiError> {
+    let mut mounts = Vec::new();
+    for bind in binds {
+        match parse_bind(bind)? {
+            Bind::Mount(mount) => mounts.push(mount),
+            Bind::Anonymous(target) => {
+                anonymous.insert(target);
+            }
+        }
+    }
+    for mount in host.mounts.take().unwrap_or_default() {
+        mounts.push(mount_from_wire(mount)?);
+    }
+    for (target, options) in tmpfs {
+        mounts.push(MountSpec {
+            target: check_target(target, "tmpfs")?,
+            source: MountSource::Tmpfs {
+                size: 0,
+                mode: 0,
+                options: options.clone(),
+            },
+            read_only: options.split(',').any(|word| word == "ro"),
+            from_bind: true,
+            mode: String::new(),
+        });
+    }
+    let mut targets = BTreeSet::new();
+    for mount in &mounts {
+        if !targets.insert(mount.target.as_str()) {
+            return Err(ApiError::invalid(format!(
+                "Duplicate mount point: {}",
+                mount.target
+            )));
+        }
+    }
+    anonymous.retain(|target| !targets.contains(target.as_str()));
+    Ok(mounts)
+}
+
+fn network(
+    body: &mut CreateBody,
+    host: &mut HostConfigBody,
+    version: ApiVersion,
+) -> Result<NetworkSpec, ApiError> {
+    let mode = if body.network_disabled.unwrap_or_default() {
+        NetworkMode::None
+    } else {
+        network_mode(host.network_mode.as_deref().unwrap_or_default())?
+    };
+    let mut endpoints = BTreeMap::new();
+    let networking = body.networking_config.take().unwrap_or_default();
+    for (name, endpoint) in networking.endpoints_config.unwrap_or_default() {
+        let name = if name == "default" { "bridge".to_owned() } else { name };
+        endpoints.insert(name, endpoint_from_wire(endpoint.unwrap_or_default())?);
+    }
+    let mut dns = Vec::new();
+    for address in host.dns.take().unwrap_or_default() {
+        dns.push(address.parse::<IpAddr>().map_err(|_| {
+            ApiError::invalid(format!("bad nameserver address: {address} is not an IP address"))
+        })?);
+    }
+    let extra_hosts = host.extra_hosts.take().unwrap_or_default();
+    for line in &extra_hosts {
+        check_extra_host(line)?;
+    }
+    let links = host.links.take().unwrap_or_default();
+    let mac_address = body
+        .mac_address
+        .take()
+        .filter(|mac| !mac.is_empty())
+        .map(check_mac)
+        .transpose()?;
+    Ok(NetworkSpec {
+        mode,
+        endpoints,
+        ports: parse_bindings(
+            &host.port_bindings.take().unwrap_or_default(),
+            !version.at_least(53),
+        )?,
+        publish_all: host.publish_all_ports.unwrap_or_default(),
+        dns,
+        dns_search: host.dns_search.take().unwrap_or_default(),
+        dns_options: host.dns_options.take().unwrap_or_default(),
+        extra_hosts,
+        links,
+        mac_address,
+    })
+}
+
+fn endpoint_from_wire(body: EndpointBody) -> Result<EndpointSpec, ApiError> {
+    let ipam = body.ipam_config.unwrap_or_default();
+    let address = |text: Option<String>, family: &str| {
+        text.filter(|text| !text.is_empty())
+            .map(|text| {
+                text.parse::<IpAddr>()
+                    .map_err(|_| ApiError::invalid(format!("invalid {family} address: {text}")))
+            })
+            .transpose()
+    };
+    Ok(EndpointSpec {
+        aliases: body.aliases.unwrap_or_default(),
+        ipv4_address: address(ipam.ipv4_address, "IPv4")?,
+        ipv6_address: address(ipam.ipv6_address, "IPv6")?,
+        mac_address: body
+            .mac_address
+            .filter(|mac| !mac.is_empty())
+            .map(check_mac)
+            .transpose()?,
+        links: body.links.unwrap_or_default(),
+        driver_options: body.driver_opts.unwrap_or_default(),
+    })
+}
+
+fn check_mac(mac: String) -> Result<String, ApiError> {
+    let bytes: Vec<&str> = mac.split([':', '-']).collect();
+    let sound = bytes.len() == 6
+        && bytes
+            .iter()
+            .all(|byte| byte.len() == 2 && byte.bytes().all(|b| b.is_ascii_hexdigit()));
+    if sound {
+        Ok(mac.to_ascii_lowercase().replace('-', ":"))
+    } else {
+        Err(ApiError::invalid(format!("invalid MAC address: {mac}")))
+    }
+}
+
+fn check_extra_host(line: &str) -> Result<(), ApiError> {
+    let (name, address) = line
+        .split_once(':')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or_else(|| ApiError::invalid(format!("bad format for add-host: {line:?}")))?;
+    let _ = name;
+    let bare = address
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(address);
+    if address != "host-gateway" && bare.parse::<IpAddr>().is_err() {
+        return Err(ApiError::invalid(format!(
+            "invalid IP address in add-host: {address:?}"
+        )));
+    }
+    Ok(())
+}
+
+/// What the kinds of network exclude (moby `daemon/container.go`, `runconfig/hostconfig_unix.go`).
+fn check_conflicts(
+    network: &NetworkSpec,
+    uts: &NamespaceMode,
+    hostname: &str,
+) -> Result<(), ApiError> {
+    let refuse = |message: &str| Err(ApiError::invalid(format!("conflicting options: {message}")));
+    if *uts == NamespaceMode::Host && !hostname.is_empty() {
+        return refuse("hostname and the UTS mode");
+    }
+    if network.mode == NetworkMode::Host && !network.links.is_empty() {
+        return refuse(
+            "host type networking can't be used with links. This would result in undefined behavior",
+        );
+    }
+    if !matches!(network.mode, NetworkMode::Container(_)) {
+        return Ok(());
+    }
+    if !hostname.is_empty() {
+        return refuse("hostname and the network mode");
+    }
+    if !network.links.is_empty() {
+        return refuse(
+            "container type network can't be used with links. This would result in undefined behavior",
+        );
+    }
+    if !network.dns.is_empty() {
+        return refuse("dns and the network mode");
+    }
+    if !network.extra_hosts.is_empty() {
+        return refuse("custom host-to-IP mapping and the network mode");
+    }
+    if network.mac_address.is_some() {
+        return refuse("mac-address and the network mode");
+    }
+    if !network.ports.is_empty() || network.publish_all {
+        return refuse("port publishing and the container type network mode");
+    }
+    Ok(())
+}
+
+fn check_environment(environment: Vec<String>) -> Result<Vec<String>, ApiError> {
+    for entry in &environment {
+        if entry.is_empty() || entry.starts_with('=') {
+            return Err(ApiError::invalid(format!(
+                "invalid environment variable: {entry}"
+            )));
+        }
+    }
+    Ok(environment)
+}
+
+fn check_directory(directory: String) -> Result<String, ApiError> {
+    if directory.is_empty() {
+        return Ok(directory);
+    }
+    if !directory.starts_with('/') {
+        return Err(ApiError::invalid(format!(
+            "the working directory '{directory}' is invalid, it needs to be an absolute path"
+        )));
+    }
+    Ok(super::binds::clean(&directory))
+}
+
+/// The least a probe's durations may be, ns.
+const LEAST_DURATION: i64 = 1_000_000;
+
+fn healthcheck(body: HealthcheckBody) -> Result<Healthcheck, ApiError> {
+    let health = Healthcheck {
+        test: body.test.map(Words::into_vec).unwrap_or_default(),
+        interval: body.interval.unwrap_or_default(),
+        timeout: body.timeout.unwrap_or_default(),
+        retries: body.retries.unwrap_or_default(),
+        start_period: body.start_period.unwrap_or_default(),
+        start_interval: body.start_interval.unwrap_or_default(),
+    };
+    for (name, duration) in [
+        ("Interval", health.interval),
+        ("Timeout", health.timeout),
+        ("StartPeriod", health.start_period),
+        ("StartInterval", health.start_interval),
+    ] {
+        if duration != 0 && duration < LEAST_DURATION {
+            return Err(ApiError::invalid(format!(
+                "{name} in Healthcheck cannot be less than 1ms"
+            )));
+        }
+    }
+    if health.retries < 0 {
+        return Err(ApiError::invalid("Retries in Healthcheck cannot be negative"));
+    }
+    Ok(health)
+}
