@@ -78,9 +78,9 @@ impl Call {
 
     /// The body as JSON.
     pub(crate) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
-        self.json_or_empty().await?.ok_or_else(|| {
-            ApiError::invalid("invalid JSON: got EOF while reading request body")
-        })
+        self.json_or_empty()
+            .await?
+            .ok_or_else(|| ApiError::invalid("invalid JSON: got EOF while reading request body"))
     }
 }
 
@@ -107,15 +107,15 @@ pub(crate) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiErro
     T::deserialize(&value).map_err(|error| {
         let path = culprit::<T>(&value, &[]).unwrap_or_default();
         let separator = if path.is_empty() { "" } else { ": " };
-        ApiError::invalid(format!("invalid JSON: {}{separator}{error}", path.join(".")))
+        ApiError::invalid(format!(
+            "invalid JSON: {}{separator}{error}",
+            path.join(".")
+        ))
     })
 }
 
 /// The member that alone makes the value unreadable: each is tried by itself, outermost first.
-fn culprit<T: DeserializeOwned>(
-    value: &serde_json::Value,
-    around: &[&str],
-) -> Option<Vec<String>> {
+fn culprit<T: DeserializeOwned>(value: &serde_json::Value, around: &[&str]) -> Option<Vec<String>> {
     let members = value.as_object()?;
     for (name, member) in members {
         let mut alone = serde_json::json!({ name: member });
@@ -202,7 +202,10 @@ mod tests {
             refuse(r#"{"Name":3}"#),
             "invalid JSON: Name: invalid type: integer `3`, expected a string"
         );
-        assert_eq!(refuse(r#"{"Name":"x"} tail"#), "unexpected content after JSON");
+        assert_eq!(
+            refuse(r#"{"Name":"x"} tail"#),
+            "unexpected content after JSON"
+        );
         assert_eq!(
             refuse(r#"{"Name":"#),
             "invalid JSON: got EOF while reading request body"

@@ -68,7 +68,13 @@ macro_rules! from_engine {
     };
 }
 
-from_engine!(ContainerError, ExecError, ImageError, NetworkError, VolumeError);
+from_engine!(
+    ContainerError,
+    ExecError,
+    ImageError,
+    NetworkError,
+    VolumeError
+);
 
 #[cfg(test)]
 mod tests {

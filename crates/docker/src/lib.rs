@@ -1,9 +1,18 @@
 //! The Docker Engine API: versioned wire types, router and translation to the engine's own words.
+//!
+//! [`router`] is the whole API as a service; [`operations::OPERATIONS`] says how each operation is answered. Nothing
+//! here keeps state: every reply is made of what the engine's handles answer and of the [`Node`] handed in at start.
 
+mod call;
+mod clock;
+mod error;
+mod handlers;
 pub mod node;
 pub mod operations;
+mod query;
 mod router;
 mod version;
+mod wire;
 
 pub use node::{DOCKER_RELEASE, LimitSupport, Node};
 pub use router::{is_hijackable, router};

@@ -17,7 +17,10 @@ impl Query {
 
     /// The first value of a parameter.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.all(name).next()
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The first value of a parameter unless it is empty.
@@ -81,6 +84,12 @@ mod tests {
         let query = Query::parse(Some("t=x&u=5&v="));
         assert_eq!(query.number("u").unwrap(), Some(5));
         assert_eq!(query.number("v").unwrap(), None);
-        assert!(query.number("t").unwrap_err().message.contains("parameter t"));
+        assert!(
+            query
+                .number("t")
+                .unwrap_err()
+                .message
+                .contains("parameter t")
+        );
     }
 }

@@ -5,7 +5,9 @@ use std::pin::Pin;
 
 use crate::call::Call;
 use crate::error::Reply;
-use crate::handlers::{attach, containers, events, execs, images, logs, networks, system, transfer, volumes};
+use crate::handlers::{
+    attach, containers, events, execs, images, logs, networks, system, transfer, volumes,
+};
 
 pub(super) type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
 
@@ -72,7 +74,12 @@ mod tests {
         for operation in OPERATIONS {
             let served = matches!(operation.support, Support::Served | Support::Partly(_));
             let expected = served || operation.id == "PluginList";
-            assert_eq!(handler(operation.id).is_some(), expected, "{}", operation.id);
+            assert_eq!(
+                handler(operation.id).is_some(),
+                expected,
+                "{}",
+                operation.id
+            );
         }
     }
 }

@@ -30,7 +30,11 @@ pub(crate) fn parse_bind(text: &str) -> Result<Bind, ApiError> {
     };
     let parsed =
         Mode::parse(mode).ok_or_else(|| ApiError::invalid(format!("invalid mode: {mode}")))?;
-    let kind = if source.starts_with('/') { "bind" } else { "volume" };
+    let kind = if source.starts_with('/') {
+        "bind"
+    } else {
+        "volume"
+    };
     let target = clean_target(target, text, kind)?;
     let mount = if kind == "bind" {
         MountSource::Bind {

@@ -173,6 +173,9 @@ struct Config<'a> {
 pub(crate) struct Around<'a> {
     pub(crate) version: ApiVersion,
     pub(crate) node: &'a Node,
+    /// Where its hostname, hosts and resolv.conf are.
+    pub(crate) directory: &'a Path,
+    /// Empty where there is none.
     pub(crate) log_path: &'a str,
     /// Bytes of the writable layer and of the whole root file system, if asked for.
     pub(crate) sizes: Option<(u64, u64)>,
@@ -183,12 +186,7 @@ pub(crate) struct Around<'a> {
 pub(crate) fn inspect(record: &ContainerRecord, around: &Around<'_>) -> Value {
     let spec = &record.spec;
     let mut arguments = spec.process.arguments().into_iter();
-    let beside = |name: &str| match Path::new(around.log_path).parent() {
-        Some(directory) if !around.log_path.is_empty() => {
-            directory.join(name).to_string_lossy().into_owned()
-        }
-        _ => String::new(),
-    };
+    let beside = |name: &str| around.directory.join(name).to_string_lossy().into_owned();
     let node = around.node;
     let container = Container {
         id: record.id.as_str(),

@@ -17,8 +17,22 @@ use crate::error::ApiError;
 
 /// Every filter there is (moby `daemon/list.go`).
 pub(crate) const FILTERS: [&str; 16] = [
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label",
-    "name", "network", "publish", "since", "status", "volume", "label!",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
+    "label!",
 ];
 
 #[derive(Debug, Serialize)]
@@ -127,10 +141,22 @@ fn command(arguments: &[String]) -> String {
 pub(crate) fn check_filters(filters: &Filters) -> Result<(), ApiError> {
     filters.check(
         "status",
-        &["created", "restarting", "running", "removing", "paused", "exited", "dead"],
+        &[
+            "created",
+            "restarting",
+            "running",
+            "removing",
+            "paused",
+            "exited",
+            "dead",
+        ],
     )?;
     filters.check("health", &["starting", "healthy", "unhealthy", "none"])?;
-    if let Some(code) = filters.values("exited").iter().find(|code| code.parse::<i32>().is_err()) {
+    if let Some(code) = filters
+        .values("exited")
+        .iter()
+        .find(|code| code.parse::<i32>().is_err())
+    {
         return Err(ApiError::invalid(format!("invalid filter 'exited={code}'")));
     }
     filters.boolean("is-task")?;
@@ -163,7 +189,9 @@ pub(crate) fn included(record: &ContainerRecord, filters: &Filters, bounds: &Bou
         && filters.exact("status", record.state.status())
         && filters.exact("health", "none")
         && filters.labels(&record.spec.labels)
-        && filters.boolean("is-task").is_ok_and(|task| task != Some(true))
+        && filters
+            .boolean("is-task")
+            .is_ok_and(|task| task != Some(true))
         && filters.any("exited", |code| match &record.state {
             ContainerState::Exited(exited) => code.parse() == Ok(exited.exit_code),
             _ => false,
@@ -176,7 +204,10 @@ pub(crate) fn included(record: &ContainerRecord, filters: &Filters, bounds: &Bou
         && filters.any("network", |wanted| on_network(record, wanted))
         && filters.any("publish", |wanted| {
             let ports = record.attachment.as_ref().map(|a| a.ports.as_slice());
-            names_port(wanted, ports.unwrap_or_default().iter().map(|port| port.container))
+            names_port(
+                wanted,
+                ports.unwrap_or_default().iter().map(|port| port.container),
+            )
         })
         && filters.any("expose", |wanted| {
             names_port(wanted, record.spec.exposed_ports.iter().copied())
@@ -203,6 +234,5 @@ fn names_port(
     wanted: &str,
     mut ports: impl Iterator<Item = hoist_model::container::PortKey>,
 ) -> bool {
-    parse_exposed([wanted].into_iter())
-        .is_ok_and(|wanted| ports.any(|port| wanted.contains(&port)))
+    parse_exposed([wanted].into_iter()).is_ok_and(|wanted| ports.any(|port| wanted.contains(&port)))
 }

@@ -37,14 +37,19 @@ impl From<AuthConfig> for Credentials {
             && let Some((username, password)) = pair.split_once(':')
         {
             username.clone_into(&mut credentials.username);
-            password.trim_end_matches('\0').clone_into(&mut credentials.password);
+            password
+                .trim_end_matches('\0')
+                .clone_into(&mut credentials.password);
         }
         credentials
     }
 }
 
 fn decode(text: &str) -> Option<String> {
-    let bytes = URL_SAFE.decode(text).or_else(|_| STANDARD.decode(text)).ok()?;
+    let bytes = URL_SAFE
+        .decode(text)
+        .or_else(|_| STANDARD.decode(text))
+        .ok()?;
     String::from_utf8(bytes).ok()
 }
 
@@ -75,12 +80,21 @@ mod tests {
         }
         let pair = format!(r#"{{"auth":"{}"}}"#, STANDARD.encode("me:pw:x"));
         let credentials = from_header(Some(&URL_SAFE.encode(pair))).unwrap();
-        assert_eq!((credentials.username.as_str(), credentials.password.as_str()), ("me", "pw:x"));
+        assert_eq!(
+            (credentials.username.as_str(), credentials.password.as_str()),
+            ("me", "pw:x")
+        );
     }
 
     #[test]
     fn nothing_and_nonsense_are_nobody() {
-        for header in [None, Some(""), Some("!!"), Some("e30="), Some("bm90IGpzb24")] {
+        for header in [
+            None,
+            Some(""),
+            Some("!!"),
+            Some("e30="),
+            Some("bm90IGpzb24"),
+        ] {
             assert!(from_header(header).is_none(), "{header:?}");
         }
     }

@@ -102,9 +102,18 @@ mod tests {
 
     #[test]
     fn keys_are_found_wherever_the_input_is_cut() {
-        assert_eq!(scan(b"\x10\x11", &[b"ab\x10", b"\x11rest"]), (b"ab".to_vec(), true));
-        assert_eq!(scan(b"\x10\x11", &[b"\x10x\x11"]), (b"\x10x\x11".to_vec(), false));
-        assert_eq!(scan(b"\x10\x11", &[b"\x10\x10\x11"]), (b"\x10".to_vec(), true));
+        assert_eq!(
+            scan(b"\x10\x11", &[b"ab\x10", b"\x11rest"]),
+            (b"ab".to_vec(), true)
+        );
+        assert_eq!(
+            scan(b"\x10\x11", &[b"\x10x\x11"]),
+            (b"\x10x\x11".to_vec(), false)
+        );
+        assert_eq!(
+            scan(b"\x10\x11", &[b"\x10\x10\x11"]),
+            (b"\x10".to_vec(), true)
+        );
         assert_eq!(scan(b"aab", &[b"aaab"]), (b"a".to_vec(), true));
         assert_eq!(scan(b"abac", &[b"ababac!"]), (b"ab".to_vec(), true));
         assert_eq!(scan(b"q", &[b"xyq"]), (b"xy".to_vec(), true));

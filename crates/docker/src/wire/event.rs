@@ -10,8 +10,20 @@ use crate::ApiVersion;
 
 /// Every filter there is (moby `daemon/events/filter.go`); those of swarm match nothing.
 pub(crate) const FILTERS: [&str; 14] = [
-    "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin",
-    "scope", "secret", "service", "type", "volume",
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "image",
+    "label",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
+    "volume",
 ];
 
 #[derive(Debug, Serialize)]
@@ -44,8 +56,8 @@ struct Actor<'a> {
 
 /// One event. Before API 1.52 containers and images also get the members of API 1.21 and before.
 pub(crate) fn message(event: &Event, version: ApiVersion) -> EventMessage<'_> {
-    let legacy = !version.at_least(52)
-        && matches!(event.kind, EventKind::Container | EventKind::Image);
+    let legacy =
+        !version.at_least(52) && matches!(event.kind, EventKind::Container | EventKind::Image);
     EventMessage {
         status: legacy.then_some(&event.action),
         id: legacy.then_some(&event.actor),

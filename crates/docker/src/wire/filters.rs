@@ -91,9 +91,7 @@ impl Filters {
                 "1" | "true" | "True" | "TRUE" | "t" => true,
                 "0" | "false" | "False" | "FALSE" | "f" => false,
                 _ => {
-                    return Err(ApiError::invalid(format!(
-                        "invalid filter '{key}={value}'"
-                    )));
+                    return Err(ApiError::invalid(format!("invalid filter '{key}={value}'")));
                 }
             };
             if answer.is_some_and(|other| other != this) {
@@ -109,7 +107,11 @@ impl Filters {
 
     /// Refuses values that are not in the list.
     pub(crate) fn check(&self, key: &str, known: &[&str]) -> Result<(), ApiError> {
-        match self.values(key).iter().find(|value| !known.contains(&value.as_str())) {
+        match self
+            .values(key)
+            .iter()
+            .find(|value| !known.contains(&value.as_str()))
+        {
             Some(value) => Err(ApiError::invalid(format!("invalid filter '{key}={value}'"))),
             None => Ok(()),
         }
@@ -125,13 +127,19 @@ mod tests {
             "filters={}",
             form_urlencoded::byte_serialize(json.as_bytes()).collect::<String>()
         );
-        Filters::from_query(&Query::parse(Some(&text)), &["label", "label!", "name", "dangling"])
-            .unwrap()
+        Filters::from_query(
+            &Query::parse(Some(&text)),
+            &["label", "label!", "name", "dangling"],
+        )
+        .unwrap()
     }
 
     #[test]
     fn both_forms_are_read() {
-        for json in [r#"{"name":["a","b"]}"#, r#"{"name":{"a":true,"b":true,"c":false}}"#] {
+        for json in [
+            r#"{"name":["a","b"]}"#,
+            r#"{"name":{"a":true,"b":true,"c":false}}"#,
+        ] {
             assert_eq!(filters(json).values("name"), ["a", "b"]);
         }
     }
@@ -157,12 +165,20 @@ mod tests {
     #[test]
     fn what_is_unknown_is_refused() {
         let read = |text: &str| {
-            Filters::from_query(&Query::parse(Some(text)), &["name"]).unwrap_err().message
+            Filters::from_query(&Query::parse(Some(text)), &["name"])
+                .unwrap_err()
+                .message
         };
-        assert_eq!(read("filters=%7B%22x%22%3A%5B%22y%22%5D%7D"), "invalid filter 'x'");
+        assert_eq!(
+            read("filters=%7B%22x%22%3A%5B%22y%22%5D%7D"),
+            "invalid filter 'x'"
+        );
         assert!(read("filters=nope").starts_with("invalid filters \"nope\": "));
         assert_eq!(
-            filters(r#"{"dangling":["x"]}"#).boolean("dangling").unwrap_err().message,
+            filters(r#"{"dangling":["x"]}"#)
+                .boolean("dangling")
+                .unwrap_err()
+                .message,
             "invalid filter 'dangling=x'"
         );
     }

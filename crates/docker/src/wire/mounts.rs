@@ -12,7 +12,11 @@ use crate::error::ApiError;
 /// Reads one mount.
 pub(crate) fn mount_from_wire(body: MountBody) -> Result<MountSpec, ApiError> {
     let kind = body.kind.unwrap_or_default();
-    let kind = if kind.is_empty() { "volume" } else { kind.as_str() };
+    let kind = if kind.is_empty() {
+        "volume"
+    } else {
+        kind.as_str()
+    };
     let invalid =
         |what: &str| ApiError::invalid(format!("invalid mount config for type {kind:?}: {what}"));
     let target = check_target(body.target.as_deref().unwrap_or_default(), kind)?;
@@ -20,9 +24,21 @@ pub(crate) fn mount_from_wire(body: MountBody) -> Result<MountSpec, ApiError> {
     let read_only = body.read_only.unwrap_or_default();
     for (given, allowed, name) in [
         (body.bind_options.is_some(), kind == "bind", "BindOptions"),
-        (body.volume_options.is_some(), kind == "volume", "VolumeOptions"),
-        (body.image_options.is_some(), kind == "image", "ImageOptions"),
-        (body.tmpfs_options.is_some(), kind == "tmpfs", "TmpfsOptions"),
+        (
+            body.volume_options.is_some(),
+            kind == "volume",
+            "VolumeOptions",
+        ),
+        (
+            body.image_options.is_some(),
+            kind == "image",
+            "ImageOptions",
+        ),
+        (
+            body.tmpfs_options.is_some(),
+            kind == "tmpfs",
+            "TmpfsOptions",
+        ),
     ] {
         if given && !allowed {
             return Err(invalid(&format!("field {name} must not be specified")));
@@ -95,7 +111,11 @@ pub(crate) fn mount_from_wire(body: MountBody) -> Result<MountSpec, ApiError> {
             }
             MountSource::Image {
                 reference: source,
-                subpath: body.image_options.unwrap_or_default().subpath.unwrap_or_default(),
+                subpath: body
+                    .image_options
+                    .unwrap_or_default()
+                    .subpath
+                    .unwrap_or_default(),
             }
         }
         _ => return Err(invalid("mount type unknown")),

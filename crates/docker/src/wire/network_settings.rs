@@ -134,8 +134,14 @@ fn endpoint(asked: Option<&EndpointSpec>, attachment: Option<&NetworkAttachment>
         endpoint.mac_address = asked.mac_address.clone().unwrap_or_default();
     }
     if let Some(attachment) = attachment {
-        attachment.network_id.as_str().clone_into(&mut endpoint.network_id);
-        attachment.endpoint_id.as_str().clone_into(&mut endpoint.endpoint_id);
+        attachment
+            .network_id
+            .as_str()
+            .clone_into(&mut endpoint.network_id);
+        attachment
+            .endpoint_id
+            .as_str()
+            .clone_into(&mut endpoint.endpoint_id);
         endpoint.gateway = text(attachment.gateway.as_ref());
         endpoint.ip_address = text(attachment.ipv4.as_ref());
         endpoint.mac_address.clone_from(&attachment.mac_address);

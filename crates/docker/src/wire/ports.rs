@@ -125,7 +125,9 @@ pub(crate) fn bindings_to_wire(requests: &[PortRequest]) -> BTreeMap<String, Vec
         wire.entry(request.container.to_string())
             .or_default()
             .push(PortBinding {
-                host_ip: request.host_ip.map_or_else(String::new, |ip| ip.to_string()),
+                host_ip: request
+                    .host_ip
+                    .map_or_else(String::new, |ip| ip.to_string()),
                 host_port: match request.host_ports {
                     (0, 0) => String::new(),
                     (first, last) if first == last => first.to_string(),
@@ -211,7 +213,10 @@ mod tests {
     #[test]
     fn bindings_are_read() {
         for (text, expected) in [
-            (r#"{"80/tcp":[{"HostPort":"8080"}]}"#, "80/tcp<-None:(8080, 8080)"),
+            (
+                r#"{"80/tcp":[{"HostPort":"8080"}]}"#,
+                "80/tcp<-None:(8080, 8080)",
+            ),
             (
                 r#"{"53/udp":[{"HostIp":"127.0.0.1","HostPort":""},{"HostIp":"[::1]"}]}"#,
                 "53/udp<-Some(127.0.0.1):(0, 0) 53/udp<-Some(::1):(0, 0)",
@@ -228,7 +233,10 @@ mod tests {
                 r#"{"80-82/tcp":[{"HostPort":"8000-8001"}]}"#,
                 "invalid ranges specified for container and host Ports: 80-82/tcp and 8000-8001",
             ),
-            (r#"{"80/tcp":[{"HostPort":"x"}]}"#, "invalid host port \"x\""),
+            (
+                r#"{"80/tcp":[{"HostPort":"x"}]}"#,
+                "invalid host port \"x\"",
+            ),
             (
                 r#"{"80/tcp":[{"HostIp":"1.2.3"}]}"#,
                 "invalid host IP address \"1.2.3\"",

@@ -119,10 +119,12 @@ pub(crate) fn load_line(progress: &Progress) -> Option<Line> {
 fn layer_line(id: &str, status: &str, moved: Option<(u64, u64)>) -> Line {
     Line {
         status: Some(status.to_owned()),
-        detail: Some(moved.map_or_else(Detail::default, |(current, total)| Detail {
-            current: Some(current),
-            total: (total > 0).then_some(total),
-        })),
+        detail: Some(
+            moved.map_or_else(Detail::default, |(current, total)| Detail {
+                current: Some(current),
+                total: (total > 0).then_some(total),
+            }),
+        ),
         progress: moved.map(|(current, total)| bar(current, total)),
         id: Some(id.to_owned()),
         ..Line::default()
@@ -206,7 +208,10 @@ mod tests {
             text(&pull_line(&moving)),
             r#"{"status":"Downloading","progressDetail":{"current":1500000,"total":3000000},"progress":"[=========================>                         ]    1.5MB/3MB","id":"abababababab"}"#
         );
-        assert_eq!(load_line(&moving).unwrap().status.as_deref(), Some("Loading layer"));
+        assert_eq!(
+            load_line(&moving).unwrap().status.as_deref(),
+            Some("Loading layer")
+        );
         assert!(load_line(&layer(LayerPhase::Known)).is_none());
         assert_eq!(
             text(&Line::failure("no")),
@@ -216,7 +221,12 @@ mod tests {
 
     #[test]
     fn sizes_have_four_digits() {
-        for (bytes, expected) in [(0, "0B"), (999, "999B"), (1234, "1.234kB"), (95_123_456, "95.12MB")] {
+        for (bytes, expected) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1234, "1.234kB"),
+            (95_123_456, "95.12MB"),
+        ] {
             assert_eq!(size(bytes), expected);
         }
     }

@@ -41,7 +41,10 @@ pub(crate) fn resources_from_wire(
         (body.blkio_device_read_bps, IoThrottleKind::ReadBytes),
         (body.blkio_device_write_bps, IoThrottleKind::WriteBytes),
         (body.blkio_device_read_iops, IoThrottleKind::ReadOperations),
-        (body.blkio_device_write_iops, IoThrottleKind::WriteOperations),
+        (
+            body.blkio_device_write_iops,
+            IoThrottleKind::WriteOperations,
+        ),
     ];
     let resources = Resources {
         memory: body.memory.unwrap_or_default(),
@@ -77,7 +80,8 @@ pub(crate) fn resources_from_wire(
             .map(|device| {
                 let path_on_host = device.path_on_host.unwrap_or_default();
                 let or = |text: Option<String>, other: &str| {
-                    text.filter(|t| !t.is_empty()).unwrap_or_else(|| other.to_owned())
+                    text.filter(|t| !t.is_empty())
+                        .unwrap_or_else(|| other.to_owned())
                 };
                 DeviceMapping {
                     path_in_container: or(device.path_in_container, &path_on_host),
@@ -106,7 +110,10 @@ pub(crate) fn resources_from_wire(
 }
 
 fn shown(sets: &[Vec<String>]) -> String {
-    let sets: Vec<String> = sets.iter().map(|set| format!("[{}]", set.join(" "))).collect();
+    let sets: Vec<String> = sets
+        .iter()
+        .map(|set| format!("[{}]", set.join(" ")))
+        .collect();
     format!("[{}]", sets.join(" "))
 }
 
@@ -128,7 +135,9 @@ fn check(resources: &Resources, cpus: usize) -> Result<(), ApiError> {
         return refuse("Minimum memoryswap limit should be larger than memory limit, see usage");
     }
     if memory == 0 && memory_swap > 0 {
-        return refuse("You should always set the Memory limit when using Memoryswap limit, see usage");
+        return refuse(
+            "You should always set the Memory limit when using Memoryswap limit, see usage",
+        );
     }
     if let Some(swappiness) = resources.memory_swappiness
         && !(0..=100).contains(&swappiness)
@@ -151,7 +160,9 @@ fn check(resources: &Resources, cpus: usize) -> Result<(), ApiError> {
     if nano_cpus != 0 && cpu_quota != 0 {
         return refuse("Conflicting options: Nano CPUs and CPU Quota cannot both be set.");
     }
-    let most = i64::try_from(cpus).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
+    let most = i64::try_from(cpus)
+        .unwrap_or(i64::MAX)
+        .saturating_mul(1_000_000_000);
     if nano_cpus != 0 && !(10_000_000..=most).contains(&nano_cpus) {
         return refuse(&format!(
             "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
@@ -183,7 +194,11 @@ fn check(resources: &Resources, cpus: usize) -> Result<(), ApiError> {
         }
     }
     for device in &resources.devices {
-        if !device.permissions.bytes().all(|b| matches!(b, b'r' | b'w' | b'm')) {
+        if !device
+            .permissions
+            .bytes()
+            .all(|b| matches!(b, b'r' | b'w' | b'm'))
+        {
             return refuse(&format!(
                 "invalid device mode {:?} for {}",
                 device.permissions, device.path_on_host
@@ -267,7 +282,10 @@ mod tests {
                 r#"{"NanoCpus":1000000000,"CpuQuota":5}"#,
                 "Conflicting options: Nano CPUs and CPU Quota cannot both be set.",
             ),
-            (r#"{"BlkioWeight":5}"#, "Range of blkio weight is from 10 to 1000"),
+            (
+                r#"{"BlkioWeight":5}"#,
+                "Range of blkio weight is from 10 to 1000",
+            ),
             (
                 r#"{"Ulimits":[{"Name":"nofile","Soft":3,"Hard":2}]}"#,
                 "ulimit soft limit must be less than or equal to hard limit: 3 > 2",

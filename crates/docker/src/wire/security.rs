@@ -11,7 +11,11 @@ pub(crate) fn security_from_wire(host: &mut HostConfigBody) -> Result<SecuritySp
     let mut security = SecuritySpec {
         privileged: host.privileged.unwrap_or_default(),
         cap_add: host.cap_add.take().map(Words::into_vec).unwrap_or_default(),
-        cap_drop: host.cap_drop.take().map(Words::into_vec).unwrap_or_default(),
+        cap_drop: host
+            .cap_drop
+            .take()
+            .map(Words::into_vec)
+            .unwrap_or_default(),
         options: host.security_opt.take().unwrap_or_default(),
         readonly_rootfs: host.readonly_rootfs.unwrap_or_default(),
         masked_paths: host.masked_paths.take(),
@@ -55,9 +59,8 @@ fn apply_option(security: &mut SecuritySpec, option: &str) -> Result<(), ApiErro
         }
         _ => {}
     }
-    let malformed = |part: u8| {
-        ApiError::invalid(format!("invalid --security-opt {part}: {option:?}"))
-    };
+    let malformed =
+        |part: u8| ApiError::invalid(format!("invalid --security-opt {part}: {option:?}"));
     // The colon is the form of Docker before 1.11.
     let (name, value) = option
         .split_once('=')
@@ -197,7 +200,8 @@ mod tests {
         assert_eq!(security.apparmor.as_deref(), Some("mine"));
         assert_eq!(security.labels, ["disable"]);
         assert_eq!(security.masked_paths, Some(Vec::new()));
-        let off = read(r#"{"SecurityOpt":["no-new-privileges:false","seccomp={\"a\":1}"]}"#).unwrap();
+        let off =
+            read(r#"{"SecurityOpt":["no-new-privileges:false","seccomp={\"a\":1}"]}"#).unwrap();
         assert!(!off.no_new_privileges);
         assert_eq!(off.seccomp, SeccompChoice::Profile("{\"a\":1}".into()));
     }
@@ -218,8 +222,14 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (text, expected) in [
-            (r#"{"SecurityOpt":["what"]}"#, "invalid --security-opt 1: \"what\""),
-            (r#"{"SecurityOpt":["a=b"]}"#, "invalid --security-opt 2: \"a=b\""),
+            (
+                r#"{"SecurityOpt":["what"]}"#,
+                "invalid --security-opt 1: \"what\"",
+            ),
+            (
+                r#"{"SecurityOpt":["a=b"]}"#,
+                "invalid --security-opt 2: \"a=b\"",
+            ),
             (r#"{"PidMode":"x"}"#, "invalid PID mode: x"),
             (r#"{"IpcMode":"x"}"#, "invalid IPC mode: x"),
             (r#"{"UTSMode":"x"}"#, "invalid UTS mode: x"),

@@ -70,7 +70,11 @@ mod tests {
 
     #[test]
     fn members_come_and_go_with_versions() {
-        const TABLE: &[Member] = &[until(52, "Old"), since(44, "Nets/*/Names"), since(50, "None/x")];
+        const TABLE: &[Member] = &[
+            until(52, "Old"),
+            since(44, "Nets/*/Names"),
+            since(50, "None/x"),
+        ];
         let shaped = |minor| {
             let mut value = serde_json::json!({
                 "Old": 1, "Keep": 2, "Nets": {"a": {"Names": [], "Id": 1}}
@@ -79,7 +83,10 @@ mod tests {
             value.to_string()
         };
         assert_eq!(shaped(24), r#"{"Old":1,"Keep":2,"Nets":{"a":{"Id":1}}}"#);
-        assert_eq!(shaped(51), r#"{"Old":1,"Keep":2,"Nets":{"a":{"Names":[],"Id":1}}}"#);
+        assert_eq!(
+            shaped(51),
+            r#"{"Old":1,"Keep":2,"Nets":{"a":{"Names":[],"Id":1}}}"#
+        );
         assert_eq!(shaped(52), r#"{"Keep":2,"Nets":{"a":{"Names":[],"Id":1}}}"#);
     }
 }

@@ -67,7 +67,10 @@ fn go_architecture(node: &Node) -> String {
     }
     .to_string()
     .parse::<hoist_model::Platform>()
-    .map_or_else(|_| node.architecture.clone(), |platform| platform.architecture)
+    .map_or_else(
+        |_| node.architecture.clone(),
+        |platform| platform.architecture,
+    )
 }
 
 /// `/version`.
@@ -139,7 +142,7 @@ pub(crate) fn info(node: &Node, counts: &Counts, version: ApiVersion) -> Value {
         .iter()
         .map(|(name, value)| [name.as_str(), value.as_str()])
         .collect();
-    let mut value = json!({
+    let identity = json!({
         "ID": node.id,
         "Containers": counts.running + counts.paused + counts.stopped,
         "ContainersRunning": counts.running,
@@ -154,6 +157,8 @@ pub(crate) fn info(node: &Node, counts: &Counts, version: ApiVersion) -> Value {
             "Authorization": null,
             "Log": ["json-file", "none"],
         },
+    });
+    let abilities = json!({
         "MemoryLimit": limits.memory,
         "SwapLimit": limits.swap,
         "KernelMemory": false,
@@ -174,6 +179,8 @@ pub(crate) fn info(node: &Node, counts: &Counts, version: ApiVersion) -> Value {
         "CgroupDriver": node.cgroup_driver,
         "CgroupVersion": node.cgroup_version,
         "NEventsListener": 0,
+    });
+    let machine = json!({
         "KernelVersion": node.kernel_version,
         "OperatingSystem": node.operating_system,
         "OSVersion": node.operating_system_version,
@@ -193,6 +200,8 @@ pub(crate) fn info(node: &Node, counts: &Counts, version: ApiVersion) -> Value {
         "ExperimentalBuild": false,
         "ServerVersion": DOCKER_RELEASE,
         "ClusterStore": "",
+    });
+    let state = json!({
         "Runtimes": { "hoist": { "path": "" } },
         "DefaultRuntime": "hoist",
         "Swarm": {
@@ -216,6 +225,13 @@ pub(crate) fn info(node: &Node, counts: &Counts, version: ApiVersion) -> Value {
         "DiscoveredDevices": [],
         "Warnings": warnings(node, counts),
     });
+    let mut whole = serde_json::Map::new();
+    for part in [identity, abilities, machine, state] {
+        if let Value::Object(part) = part {
+            whole.extend(part);
+        }
+    }
+    let mut value = Value::Object(whole);
     shape(&mut value, version, MEMBERS);
     value
 }

@@ -147,7 +147,10 @@ fn check_fixed(host: &HostConfigBody) -> Result<(), ApiError> {
         )));
     }
     if let Some(runtime) = &host.runtime
-        && !matches!(runtime.as_str(), "" | "hoist" | "runc" | "io.containerd.runc.v2")
+        && !matches!(
+            runtime.as_str(),
+            "" | "hoist" | "runc" | "io.containerd.runc.v2"
+        )
     {
         return Err(ApiError::invalid(format!(
             "unknown or invalid runtime name: {runtime}"
@@ -229,13 +232,19 @@ fn network(
     let mut endpoints = BTreeMap::new();
     let networking = body.networking_config.take().unwrap_or_default();
     for (name, endpoint) in networking.endpoints_config.unwrap_or_default() {
-        let name = if name == "default" { "bridge".to_owned() } else { name };
+        let name = if name == "default" {
+            "bridge".to_owned()
+        } else {
+            name
+        };
         endpoints.insert(name, endpoint_from_wire(endpoint.unwrap_or_default())?);
     }
     let mut dns = Vec::new();
     for address in host.dns.take().unwrap_or_default() {
         dns.push(address.parse::<IpAddr>().map_err(|_| {
-            ApiError::invalid(format!("bad nameserver address: {address} is not an IP address"))
+            ApiError::invalid(format!(
+                "bad nameserver address: {address} is not an IP address"
+            ))
         })?);
     }
     let extra_hosts = host.extra_hosts.take().unwrap_or_default();
@@ -410,7 +419,9 @@ fn healthcheck(body: HealthcheckBody) -> Result<Healthcheck, ApiError> {
         }
     }
     if health.retries < 0 {
-        return Err(ApiError::invalid("Retries in Healthcheck cannot be negative"));
+        return Err(ApiError::invalid(
+            "Retries in Healthcheck cannot be negative",
+        ));
     }
     Ok(health)
 }

@@ -1,0 +1,181 @@
+//! Carrying bytes between a client's connection and a process: attach and exec.
+//!
+//! ```text
+//!  client ──stdin──▶ [detach keys] ──▶ monitor's socket ──▶ process
+//!         ◀─frames or raw bytes────────────────────────
+//! ```
+//!
+//! The client closing its writing side closes the process's input; the end of the process's output ends the
+//! connection; a client that is gone ends both. One task per attached client, owned by the server.
+
+use hoist_engine::containers::{Attached, LogEntry};
+use hoist_engine::error::ContainerError;
+use hoist_http::mux::{self, Stream};
+use hoist_http::{Connection, Hijack, Hijacked};
+use hoist_model::ErrorClass;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
+
+use crate::call::Call;
+use crate::error::{ApiError, Reply};
+use crate::wire::detach_keys::Scanner;
+
+/// What is read at once; the monitor's frames are at most this long.
+const CHUNK: usize = 32 << 10;
+
+/// One side of a bridge, and what is to happen on the way.
+pub(super) struct Streams {
+    pub(super) attached: Attached,
+    /// Whether the client's bytes reach the process.
+    pub(super) stdin: bool,
+    /// Whether live output is wanted.
+    pub(super) output: bool,
+    /// Keys that detach; only with a terminal.
+    pub(super) keys: Option<Vec<u8>>,
+    /// What is sent first.
+    pub(super) replay: Option<mpsc::Receiver<Result<LogEntry, ContainerError>>>,
+}
+
+/// Takes the right to the connection out of a call; to be done before the body is read.
+pub(super) fn take(call: &mut Call) -> Result<Hijack, ApiError> {
+    Hijack::take(&mut call.parts).map_err(|error| ApiError::new(error.class(), error.to_string()))
+}
+
+/// Answers 101 (or 200) and carries bytes until either side ends.
+pub(super) fn answer(call: &Call, hijack: Hijack, streams: Streams) -> Reply {
+    let Some(connection) = call.parts.extensions.get::<Connection>().cloned() else {
+        return Err(ApiError::new(
+            ErrorClass::Internal,
+            "the connection of this request is not known",
+        ));
+    };
+    let multiplexed = !streams.attached.terminal && call.version.at_least(42);
+    let (response, hijacking) = hijack.accept(if multiplexed {
+        "application/vnd.docker.multiplexed-stream"
+    } else {
+        "application/vnd.docker.raw-stream"
+    });
+    let gone = connection.clone();
+    connection.spawn(async move {
+        match hijacking.await {
+            Ok(client) => {
+                tokio::select! {
+                    () = carry(client, streams) => {}
+                    () = gone.closed() => {}
+                }
+            }
+            Err(error) => tracing::debug!(%error, "client left before its streams were connected"),
+        }
+    });
+    Ok(response)
+}
+
+async fn carry(client: Hijacked, streams: Streams) {
+    let terminal = streams.attached.terminal;
+    let (client_read, mut client_write) = tokio::io::split(client);
+    let (process_read, process_write) = streams.attached.stream.into_split();
+    let scanner = streams.keys.map(Scanner::new);
+    let stdin = streams.stdin;
+    let input = async {
+        let detached = input(client_read, process_write, scanner, stdin).await;
+        if !detached {
+            // The process goes on without input; only its end or the client's ends the bridge.
+            std::future::pending::<()>().await;
+        }
+    };
+    let output = async {
+        if let Some(entries) = streams.replay
+            && replay(entries, &mut client_write, terminal).await.is_err()
+        {
+            return;
+        }
+        if streams.output {
+            output(process_read, &mut client_write).await;
+        }
+    };
+    tokio::select! {
+        () = input => {}
+        () = output => {}
+    }
+    let _ = client_write.shutdown().await;
+}
+
+/// True when the detach keys were typed.
+async fn input(
+    mut from: ReadHalf<Hijacked>,
+    mut to: OwnedWriteHalf,
+    mut scanner: Option<Scanner>,
+    wanted: bool,
+) -> bool {
+    let mut chunk = vec![0; CHUNK];
+    let mut passed = Vec::new();
+    loop {
+        let length = match from.read(&mut chunk).await {
+            Ok(0) | Err(_) => break,
+            Ok(length) => length,
+        };
+        let mut detached = false;
+        let bytes = match &mut scanner {
+            Some(scanner) => {
+                passed.clear();
+                detached = scanner.scan(&chunk[..length], &mut passed);
+                passed.as_slice()
+            }
+            None => &chunk[..length],
+        };
+        // A process that no longer reads is not the client's fault: what it says on is thrown away.
+        if wanted && !bytes.is_empty() {
+            let _ = to.write_all(bytes).await;
+        }
+        if detached {
+            return true;
+        }
+    }
+    // Dropping this half shuts the writing side down, which is how the monitor learns of the end of input; a client
+    // that gives no input never had any to end.
+    if wanted {
+        drop(to);
+    } else {
+        to.forget();
+    }
+    false
+}
+
+async fn replay(
+    mut entries: mpsc::Receiver<Result<LogEntry, ContainerError>>,
+    to: &mut WriteHalf<Hijacked>,
+    terminal: bool,
+) -> std::io::Result<()> {
+    while let Some(entry) = entries.recv().await {
+        let Ok(entry) = entry else { break };
+        if terminal {
+            to.write_all(&entry.bytes).await?;
+        } else {
+            to.write_all(&mux::frame(stream_of(&entry), &entry.bytes))
+                .await?;
+        }
+    }
+    to.flush().await
+}
+
+pub(super) fn stream_of(entry: &LogEntry) -> Stream {
+    match entry.stream {
+        2 => Stream::Stderr,
+        _ => Stream::Stdout,
+    }
+}
+
+async fn output(mut from: OwnedReadHalf, to: &mut WriteHalf<Hijacked>) {
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match from.read(&mut chunk).await {
+            Ok(0) | Err(_) => return,
+            Ok(length) => {
+                if to.write_all(&chunk[..length]).await.is_err() || to.flush().await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}

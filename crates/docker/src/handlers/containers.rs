@@ -1,0 +1,349 @@
+//! Containers: everything but their streams.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::Bytes;
+use hoist_engine::Engine;
+use hoist_engine::containers::{
+    CreateRequest, Outcome, RemoveRequest, StopRequest, WaitCondition, WaitOutcome,
+};
+use hoist_engine::records::ContainerRecord;
+use hoist_model::{ContainerId, Platform, Signal};
+use http::{Response, StatusCode};
+
+use crate::call::{Call, empty, json_reply, ok, with_type};
+use crate::clock::now;
+use crate::error::{ApiError, Reply};
+use crate::wire::container::{self as wire, Around};
+use crate::wire::container_list::{self, Bounds};
+use crate::wire::create_body::CreateBody;
+use crate::wire::filters::Filters;
+use crate::wire::to_spec::{Context, spec_from_wire};
+
+fn found(call: &Call) -> Result<Arc<ContainerRecord>, ApiError> {
+    Ok(call.engine().containers.resolve(call.name())?)
+}
+
+fn id(call: &Call) -> Result<ContainerId, ApiError> {
+    Ok(found(call)?.id.clone())
+}
+
+fn done(outcome: Outcome) -> Response<Body> {
+    empty(match outcome {
+        Outcome::Changed => StatusCode::NO_CONTENT,
+        Outcome::Unchanged => StatusCode::NOT_MODIFIED,
+    })
+}
+
+/// `GET /containers/json`.
+pub(crate) async fn list(call: Call) -> Reply {
+    let filters = Filters::from_query(&call.query, &container_list::FILTERS)?;
+    container_list::check_filters(&filters)?;
+    let limit = call.query.number("limit")?.filter(|limit| *limit > 0);
+    let all = call.query.boolean("all")
+        || limit.is_some()
+        || ["status", "exited", "before", "since"]
+            .iter()
+            .any(|key| filters.has(key));
+    let engine = call.engine();
+    let bound = |key: &str| {
+        filters
+            .values(key)
+            .first()
+            .map(|name| engine.containers.resolve(name))
+            .transpose()
+    };
+    let (before, since) = (bound("before")?, bound("since")?);
+    let ancestors: Option<Vec<_>> = filters.has("ancestor").then(|| {
+        let images = filters.values("ancestor").iter();
+        images
+            .filter_map(|name| engine.images.resolve(name).ok())
+            .map(|image| image.layers.clone())
+            .collect()
+    });
+    let bounds = Bounds {
+        before: before.as_deref(),
+        since: since.as_deref(),
+        ancestors: ancestors.as_deref(),
+    };
+    let mut records: Vec<Arc<ContainerRecord>> = engine
+        .containers
+        .list()
+        .into_iter()
+        .filter(|record| all || record.state.running().is_some())
+        .filter(|record| container_list::included(record, &filters, &bounds))
+        .collect();
+    if let Some(limit) = limit {
+        records.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    }
+    let with_sizes = call.query.boolean("size");
+    let network_ids = NetworkIds::of(&call);
+    let mut names: HashMap<&str, Option<hoist_model::ImageId>> = HashMap::new();
+    let at = now();
+    let mut lines = Vec::with_capacity(records.len());
+    for record in &records {
+        let image = names
+            .entry(record.spec.image.as_str())
+            .or_insert_with_key(|name| Some(engine.images.resolve(name).ok()?.id.clone()));
+        let sizes = if with_sizes {
+            Some(sizes(engine, record).await)
+        } else {
+            None
+        };
+        lines.push(container_list::summary(
+            record,
+            at,
+            image.is_some() && *image == record.spec.image_id,
+            sizes,
+            &|name| network_ids.get(name),
+        ));
+    }
+    ok(&lines)
+}
+
+/// Bytes of the writable layer and of everything; what cannot be told is 0.
+async fn sizes(engine: &Engine, record: &ContainerRecord) -> (u64, u64) {
+    let writable = engine
+        .containers
+        .writable_size(&record.id)
+        .await
+        .unwrap_or(0);
+    let image = record
+        .spec
+        .image_id
+        .as_ref()
+        .and_then(|id| engine.images.resolve(id.as_str()).ok())
+        .map_or(0, |image| image.size);
+    (writable, writable + image)
+}
+
+/// Ids of networks by name, looked up once per reply.
+struct NetworkIds(HashMap<String, String>);
+
+impl NetworkIds {
+    fn of(call: &Call) -> Self {
+        let networks = call.engine().networks.list();
+        let pairs = networks
+            .iter()
+            .map(|network| (network.name.clone(), network.id.as_str().to_owned()));
+        Self(pairs.collect())
+    }
+
+    fn get(&self, name: &str) -> String {
+        self.0.get(name).cloned().unwrap_or_default()
+    }
+}
+
+/// `POST /containers/create`.
+pub(crate) async fn create(mut call: Call) -> Reply {
+    let body: CreateBody = call.json().await?;
+    if body.image.is_none() && body.host_config.is_none() && body.cmd.is_none() {
+        return Err(ApiError::invalid(
+            "config cannot be empty in order to create a container",
+        ));
+    }
+    let platform = call
+        .query
+        .nonempty("platform")
+        .map(str::parse::<Platform>)
+        .transpose()
+        .map_err(|error| ApiError::invalid(error.to_string()))?;
+    let context = Context {
+        version: call.version,
+        cpus: call.facade.node.cpus,
+        platform: platform.clone(),
+    };
+    let (spec, mut warnings) = spec_from_wire(body, &context)?;
+    let name = call
+        .query
+        .nonempty("name")
+        .map(|name| name.strip_prefix('/').unwrap_or(name).to_owned());
+    let created = call
+        .engine()
+        .containers
+        .create(CreateRequest {
+            name,
+            spec,
+            platform,
+        })
+        .await?;
+    warnings.extend(created.warnings);
+    json_reply(
+        StatusCode::CREATED,
+        &serde_json::json!({ "Id": created.id.as_str(), "Warnings": warnings }),
+    )
+}
+
+/// `GET /containers/{id}/json`.
+pub(crate) async fn inspect(call: Call) -> Reply {
+    let mut record = found(&call)?;
+    let executing = call.engine().execs.running_in(&record.id);
+    if !executing.is_empty() {
+        Arc::make_mut(&mut record).exec_ids = executing;
+    }
+    let containers = &call.engine().containers;
+    let has_log = record.spec.log.driver == "json-file";
+    let log_path = if has_log {
+        containers
+            .log_path(&record.id)
+            .to_string_lossy()
+            .into_owned()
+    } else {
+        String::new()
+    };
+    let sizes = if call.query.boolean("size") {
+        Some(sizes(call.engine(), &record).await)
+    } else {
+        None
+    };
+    let network_ids = NetworkIds::of(&call);
+    ok(&wire::inspect(
+        &record,
+        &Around {
+            version: call.version,
+            node: &call.facade.node,
+            directory: &containers.directory(&record.id),
+            log_path: &log_path,
+            sizes,
+            network_id: &|name| network_ids.get(name),
+        },
+    ))
+}
+
+/// `POST /containers/{id}/start`.
+pub(crate) async fn start(call: Call) -> Reply {
+    // Docker refuses a body here since API 1.24; none of its clients sends one.
+    if let Some(keys) = call.query.nonempty("detachKeys") {
+        crate::wire::detach_keys::parse(keys)?;
+    }
+    let id = id(&call)?;
+    Ok(done(call.engine().containers.start(&id).await?))
+}
+
+fn stop_request(call: &Call) -> Result<StopRequest, ApiError> {
+    Ok(StopRequest {
+        signal: call.query.nonempty("signal").map(signal).transpose()?,
+        timeout: call.query.number("t")?,
+    })
+}
+
+fn signal(text: &str) -> Result<Signal, ApiError> {
+    text.parse()
+        .map_err(|_| ApiError::invalid(format!("Invalid signal: {text}")))
+}
+
+/// `POST /containers/{id}/stop`.
+pub(crate) async fn stop(call: Call) -> Reply {
+    let request = stop_request(&call)?;
+    let id = id(&call)?;
+    Ok(done(call.engine().containers.stop(&id, request).await?))
+}
+
+/// `POST /containers/{id}/restart`.
+pub(crate) async fn restart(call: Call) -> Reply {
+    let request = stop_request(&call)?;
+    let id = id(&call)?;
+    call.engine().containers.restart(&id, request).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// `POST /containers/{id}/kill`.
+pub(crate) async fn kill(call: Call) -> Reply {
+    let signal = signal(call.query.nonempty("signal").unwrap_or("KILL"))?;
+    let id = id(&call)?;
+    call.engine().containers.kill(&id, signal).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// `POST /containers/{id}/pause`.
+pub(crate) async fn pause(call: Call) -> Reply {
+    let id = id(&call)?;
+    call.engine().containers.pause(&id).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// `POST /containers/{id}/unpause`.
+pub(crate) async fn unpause(call: Call) -> Reply {
+    let id = id(&call)?;
+    call.engine().containers.unpause(&id).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// `POST /containers/{id}/rename`.
+pub(crate) async fn rename(call: Call) -> Reply {
+    let id = id(&call)?;
+    let name = call.query.get("name").unwrap_or_default();
+    let name = name.strip_prefix('/').unwrap_or(name);
+    if name.is_empty() {
+        return Err(ApiError::invalid("Neither old nor new names may be empty"));
+    }
+    call.engine().containers.rename(&id, name).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// `DELETE /containers/{id}`.
+pub(crate) async fn remove(call: Call) -> Reply {
+    if call.query.boolean("link") {
+        return Err(ApiError::missing("removing links is not implemented yet"));
+    }
+    let id = id(&call)?;
+    let request = RemoveRequest {
+        force: call.query.boolean("force"),
+        volumes: call.query.boolean("v"),
+    };
+    call.engine().containers.remove(&id, request).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// `POST /containers/{id}/wait`. The head is sent at once: clients start the container when they have seen it.
+pub(crate) async fn wait(call: Call) -> Reply {
+    let condition = match call.query.nonempty("condition") {
+        None | Some("not-running") => WaitCondition::NotRunning,
+        Some("next-exit") => WaitCondition::NextExit,
+        Some("removed") => WaitCondition::Removed,
+        Some(other) => {
+            return Err(ApiError::invalid(format!("invalid condition: {other:?}")));
+        }
+    };
+    let id = id(&call)?;
+    let ended = call.engine().containers.wait(&id, condition)?;
+    let body = futures_util::stream::once(async move {
+        Ok::<_, std::convert::Infallible>(waited(&ended.await))
+    });
+    Ok(with_type(
+        "application/json",
+        StatusCode::OK,
+        Body::from_stream(body),
+    ))
+}
+
+fn waited(outcome: &WaitOutcome) -> Bytes {
+    let mut answer = serde_json::json!({ "StatusCode": outcome.exit_code });
+    if let Some(error) = &outcome.error {
+        answer["Error"] = serde_json::json!({ "Message": error });
+    }
+    format!("{answer}\n").into()
+}
+
+/// `POST /containers/{id}/resize`.
+pub(crate) async fn resize(call: Call) -> Reply {
+    let (rows, columns) = terminal_size(&call)?;
+    let id = id(&call)?;
+    call.engine().containers.resize(&id, rows, columns).await?;
+    Ok(empty(StatusCode::OK))
+}
+
+/// `h` and `w`: rows and columns.
+pub(super) fn terminal_size(call: &Call) -> Result<(u16, u16), ApiError> {
+    let side = |name: &str| {
+        let text = call.query.get(name).unwrap_or_default();
+        text.parse::<u16>().map_err(|_| {
+            ApiError::invalid(format!(
+                "invalid resize {name}: {text:?} is not a number of cells"
+            ))
+        })
+    };
+    Ok((side("h")?, side("w")?))
+}

@@ -1,0 +1,14 @@
+//! One function per operation: reads the request, asks the engine, answers in the shape of the version asked.
+
+pub(crate) mod attach;
+mod body_reader;
+mod bridge;
+pub(crate) mod containers;
+pub(crate) mod events;
+pub(crate) mod execs;
+pub(crate) mod images;
+pub(crate) mod logs;
+pub(crate) mod networks;
+pub(crate) mod system;
+pub(crate) mod transfer;
+pub(crate) mod volumes;

@@ -1,0 +1,247 @@
+//! Bringing images here: pull, import and load. Replies are streams of progress; an error before the first line is an
+//! ordinary error reply, one after it travels in the stream.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use bytes::Bytes;
+use hoist_engine::ports::ProgressFn;
+use hoist_model::{Digest, ImageReference, LayerPhase, Platform, Progress};
+use http::StatusCode;
+use tokio::sync::mpsc;
+
+use super::body_reader;
+use crate::call::{Call, with_type};
+use crate::error::{ApiError, Reply};
+use crate::wire::credentials;
+use crate::wire::progress::{Line, load_line, pull_line};
+
+/// Lines that may wait for a slow client; further progress is dropped, never the result.
+const BACKLOG: usize = 256;
+/// The least time between two reports of one layer in one phase.
+const PACE: Duration = Duration::from_millis(100);
+
+/// The work: it ends with the lines that close the stream.
+type Work = Pin<Box<dyn Future<Output = Result<Vec<Line>, ApiError>> + Send>>;
+
+type Lines = mpsc::Receiver<Line>;
+
+/// `POST /images/create`: pull with `fromImage`, import with `fromSrc`.
+pub(crate) async fn create(call: Call) -> Reply {
+    let platform = call
+        .query
+        .nonempty("platform")
+        .map(str::parse::<Platform>)
+        .transpose()
+        .map_err(|error| ApiError::invalid(error.to_string()))?;
+    if call.query.nonempty("fromImage").is_some() {
+        let (work, lines) = pull(&call, platform)?;
+        return stream(work, lines).await;
+    }
+    match call.query.get("fromSrc") {
+        Some("-") => import(call, platform).await,
+        Some(source) if !source.is_empty() => Err(ApiError::missing(format!(
+            "importing from a URL is not implemented yet: {source}"
+        ))),
+        _ => Err(ApiError::invalid("neither fromImage nor fromSrc is given")),
+    }
+}
+
+fn pull(call: &Call, platform: Option<Platform>) -> Result<(Work, Lines), ApiError> {
+    let name = call.query.get("fromImage").unwrap_or_default();
+    let text = match call.query.nonempty("tag") {
+        Some(digest) if digest.contains(':') => format!("{name}@{digest}"),
+        Some(tag) => format!("{name}:{tag}"),
+        None => name.to_owned(),
+    };
+    let reference =
+        ImageReference::parse(&text).map_err(|error| ApiError::invalid(error.to_string()))?;
+    let credentials = credentials::from_header(call.header("x-registry-auth"));
+    let images = call.engine().images.clone();
+    let (sink, lines) = sink(|progress| Some(pull_line(progress)));
+    let work: Work = Box::pin(async move {
+        let pulled = images
+            .pull(&reference, platform.as_ref(), credentials, sink)
+            .await?;
+        let outcome = if pulled.newer {
+            "Downloaded newer image for"
+        } else {
+            "Image is up to date for"
+        };
+        Ok(vec![
+            Line::status(format!("Digest: {}", pulled.digest.as_str())),
+            Line::status(format!("Status: {outcome} {}", reference.familiar())),
+        ])
+    });
+    Ok((work, lines))
+}
+
+async fn import(call: Call, platform: Option<Platform>) -> Reply {
+    let query = call.query.clone();
+    let reference = query
+        .nonempty("repo")
+        .map(|repository| {
+            let text = match query.nonempty("tag") {
+                Some(tag) => format!("{repository}:{tag}"),
+                None => repository.to_owned(),
+            };
+            ImageReference::parse(&text).map_err(|error| ApiError::invalid(error.to_string()))
+        })
+        .transpose()?;
+    let changes: Vec<String> = query.all("changes").map(str::to_owned).collect();
+    let images = call.engine().images.clone();
+    let (reader, pump) = body_reader::bridge(call.body);
+    let (_, lines) = sink(|_| None);
+    let work: Work = Box::pin(async move {
+        let message = query.get("message").unwrap_or_default();
+        let imported = body_reader::feed(
+            images.import(
+                reader,
+                reference.as_ref(),
+                message,
+                &changes,
+                platform.as_ref(),
+            ),
+            pump,
+        )
+        .await?;
+        Ok(vec![Line::status(imported.id.as_str())])
+    });
+    stream(work, lines).await
+}
+
+/// `POST /images/load`.
+pub(crate) async fn load(call: Call) -> Reply {
+    let quiet = call.query.boolean("quiet");
+    let images = call.engine().images.clone();
+    let (reader, pump) = body_reader::bridge(call.body);
+    let (sink, lines) = sink(move |progress| if quiet { None } else { load_line(progress) });
+    let work: Work = Box::pin(async move {
+        let loaded = body_reader::feed(images.load(reader, sink), pump).await?;
+        let mut lines = Vec::new();
+        for (image, references) in loaded {
+            if references.is_empty() {
+                let text = format!("Loaded image ID: {}\n", image.id.as_str());
+                lines.push(Line::stream(text));
+            }
+            for reference in references {
+                lines.push(Line::stream(format!(
+                    "Loaded image: {}\n",
+                    reference.familiar()
+                )));
+            }
+        }
+        Ok(lines)
+    });
+    stream(work, lines).await
+}
+
+/// A progress sink and the lines it makes. Called from any thread; never waits.
+fn sink(
+    to_line: impl Fn(&Progress) -> Option<Line> + Send + Sync + 'static,
+) -> (ProgressFn, Lines) {
+    let (sender, receiver) = mpsc::channel(BACKLOG);
+    // Protects the pace alone, for the length of a look-up.
+    let pace = Mutex::new(HashMap::new());
+    let sink = move |progress: Progress| {
+        if let Progress::Layer { layer, phase } = &progress {
+            let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
+            if !is_due(&mut pace, layer, phase, Instant::now()) {
+                return;
+            }
+        }
+        if let Some(line) = to_line(&progress) {
+            let _ = sender.try_send(line);
+        }
+    };
+    (Arc::new(sink), receiver)
+}
+
+/// Whether a report is worth a line: a new phase, or enough time since the last one of the same.
+fn is_due(
+    pace: &mut HashMap<Digest, (std::mem::Discriminant<LayerPhase>, Instant)>,
+    layer: &Digest,
+    phase: &LayerPhase,
+    now: Instant,
+) -> bool {
+    let kind = std::mem::discriminant(phase);
+    let moving = matches!(
+        phase,
+        LayerPhase::Downloading { .. } | LayerPhase::Extracting { .. }
+    );
+    match pace.get(layer) {
+        Some((last, at)) if *last == kind && moving && now.duration_since(*at) < PACE => false,
+        _ => {
+            pace.insert(layer.clone(), (kind, now));
+            true
+        }
+    }
+}
+
+/// Where a streamed reply stands.
+struct Streaming {
+    work: Option<Work>,
+    lines: Lines,
+    last: std::vec::IntoIter<Line>,
+}
+
+impl Streaming {
+    /// The next line; `None` is the end. The work is dropped with this if the client leaves.
+    async fn next(&mut self) -> Option<Result<Line, ApiError>> {
+        loop {
+            if let Some(line) = self.last.next() {
+                return Some(Ok(line));
+            }
+            let Some(work) = &mut self.work else {
+                return None;
+            };
+            tokio::select! {
+                biased;
+                Some(line) = self.lines.recv() => return Some(Ok(line)),
+                result = work => {
+                    self.work = None;
+                    // What was reported before the end comes before the end.
+                    let mut last = Vec::new();
+                    while let Ok(line) = self.lines.try_recv() {
+                        last.push(line);
+                    }
+                    match result {
+                        Ok(lines) => last.extend(lines),
+                        Err(error) if last.is_empty() => return Some(Err(error)),
+                        Err(error) => last.push(Line::failure(&error.message)),
+                    }
+                    self.last = last.into_iter();
+                }
+            }
+        }
+    }
+}
+
+/// Answers once the first line or the end is there.
+async fn stream(work: Work, lines: Lines) -> Reply {
+    let mut streaming = Streaming {
+        work: Some(work),
+        lines,
+        last: Vec::new().into_iter(),
+    };
+    let first = streaming.next().await.transpose()?;
+    let rest = futures_util::stream::unfold(streaming, |mut streaming| async move {
+        let line = match streaming.next().await? {
+            Ok(line) => line,
+            Err(error) => Line::failure(&error.message),
+        };
+        Some((line.to_bytes(), streaming))
+    });
+    let first = first.map(|line| line.to_bytes());
+    let body = futures_util::StreamExt::chain(futures_util::stream::iter(first), rest);
+    let body = futures_util::StreamExt::map(body, Ok::<Bytes, std::convert::Infallible>);
+    Ok(with_type(
+        "application/json",
+        StatusCode::OK,
+        Body::from_stream(body),
+    ))
+}

@@ -1,0 +1,83 @@
+//! Volumes.
+
+use hoist_engine::records::VolumeRecord;
+use hoist_engine::volumes::VolumeRequest;
+use http::StatusCode;
+
+use crate::call::{Call, empty, json_reply, ok};
+use crate::error::{ApiError, Reply};
+use crate::wire::filters::Filters;
+use crate::wire::volume::{self as wire, VolumeCreateBody, VolumeList, VolumesPruned};
+
+fn shown(call: &Call, record: &VolumeRecord) -> wire::Volume {
+    let mountpoint = call.engine().volumes.mountpoint(&record.name);
+    wire::volume(record, mountpoint.to_string_lossy().into_owned())
+}
+
+/// `GET /volumes`.
+pub(crate) async fn list(call: Call) -> Reply {
+    let known = ["dangling", "driver", "label", "label!", "name"];
+    let filters = Filters::from_query(&call.query, &known)?;
+    let dangling = filters.boolean("dangling")?;
+    let volumes = &call.engine().volumes;
+    let listed = volumes
+        .list()
+        .iter()
+        .filter(|record| {
+            filters.matches("name", &[&record.name])
+                && filters.exact("driver", "local")
+                && filters.labels(&record.labels)
+                && dangling.is_none_or(|wanted| volumes.users(&record.name).is_empty() == wanted)
+        })
+        .map(|record| shown(&call, record))
+        .collect();
+    ok(&VolumeList {
+        volumes: listed,
+        warnings: None,
+    })
+}
+
+/// `POST /volumes/create`.
+pub(crate) async fn create(mut call: Call) -> Reply {
+    let body: VolumeCreateBody = call.json().await?;
+    if body.cluster_volume_spec.is_some() {
+        return Err(ApiError::missing("cluster volumes are not implemented yet"));
+    }
+    let name = body.name.filter(|name| !name.is_empty());
+    if let Some(name) = &name {
+        crate::wire::binds::check_volume_name(name)?;
+    }
+    let request = VolumeRequest {
+        name,
+        driver: body.driver.unwrap_or_default(),
+        options: body.driver_opts.unwrap_or_default(),
+        labels: body.labels.unwrap_or_default(),
+    };
+    let record = call.engine().volumes.create(request).await?;
+    json_reply(StatusCode::CREATED, &shown(&call, &record))
+}
+
+/// `GET /volumes/{name}`.
+pub(crate) async fn inspect(call: Call) -> Reply {
+    let record = call.engine().volumes.get(call.name())?;
+    ok(&shown(&call, &record))
+}
+
+/// `DELETE /volumes/{name}`.
+pub(crate) async fn remove(call: Call) -> Reply {
+    let force = call.query.boolean("force");
+    call.engine().volumes.remove(call.name(), force).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// `POST /volumes/prune`. Since API 1.42 only anonymous ones, unless filtered by `all=true`.
+pub(crate) async fn prune(call: Call) -> Reply {
+    let filters = Filters::from_query(&call.query, &["all", "label", "label!"])?;
+    let all = filters.boolean("all")?.unwrap_or(false) || !call.version.at_least(42);
+    let keep = |record: &VolumeRecord| !filters.labels(&record.labels);
+    let (names, freed) = call.engine().volumes.prune(all, &keep).await?;
+    ok(&VolumesPruned {
+        volumes_deleted: names,
+        space_reclaimed: freed,
+    })
+}
