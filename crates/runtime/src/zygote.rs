@@ -7,7 +7,9 @@ use std::process::ExitCode;
 pub fn is_zygote() -> bool {
     let mut arguments = std::env::args_os();
     arguments.next().is_some_and(|name| name == ZYGOTE)
-        && arguments.next().is_some_and(|argument| argument == "zygote")
+        && arguments
+            .next()
+            .is_some_and(|argument| argument == "zygote")
 }
 
 pub(crate) const ZYGOTE: &str = "hoist-zygote";
