@@ -11,7 +11,8 @@
 use std::collections::HashMap;
 
 use super::SeccompError;
-use super::decisions::{Decision, Decisions};
+use super::architecture::X32_BIT;
+use super::decisions::{Decision, Decisions, Ranges};
 use super::profile::{Action, Check, Comparison};
 
 /// The kernel's `BPF_MAXINSNS`.
@@ -69,7 +70,14 @@ pub(super) fn instructions(decisions: &Decisions) -> Vec<Instruction> {
     let mut writer = Writer::default();
     let mut next = writer.answer(Action::KILL_PROCESS);
     for architecture in decisions.architectures.iter().rev() {
-        let tree = writer.tree(&segments(&architecture.ranges));
+        let mut tree = writer.tree(&segments(&leaves(&architecture.ranges)));
+        if let Some(x32) = &architecture.x32 {
+            // x32 shares nearly all numbers with x86_64: only where it differs does it get code of its own.
+            let differences = differences(x32, &architecture.ranges, tree);
+            let x32 = writer.tree(&segments(&differences));
+            let x32 = writer.before(x32, plain(AND, !X32_BIT));
+            tree = writer.branch(JUMP_GREATER_OR_EQUAL, X32_BIT, x32, tree);
+        }
         let block = writer.before(tree, plain(LOAD, NUMBER));
         next = writer.branch(JUMP_EQUAL, architecture.audit, block, next);
     }
@@ -81,30 +89,64 @@ pub(super) fn instructions(decisions: &Decisions) -> Vec<Instruction> {
 /// How many exceptions one leaf of the tree holds: more would lengthen paths more than they save.
 const EXCEPTIONS: usize = 3;
 
-/// Numbers from `from` on with one decision, but for a few single numbers.
-struct Segment<'a> {
-    from: u32,
-    decision: &'a Decision,
-    exceptions: Vec<(u32, &'a Decision)>,
+/// What the tree leads to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leaf<'a> {
+    Decide(&'a Decision),
+    /// Code that is written already.
+    GoTo(Label),
 }
 
-fn segments(ranges: &[(u32, Decision)]) -> Vec<Segment<'_>> {
-    let mut segments: Vec<Segment<'_>> = Vec::new();
+fn leaves(ranges: &Ranges) -> Vec<(u32, Leaf<'_>)> {
+    ranges
+        .iter()
+        .map(|(from, decision)| (*from, Leaf::Decide(decision)))
+        .collect()
+}
+
+fn decision_at(ranges: &Ranges, number: u32) -> &Decision {
+    let after = ranges.partition_point(|(from, _)| *from <= number);
+    &ranges[after - 1].1
+}
+
+/// `mine`, but `same` wherever it decides as `other` does.
+fn differences<'a>(mine: &'a Ranges, other: &Ranges, same: Label) -> Vec<(u32, Leaf<'a>)> {
+    let mut starts: Vec<u32> = mine.iter().chain(other).map(|(from, _)| *from).collect();
+    starts.sort_unstable();
+    starts.dedup();
+    let leaf = |from| match decision_at(mine, from) {
+        decision if decision == decision_at(other, from) => Leaf::GoTo(same),
+        decision => Leaf::Decide(decision),
+    };
+    let mut out: Vec<_> = starts.into_iter().map(|from| (from, leaf(from))).collect();
+    out.dedup_by(|later, earlier| later.1 == earlier.1);
+    out
+}
+
+/// Numbers from `from` on with one leaf, but for a few single numbers.
+struct Segment<'a> {
+    from: u32,
+    leaf: Leaf<'a>,
+    exceptions: Vec<(u32, Leaf<'a>)>,
+}
+
+fn segments<'a>(ranges: &[(u32, Leaf<'a>)]) -> Vec<Segment<'a>> {
+    let mut segments: Vec<Segment<'a>> = Vec::new();
     let mut at = 0;
     while at < ranges.len() {
-        let (from, decision) = &ranges[at];
+        let (from, leaf) = ranges[at];
         let mut exceptions = Vec::new();
         while exceptions.len() < EXCEPTIONS
             && let Some([(number, exception), (after, same)]) = ranges.get(at + 1..at + 3)
             && number + 1 == *after
-            && same == decision
+            && *same == leaf
         {
-            exceptions.push((*number, exception));
+            exceptions.push((*number, *exception));
             at += 2;
         }
         segments.push(Segment {
-            from: *from,
-            decision,
+            from,
+            leaf,
             exceptions,
         });
         at += 1;
@@ -113,7 +155,7 @@ fn segments(ranges: &[(u32, Decision)]) -> Vec<Segment<'_>> {
 }
 
 /// A place in the program, counted from its end, so that what is written later does not move it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Label(usize);
 
 /// The program so far, last instruction first.
@@ -186,9 +228,9 @@ impl Writer {
         match segments {
             [] => self.answer(Action::KILL_PROCESS),
             [segment] => {
-                let mut label = self.leaf(segment.decision);
-                for (number, decision) in &segment.exceptions {
-                    let exception = self.leaf(decision);
+                let mut label = self.leaf(segment.leaf);
+                for (number, leaf) in &segment.exceptions {
+                    let exception = self.leaf(*leaf);
                     label = self.branch(JUMP_EQUAL, *number, exception, label);
                 }
                 label
@@ -203,7 +245,11 @@ impl Writer {
         }
     }
 
-    fn leaf(&mut self, decision: &Decision) -> Label {
+    fn leaf(&mut self, leaf: Leaf<'_>) -> Label {
+        let decision = match leaf {
+            Leaf::GoTo(label) => return label,
+            Leaf::Decide(decision) => decision,
+        };
         let mut label = self.answer(decision.otherwise);
         for (checks, action) in decision.clauses.iter().rev() {
             label = self.clause(checks, *action, label);

@@ -39,12 +39,16 @@ impl Decision {
     }
 }
 
-/// The numbers of one `AUDIT_ARCH_*` value: each range from its start to the next.
+/// Decisions over all numbers: each from its number to the next one's, sorted, the first at 0.
+pub(super) type Ranges = Vec<(u32, Decision)>;
+
+/// The numbers of one `AUDIT_ARCH_*` value.
 #[derive(Clone, Debug)]
 pub(super) struct ArchitectureDecisions {
     pub(super) audit: u32,
-    /// Sorted, the first at 0.
-    pub(super) ranges: Vec<(u32, Decision)>,
+    pub(super) ranges: Ranges,
+    /// For x86_64: numbers from [`X32_BIT`] on, without that bit.
+    pub(super) x32: Option<Ranges>,
 }
 
 /// Everything the compiler needs. An architecture that is not listed is killed.
@@ -135,20 +139,18 @@ pub(super) fn decide(profile: &Profile, environment: &Environment) -> Decisions 
         {
             continue;
         }
-        let mut ranges = Vec::new();
-        let covers = |architecture| architectures.contains(&architecture);
-        if audit == Architecture::X86_64 {
-            // The two ABIs share one arch value: numbers below the bit, and from it on.
-            ranges.extend(part(profile, &rules, covers(audit).then_some(audit), 0));
-            let x32 = covers(Architecture::X32).then_some(Architecture::X32);
-            ranges.extend(part(profile, &rules, x32, X32_BIT));
-        } else {
-            ranges.extend(part(profile, &rules, Some(audit), 0));
-        }
-        ranges.dedup_by(|later, earlier| later.1 == earlier.1);
+        let covers = |architecture| {
+            architectures
+                .contains(&architecture)
+                .then_some(architecture)
+        };
+        let ranges = part(profile, &rules, covers(audit));
+        let x32 = (audit == Architecture::X86_64)
+            .then(|| part(profile, &rules, covers(Architecture::X32)));
         decided.push(ArchitectureDecisions {
             audit: audit.audit(),
             ranges,
+            x32,
         });
     }
     Decisions {
@@ -156,15 +158,10 @@ pub(super) fn decide(profile: &Profile, environment: &Environment) -> Decisions 
     }
 }
 
-/// The ranges of one architecture, from `start` on; one that is not covered is killed whole.
-fn part(
-    profile: &Profile,
-    rules: &[&Rule],
-    architecture: Option<Architecture>,
-    start: u32,
-) -> Vec<(u32, Decision)> {
+/// The ranges of one architecture, x32's without its bit; one that is not covered is killed whole.
+fn part(profile: &Profile, rules: &[&Rule], architecture: Option<Architecture>) -> Ranges {
     let Some(architecture) = architecture else {
-        return vec![(start, Decision::plain(Action::KILL_PROCESS))];
+        return vec![(0, Decision::plain(Action::KILL_PROCESS))];
     };
     let default = profile.default_action;
     let mut calls: BTreeMap<u32, Vec<(Vec<Check>, Action)>> = BTreeMap::new();
@@ -198,8 +195,9 @@ fn part(
         }
     }
     let newest = calls.keys().next_back().copied();
-    let mut ranges = vec![(start, Decision::plain(default))];
+    let mut ranges = vec![(0, Decision::plain(default))];
     for (number, clauses) in calls {
+        let number = number & !X32_BIT;
         let decision = match clauses.iter().find(|(checks, _)| checks.is_empty()) {
             Some((_, action)) => Decision::plain(*action),
             None => Decision {
@@ -222,5 +220,6 @@ fn part(
     {
         last.1 = Decision::plain(missing);
     }
+    ranges.dedup_by(|later, earlier| later.1 == earlier.1);
     ranges
 }
