@@ -26,6 +26,8 @@ use pax::PaxRecords;
 const SPECIAL_LIMIT: u64 = 1 << 20;
 /// Bytes a whole path may have, and a symlink's target (PATH_MAX less its NUL).
 const PATH_LIMIT: usize = 4095;
+/// Bytes of a name that an error shows.
+const SHOWN_LIMIT: usize = 200;
 /// Bytes one component of a path may have (NAME_MAX).
 const NAME_LIMIT: usize = 255;
 
@@ -280,7 +282,7 @@ impl Parser {
             .as_deref()
             .or(pax.path.as_deref())
             .unwrap_or(&header.name);
-        let name = String::from_utf8_lossy(&shown[..shown.len().min(PATH_LIMIT)]).into_owned();
+        let name = String::from_utf8_lossy(&shown[..shown.len().min(SHOWN_LIMIT)]).into_owned();
         let refused = |reason: String| TarError::Entry {
             name: name.clone(),
             offset: at,

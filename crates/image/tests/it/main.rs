@@ -4,6 +4,8 @@
     reason = "helpers of tests stop the test, with the place"
 )]
 
+mod contract;
+mod crafted;
 mod listing;
 mod load;
 mod real_tree;

@@ -1,0 +1,547 @@
+//! The snapshotter's contract, run on both implementations.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use hoist_image::{
+    LayerError, SnapshotError, Snapshotter, SnapshotterChoice, SnapshotterKind, open_snapshotter,
+};
+use hoist_model::{ContainerId, Digest, ErrorClass};
+use hoist_testkit::{EntryKind, TarBuilder};
+
+use crate::listing::path_of;
+use crate::real_tree::store;
+
+const BOTH: [SnapshotterChoice; 2] = [SnapshotterChoice::Erofs, SnapshotterChoice::Directory];
+
+/// Runs a case on both implementations, each in a fresh data root.
+fn on_both(case: impl Fn(&Path, SnapshotterChoice, Arc<dyn Snapshotter>)) {
+    if !hoist_testkit::is_root() {
+        return hoist_testkit::skip("needs root");
+    }
+    for choice in BOTH {
+        let root = tempfile::tempdir().unwrap();
+        let snapshotter = open_snapshotter(root.path(), choice).unwrap();
+        case(root.path(), choice, snapshotter);
+    }
+}
+
+fn key(number: u8) -> ContainerId {
+    ContainerId::from_bytes(&[number; 32])
+}
+
+fn names(path: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+fn read(mount: &OwnedFd, name: &str) -> String {
+    fs::read_to_string(path_of(mount).join(name)).unwrap()
+}
+
+fn exists(mount: &OwnedFd, name: &str) -> bool {
+    fs::symlink_metadata(path_of(mount).join(name)).is_ok()
+}
+
+#[test]
+fn layers_stack_bottom_first_and_whiteouts_hide() {
+    on_both(|_, _, snapshotter| {
+        let bottom = TarBuilder::new()
+            .directory("dir")
+            .file("dir/a", 0o644, "bottom a")
+            .file("dir/b", 0o644, "bottom b")
+            .directory("opaque")
+            .file("opaque/below", 0o644, "x")
+            .directory("gone")
+            .file("gone/inside", 0o644, "x")
+            .file("same", 0o644, "bottom")
+            .directory("was-directory")
+            .file("was-directory/x", 0o644, "x")
+            .directory("replaced")
+            .file("replaced/old", 0o644, "x")
+            .finish();
+        let middle = TarBuilder::new()
+            .whiteout("dir/a")
+            .whiteout("gone")
+            .opaque("opaque")
+            .file("opaque/above", 0o644, "y")
+            .file("same", 0o644, "middle")
+            .file("was-directory", 0o644, "now a file")
+            .whiteout("replaced")
+            .directory("replaced")
+            .file("replaced/new", 0o644, "y")
+            .finish();
+        let top = TarBuilder::new()
+            .file("same", 0o644, "top")
+            .file("dir/c", 0o644, "c")
+            .finish();
+        let layers = [bottom, middle, top].map(|tar| store(&*snapshotter, &tar));
+        snapshotter.prepare(&key(1), &layers).unwrap();
+        for mount in [
+            snapshotter.view(&layers).unwrap(),
+            snapshotter.mount(&key(1)).unwrap(),
+        ] {
+            assert_eq!(
+                names(&path_of(&mount)),
+                ["dir", "opaque", "replaced", "same", "was-directory"]
+            );
+            assert_eq!(names(&path_of(&mount).join("dir")), ["b", "c"]);
+            assert_eq!(names(&path_of(&mount).join("opaque")), ["above"]);
+            assert_eq!(names(&path_of(&mount).join("replaced")), ["new"]);
+            assert_eq!(read(&mount, "same"), "top");
+            assert_eq!(read(&mount, "was-directory"), "now a file");
+        }
+        let below = snapshotter.view(&layers[..1]).unwrap();
+        assert_eq!(read(&below, "dir/a"), "bottom a");
+    });
+}
+
+#[test]
+fn a_container_writes_to_its_own_directory_only() {
+    on_both(|root, choice, snapshotter| {
+        let tar = TarBuilder::new()
+            .directory("etc")
+            .file("etc/config", 0o640, "from the image")
+            .file("etc/other", 0o644, "x")
+            .finish();
+        let layer = store(&*snapshotter, &tar);
+        let layers = [layer.clone()];
+        snapshotter.prepare(&key(1), &layers).unwrap();
+        snapshotter.prepare(&key(2), &layers).unwrap();
+        assert!(matches!(
+            snapshotter.prepare(&key(2), &layers),
+            Err(SnapshotError::Exists(_))
+        ));
+        let (one, two) = (
+            snapshotter.mount(&key(1)).unwrap(),
+            snapshotter.mount(&key(2)).unwrap(),
+        );
+        let path = path_of(&one).join("etc/config");
+        fs::OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .write_all(b", changed")
+            .unwrap();
+        fs::remove_file(path_of(&one).join("etc/other")).unwrap();
+        fs::write(path_of(&one).join("big"), vec![1; 1 << 20]).unwrap();
+        assert_eq!(read(&one, "etc/config"), "from the image, changed");
+        assert_eq!(read(&two, "etc/config"), "from the image");
+        assert!(exists(&two, "etc/other") && !exists(&one, "etc/other"));
+        let upper = snapshotter.upper(&key(1));
+        assert_eq!(names(&upper), ["big", "etc"]);
+        assert_eq!(
+            fs::metadata(upper.join("etc/config")).unwrap().mode() & 0o7777,
+            0o640
+        );
+        let used = snapshotter.usage(&key(1)).unwrap();
+        assert!((1 << 20..2 << 20).contains(&used), "{used}");
+        let view = snapshotter.view(&layers).unwrap();
+        assert!(
+            fs::write(path_of(&view).join("x"), "x").is_err(),
+            "a view is read-only"
+        );
+        drop((one, two, view));
+
+        // What was written is there at the next mount, and after a restart.
+        drop(snapshotter);
+        let snapshotter = open_snapshotter(root, choice).unwrap();
+        assert_eq!(snapshotter.prepared().len(), 2);
+        let again = snapshotter.mount(&key(1)).unwrap();
+        assert_eq!(read(&again, "etc/config"), "from the image, changed");
+        drop(again);
+        let Err(LayerError::InUse { .. }) = snapshotter.remove_layer(&layer) else {
+            panic!("the layer was removed under its containers");
+        };
+        for number in [1, 2, 2] {
+            snapshotter.remove(&key(number)).unwrap();
+        }
+        assert!(matches!(
+            snapshotter.mount(&key(1)),
+            Err(SnapshotError::NotPrepared(_))
+        ));
+        assert!(snapshotter.prepared().is_empty());
+        assert!(names(&root.join("snapshots")).is_empty());
+        snapshotter.remove_layer(&layer).unwrap();
+        snapshotter.remove_layer(&layer).unwrap();
+        assert!(names(&root.join("layers")).is_empty());
+    });
+}
+
+#[test]
+fn a_mount_outlives_its_layer() {
+    on_both(|_, choice, snapshotter| {
+        let layer = store(
+            &*snapshotter,
+            &TarBuilder::new().file("a", 0o644, "still").finish(),
+        );
+        let view = snapshotter.view(std::slice::from_ref(&layer)).unwrap();
+        snapshotter.remove_layer(&layer).unwrap();
+        assert!(matches!(
+            snapshotter.layer(&layer),
+            Err(LayerError::NotFound(_))
+        ));
+        assert!(snapshotter.open_tar(&layer).is_err());
+        let prepared = snapshotter.prepare(&key(1), &[layer]);
+        assert_eq!(prepared.unwrap_err().class(), ErrorClass::NotFound);
+        if choice == SnapshotterChoice::Erofs {
+            assert_eq!(read(&view, "a"), "still");
+        }
+    });
+}
+
+#[test]
+fn the_root_directory_is_what_the_top_most_layer_that_names_it_says() {
+    on_both(|_, _, snapshotter| {
+        let named = TarBuilder::new()
+            .owner(5, 6)
+            .entry("./", 0o751, &EntryKind::Directory, &[])
+            .finish();
+        let silent = TarBuilder::new().file("a", 0o644, "").finish();
+        let layers = [store(&*snapshotter, &named), store(&*snapshotter, &silent)];
+        snapshotter.prepare(&key(1), &layers).unwrap();
+        snapshotter.prepare(&key(2), &layers[1..]).unwrap();
+        snapshotter.prepare(&key(3), &[]).unwrap();
+        let root = |number| {
+            let mount = snapshotter.mount(&key(number)).unwrap();
+            let meta = fs::metadata(path_of(&mount)).unwrap();
+            (meta.mode() & 0o7777, meta.uid(), meta.gid())
+        };
+        assert_eq!(root(1), (0o751, 5, 6));
+        assert_eq!(root(2), (0o755, 0, 0));
+        assert_eq!(root(3), (0o755, 0, 0));
+        assert!(names(&path_of(&snapshotter.view(&[]).unwrap())).is_empty());
+    });
+}
+
+#[test]
+fn as_many_layers_as_docker_allows() {
+    on_both(|_, _, snapshotter| {
+        let tars = (0..128).map(|n| {
+            TarBuilder::new()
+                .file(&format!("file-{n}"), 0o644, "x")
+                .file("last", 0o644, n.to_string())
+                .finish()
+        });
+        let layers: Vec<Digest> = tars.map(|tar| store(&*snapshotter, &tar)).collect();
+        snapshotter.prepare(&key(1), &layers[..127]).unwrap();
+        let mount = snapshotter.mount(&key(1)).unwrap();
+        assert_eq!(names(&path_of(&mount)).len(), 128);
+        assert_eq!(read(&mount, "last"), "126");
+        let many = snapshotter.prepare(&key(2), &layers);
+        assert!(matches!(many, Err(SnapshotError::TooManyLayers(128))));
+    });
+}
+
+#[test]
+fn hostile_tars_are_refused_and_leave_nothing() {
+    on_both(|root, _, snapshotter| {
+        let outside = root.join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("file"), "untouched").unwrap();
+        let out = outside.to_str().unwrap();
+        let file = EntryKind::File(b"abc".to_vec());
+        let tar = TarBuilder::new;
+        let cases: Vec<(Vec<u8>, &str)> = vec![
+            (tar().file("../file", 0o644, "x").finish(), "\"..\""),
+            (tar().file("a/../../file", 0o644, "x").finish(), "\"..\""),
+            (
+                tar()
+                    .symlink("link", out)
+                    .file("link/file", 0o644, "evil")
+                    .finish(),
+                "symlink",
+            ),
+            (
+                tar()
+                    .symlink("link", "../../outside")
+                    .file("link/file", 0o644, "evil")
+                    .finish(),
+                "symlink",
+            ),
+            (
+                tar()
+                    .symlink("a", "b")
+                    .symlink("b", "a")
+                    .file("a/x", 0o644, "")
+                    .finish(),
+                "symlink",
+            ),
+            (
+                tar().hardlink("passwd", "/etc/passwd").finish(),
+                "does not have",
+            ),
+            (
+                tar().hardlink("passwd", "../../../etc/passwd").finish(),
+                "\"..\"",
+            ),
+            (
+                tar()
+                    .file("f", 0o644, "")
+                    .file("f/below", 0o644, "")
+                    .finish(),
+                "not a directory",
+            ),
+            (tar().symlink("./", "/").finish(), "root is not a directory"),
+            (
+                tar().entry("f", 0o644, &file, &[("size", "2")]).finish(),
+                "ambiguous",
+            ),
+            (
+                tar()
+                    .entry("f", 0o644, &file, &[("size", "3"), ("size", "2")])
+                    .finish(),
+                "ambiguous",
+            ),
+            (
+                tar()
+                    .entry("f", 0o644, &file, &[("GNU.sparse.major", "1")])
+                    .finish(),
+                "sparse",
+            ),
+            (
+                tar()
+                    .entry("f", 0o644, &file, &[("uid", "4294967295")])
+                    .finish(),
+                "out of range",
+            ),
+            (
+                tar().lying_file("f", 5000, b"short").finish(),
+                "unexpected end",
+            ),
+            (
+                tar().lying_file("f", 0o77_777_777_777, b"short").finish(),
+                "unexpected end",
+            ),
+            (
+                tar().file("f", 0o644, "x").unfinished()[..700].to_vec(),
+                "unexpected end",
+            ),
+            (tar().raw(&[b'x'; 1024]).finish(), "no valid header"),
+            (
+                tar()
+                    .file(&format!("a/{}", "n".repeat(256)), 0o644, "")
+                    .finish(),
+                "255",
+            ),
+            (tar().file("file/", 0o644, "x").finish(), "slash"),
+            (tar().file(&"n/".repeat(3000), 0o644, "").finish(), "4095"),
+            (tar().directory(&"n/".repeat(3000)).finish(), "4095"),
+        ];
+        for (bytes, part) in cases {
+            let mut writer = snapshotter.layer_writer().unwrap();
+            let _ = writer.write_all(&bytes);
+            let error = writer.finish(None).unwrap_err();
+            assert_eq!(error.class(), ErrorClass::InvalidArgument, "{error}");
+            assert!(
+                error.to_string().contains(part),
+                "{error} does not say {part:?}"
+            );
+        }
+        // Absolute names are taken as names inside; device nodes are kept as Docker keeps them.
+        let inside = format!("{out}/file");
+        let tar = tar()
+            .file(&inside, 0o644, "inside")
+            .entry("dev/zero", 0o666, &EntryKind::CharacterDevice(1, 5), &[])
+            .finish();
+        let layer = store(&*snapshotter, &tar);
+        let view = snapshotter.view(std::slice::from_ref(&layer)).unwrap();
+        assert_eq!(read(&view, &inside[1..]), "inside");
+        let device = fs::symlink_metadata(path_of(&view).join("dev/zero")).unwrap();
+        assert!(device.file_type().is_char_device());
+        assert_eq!(
+            fs::read_to_string(outside.join("file")).unwrap(),
+            "untouched"
+        );
+        drop(view);
+        snapshotter.remove_layer(&layer).unwrap();
+        assert!(names(&root.join("layers")).is_empty());
+    });
+}
+
+#[test]
+fn a_layer_s_own_overlay_attributes_are_dropped() {
+    on_both(|_, _, snapshotter| {
+        let bottom = TarBuilder::new()
+            .directory("d")
+            .file("d/below", 0o644, "x")
+            .finish();
+        let attributes = [
+            ("SCHILY.xattr.trusted.overlay.opaque", "y"),
+            ("SCHILY.xattr.trusted.overlay.redirect", "/elsewhere"),
+            ("SCHILY.xattr.user.kept", "1"),
+        ];
+        let top = TarBuilder::new()
+            .entry("d", 0o755, &EntryKind::Directory, &attributes)
+            .finish();
+        let layers = [store(&*snapshotter, &bottom), store(&*snapshotter, &top)];
+        let view = snapshotter.view(&layers).unwrap();
+        assert!(exists(&view, "d/below"));
+        let mut value = [0; 8];
+        let kept = rustix::fs::getxattr(path_of(&view).join("d"), "user.kept", &mut value);
+        assert_eq!(kept, Ok(1));
+    });
+}
+
+#[test]
+fn wrong_digests_and_abandoned_writers_leave_nothing() {
+    on_both(|root, _, snapshotter| {
+        let tar = TarBuilder::new().file("a", 0o644, "x").finish();
+        let mut writer = snapshotter.layer_writer().unwrap();
+        writer.write_all(&tar).unwrap();
+        let wanted: Digest = format!("sha256:{}", "0".repeat(64)).parse().unwrap();
+        let result = writer.finish(Some(&wanted));
+        assert!(matches!(result, Err(LayerError::Mismatch { .. })));
+        let mut writer = snapshotter.layer_writer().unwrap();
+        writer.write_all(&tar[..600]).unwrap();
+        drop(writer);
+        assert!(names(&root.join("layers")).is_empty());
+        assert!(snapshotter.layers().is_empty());
+    });
+}
+
+#[test]
+fn one_layer_written_by_many_at_once_is_one_layer() {
+    on_both(|root, choice, snapshotter| {
+        let tar = TarBuilder::new()
+            .file("a", 0o644, vec![3; 300_000])
+            .finish();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| store(&*snapshotter, &tar));
+            }
+        });
+        assert_eq!(snapshotter.layers().len(), 1);
+        let left = names(&root.join("layers"));
+        let parts = if choice == SnapshotterChoice::Erofs {
+            2
+        } else {
+            3
+        };
+        assert_eq!(left.len(), parts, "{left:?}");
+        let record = snapshotter.layer(&snapshotter.layers()[0]).unwrap();
+        assert_eq!(
+            (record.file_bytes, record.tar_bytes),
+            (300_000, tar.len() as u64)
+        );
+    });
+}
+
+#[test]
+fn what_a_crash_left_is_swept_or_mended_at_open() {
+    on_both(|root, choice, snapshotter| {
+        let layer = store(
+            &*snapshotter,
+            &TarBuilder::new().file("a", 0o644, "kept").finish(),
+        );
+        let torn = store(
+            &*snapshotter,
+            &TarBuilder::new().file("b", 0o644, "mended").finish(),
+        );
+        snapshotter
+            .prepare(&key(1), std::slice::from_ref(&layer))
+            .unwrap();
+        drop(snapshotter);
+        let at = root.join("layers");
+        let hex = "0".repeat(64);
+        fs::write(at.join(".tmp-3"), "half a tar").unwrap();
+        fs::write(at.join(format!("{hex}.erofs")), "an index without its tar").unwrap();
+        fs::create_dir_all(at.join(format!("{hex}.tree/x"))).unwrap();
+        fs::write(at.join(format!("{}.tar", "1".repeat(64))), "no tar").unwrap();
+        fs::write(at.join(format!("{}.erofs", torn.hex())), [0; 2000]).unwrap();
+        fs::create_dir_all(root.join("snapshots/.tmp-x/upper")).unwrap();
+        let snapshotter = open_snapshotter(root, choice).unwrap();
+        assert_eq!(names(&root.join("snapshots")), [key(1).as_str()]);
+        assert_eq!(snapshotter.layers().len(), 2);
+        assert!(
+            !names(&at)
+                .iter()
+                .any(|name| name.contains("000000000000") || name.starts_with('.'))
+        );
+        assert_eq!(read(&snapshotter.mount(&key(1)).unwrap(), "a"), "kept");
+        assert_eq!(read(&snapshotter.view(&[torn]).unwrap(), "b"), "mended");
+    });
+}
+
+#[test]
+fn layers_stored_in_one_form_serve_the_other() {
+    if !hoist_testkit::is_root() {
+        return hoist_testkit::skip("needs root");
+    }
+    for [first, second] in [BOTH, [BOTH[1], BOTH[0]]] {
+        let root = tempfile::tempdir().unwrap();
+        let tar = TarBuilder::new().file("a", 0o755, "x").finish();
+        let layer = store(&*open_snapshotter(root.path(), first).unwrap(), &tar);
+        let snapshotter = open_snapshotter(root.path(), second).unwrap();
+        assert_eq!(read(&snapshotter.view(&[layer]).unwrap(), "a"), "x");
+    }
+}
+
+/// A file system of its own, mounted nowhere.
+fn small_tmpfs(size: &str) -> OwnedFd {
+    use rustix::mount::*;
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
+    fsconfig_set_string(&context, "size", size).unwrap();
+    fsconfig_create(&context).unwrap();
+    fsmount(
+        &context,
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    )
+    .unwrap()
+}
+
+#[test]
+fn where_erofs_does_not_work_directories_serve_and_a_full_disk_leaves_nothing() {
+    if !hoist_testkit::is_root() {
+        return hoist_testkit::skip("needs root");
+    }
+    let mount = small_tmpfs("3m");
+    let root = path_of(&mount).join("root");
+    let snapshotter = open_snapshotter(&root, SnapshotterChoice::Auto).unwrap();
+    if snapshotter.kind() == SnapshotterKind::Directory {
+        let strict = open_snapshotter(&root, SnapshotterChoice::Erofs)
+            .err()
+            .unwrap();
+        assert_eq!(strict.class(), ErrorClass::NotImplemented);
+    }
+    // The tar alone is too much; then the tar fits and its files do not.
+    for size in [8 << 20, 2 << 20] {
+        let tar = TarBuilder::new().file("big", 0o644, vec![1; size]).finish();
+        let mut writer = snapshotter.layer_writer().unwrap();
+        let error = match writer.write_all(&tar) {
+            Err(error) => {
+                drop(writer);
+                error.kind() == std::io::ErrorKind::StorageFull
+            }
+            Ok(()) => writer
+                .finish(None)
+                .is_err_and(|error| error.class() == ErrorClass::Unavailable),
+        };
+        assert!(error);
+        assert!(names(&root.join("layers")).is_empty(), "after {size}");
+    }
+    let tar = TarBuilder::new().file("small", 0o644, "fits").finish();
+    let layer = store(&*snapshotter, &tar);
+    assert_eq!(read(&snapshotter.view(&[layer]).unwrap(), "small"), "fits");
+    let mut bytes = Vec::new();
+    let layer = &snapshotter.layers()[0];
+    snapshotter
+        .open_tar(layer)
+        .unwrap()
+        .read_to_end(&mut bytes)
+        .unwrap();
+    assert_eq!(bytes, tar);
+    assert_eq!(
+        fs::metadata(&root).unwrap().permissions().mode() & 0o777,
+        0o700
+    );
+}
