@@ -13,7 +13,7 @@ use hoist_image::{
 use hoist_model::{ContainerId, Digest, ErrorClass};
 use hoist_testkit::{EntryKind, TarBuilder};
 
-use crate::listing::path_of;
+use crate::listing::{path_of, tmpfs};
 use crate::real_tree::store;
 
 const BOTH: [SnapshotterChoice; 2] = [SnapshotterChoice::Erofs, SnapshotterChoice::Directory];
@@ -485,26 +485,12 @@ fn layers_stored_in_one_form_serve_the_other() {
     }
 }
 
-/// A file system of its own, mounted nowhere.
-fn small_tmpfs(size: &str) -> OwnedFd {
-    use rustix::mount::*;
-    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
-    fsconfig_set_string(&context, "size", size).unwrap();
-    fsconfig_create(&context).unwrap();
-    fsmount(
-        &context,
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::empty(),
-    )
-    .unwrap()
-}
-
 #[test]
 fn where_erofs_does_not_work_directories_serve_and_a_full_disk_leaves_nothing() {
     if !hoist_testkit::is_root() {
         return hoist_testkit::skip("needs root");
     }
-    let mount = small_tmpfs("3m");
+    let mount = tmpfs("3m");
     let root = path_of(&mount).join("root");
     let snapshotter = open_snapshotter(&root, SnapshotterChoice::Auto).unwrap();
     if snapshotter.kind() == SnapshotterKind::Directory {

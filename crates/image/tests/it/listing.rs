@@ -8,6 +8,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
+    fsopen,
+};
 use sha2::{Digest, Sha256};
 
 /// By path, what is there in one line.
@@ -24,6 +28,21 @@ pub(crate) fn list(root: &Path) -> Listing {
 /// Where a detached mount can be walked.
 pub(crate) fn path_of(mount: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/.", mount.as_raw_fd()))
+}
+
+/// A file system of its own, mounted nowhere: fast, and of a known size.
+pub(crate) fn tmpfs(size: &str) -> OwnedFd {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
+    fsconfig_set_string(&context, "size", size).unwrap();
+    fsconfig_create(&context).unwrap();
+    let attributes = MountAttrFlags::empty();
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).unwrap()
+}
+
+/// The same as [`path_of`] for a program this process starts.
+pub(crate) fn foreign_path_of(mount: &OwnedFd) -> PathBuf {
+    let (process, fd) = (std::process::id(), mount.as_raw_fd());
+    PathBuf::from(format!("/proc/{process}/fd/{fd}/."))
 }
 
 /// Panics with the first few differences.
@@ -102,13 +121,14 @@ fn walk(
 }
 
 fn xattrs(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut out = BTreeMap::new();
+    if rustix::fs::llistxattr(path, &mut [0_u8; 0]).is_ok_and(|bytes| bytes == 0) {
+        return out;
+    }
     let mut names = vec![0; 64 << 10];
     let length = rustix::fs::llistxattr(path, &mut names).unwrap_or(0);
-    let mut out = BTreeMap::new();
-    for name in names[..length]
-        .split(|b| *b == 0)
-        .filter(|name| !name.is_empty())
-    {
+    let names = names[..length].split(|b| *b == 0);
+    for name in names.filter(|name| !name.is_empty()) {
         let mut value = vec![0; 64 << 10];
         let length = rustix::fs::lgetxattr(path, name, &mut value).unwrap();
         value.truncate(length);

@@ -7,7 +7,7 @@ use std::process::Command;
 use hoist_image::{Snapshotter, SnapshotterChoice, open_snapshotter};
 use hoist_model::Digest;
 
-use crate::listing::{Listing, assert_same, list, path_of};
+use crate::listing::{Listing, assert_same, foreign_path_of, list, path_of, tmpfs};
 
 /// Stores a tar as a layer.
 pub(crate) fn store(snapshotter: &dyn Snapshotter, tar: &[u8]) -> Digest {
@@ -53,15 +53,16 @@ pub(crate) fn compare_tar(bytes: &[u8]) {
 /// The same in some forms.
 pub(crate) fn compare_tar_in(bytes: &[u8], choices: &[SnapshotterChoice]) {
     let work = tempfile::tempdir().unwrap();
-    let (tar, out) = (work.path().join("a.tar"), work.path().join("out"));
-    std::fs::create_dir(&out).unwrap();
+    let tar = work.path().join("a.tar");
+    let extracted = tmpfs("90%");
+    let out = path_of(&extracted);
     std::fs::write(&tar, bytes).unwrap();
     let mut unpack = Command::new("tar");
     unpack
         .args(XATTRS)
         .args(["--numeric-owner", "--delay-directory-restore", "-xpf"])
         .arg(&tar);
-    run(unpack.arg("-C").arg(&out));
+    run(unpack.arg("-C").arg(foreign_path_of(&extracted)));
     let wanted = without_roots_and_links(list(&out));
     for choice in choices {
         let root = work.path().join(format!("{choice:?}"));
