@@ -337,3 +337,6 @@ fn config<'a>(record: &'a ContainerRecord, node: &'a Node) -> Config<'a> {
         shell: &spec.shell,
     }
 }
+
+#[cfg(test)]
+mod tests;

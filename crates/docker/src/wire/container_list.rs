@@ -236,3 +236,185 @@ fn names_port(
 ) -> bool {
     parse_exposed([wanted].into_iter()).is_ok_and(|wanted| ports.any(|port| wanted.contains(&port)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::Query;
+    use crate::wire::testing::{NOW, record};
+    use expect_test::expect;
+
+    const WEB: &str = r#"{"Image":"busybox","Cmd":["sh","-c","sleep 1"],"Labels":{"l":"v"},"ExposedPorts":{"443/tcp":{}},
+        "HostConfig":{"PortBindings":{"80/tcp":[{"HostPort":"8080"}]}}}"#;
+
+    #[test]
+    fn a_line() {
+        let record = record(WEB);
+        let line = summary(
+            &record,
+            Timestamp::from_seconds(NOW),
+            true,
+            Some((1, 2)),
+            &|_| String::new(),
+        );
+        expect![[r#"
+            {
+              "Id": "abababababababababababababababababababababababababababababababab",
+              "Names": [
+                "/web"
+              ],
+              "Image": "busybox",
+              "ImageID": "sha256:cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd",
+              "Command": "sh -c 'sleep 1'",
+              "Created": 1732399940,
+              "Ports": [
+                {
+                  "IP": "0.0.0.0",
+                  "PrivatePort": 80,
+                  "PublicPort": 8080,
+                  "Type": "tcp"
+                },
+                {
+                  "PrivatePort": 443,
+                  "Type": "tcp"
+                }
+              ],
+              "SizeRw": 1,
+              "SizeRootFs": 2,
+              "Labels": {
+                "l": "v"
+              },
+              "State": "running",
+              "Status": "Up 3 seconds",
+              "HostConfig": {
+                "NetworkMode": "bridge"
+              },
+              "NetworkSettings": {
+                "Networks": {
+                  "bridge": {
+                    "IPAMConfig": null,
+                    "Links": null,
+                    "Aliases": null,
+                    "DriverOpts": null,
+                    "GwPriority": 0,
+                    "NetworkID": "0202020202020202020202020202020202020202020202020202020202020202",
+                    "EndpointID": "0303030303030303030303030303030303030303030303030303030303030303",
+                    "Gateway": "172.18.0.1",
+                    "IPAddress": "172.18.0.2",
+                    "MacAddress": "02:42:ac:12:00:02",
+                    "IPPrefixLen": 16,
+                    "IPv6Gateway": "",
+                    "GlobalIPv6Address": "",
+                    "GlobalIPv6PrefixLen": 0,
+                    "DNSNames": null
+                  }
+                }
+              },
+              "Mounts": [
+                {
+                  "Type": "volume",
+                  "Name": "data",
+                  "Source": "/volumes/data/_data",
+                  "Destination": "/data",
+                  "Driver": "local",
+                  "Mode": "z",
+                  "RW": true,
+                  "Propagation": ""
+                }
+              ]
+            }"#]].assert_eq(&serde_json::to_string_pretty(&line).unwrap());
+    }
+
+    #[test]
+    fn an_image_whose_name_moved_on_is_shown_by_id() {
+        let record = record(WEB);
+        let line = summary(&record, Timestamp::default(), false, None, &|_| {
+            String::new()
+        });
+        assert!(line.image.starts_with("sha256:cdcd"));
+    }
+
+    #[test]
+    fn every_filter() {
+        let record = record(WEB);
+        let holds = |json: &str| {
+            let text: String = form_urlencoded::byte_serialize(json.as_bytes()).collect();
+            let query = Query::parse(Some(&format!("filters={text}")));
+            let filters = Filters::from_query(&query, &FILTERS)?;
+            check_filters(&filters)?;
+            let bounds = Bounds {
+                before: None,
+                since: None,
+                ancestors: None,
+            };
+            Ok::<bool, ApiError>(included(&record, &filters, &bounds))
+        };
+        for (json, expected) in [
+            (r#"{"name":["^/web$"]}"#, true),
+            (r#"{"name":["eb"]}"#, true),
+            (r#"{"name":["db"]}"#, false),
+            (r#"{"id":["^abab"]}"#, true),
+            (r#"{"id":["^cd"]}"#, false),
+            (r#"{"status":["running","exited"]}"#, true),
+            (r#"{"status":["exited"]}"#, false),
+            (r#"{"exited":["0"]}"#, false),
+            (r#"{"health":["none"]}"#, true),
+            (r#"{"health":["healthy"]}"#, false),
+            (r#"{"label":["l=v"]}"#, true),
+            (r#"{"label":["l=w"]}"#, false),
+            (r#"{"volume":["data"]}"#, true),
+            (r#"{"volume":["/data"]}"#, true),
+            (r#"{"volume":["other"]}"#, false),
+            (r#"{"network":["bridge"]}"#, true),
+            (r#"{"network":["host"]}"#, false),
+            (r#"{"publish":["80"]}"#, true),
+            (r#"{"publish":["443/tcp"]}"#, false),
+            (r#"{"expose":["440-450/tcp"]}"#, true),
+            (r#"{"is-task":["false"]}"#, true),
+            (r#"{"is-task":["true"]}"#, false),
+        ] {
+            assert_eq!(holds(json).unwrap(), expected, "{json}");
+        }
+        for (json, expected) in [
+            (r#"{"status":["up"]}"#, "invalid filter 'status=up'"),
+            (r#"{"exited":["x"]}"#, "invalid filter 'exited=x'"),
+            (r#"{"health":["ok"]}"#, "invalid filter 'health=ok'"),
+            (r#"{"publish":["x"]}"#, "invalid filter 'publish=x'"),
+            (r#"{"nope":["x"]}"#, "invalid filter 'nope'"),
+        ] {
+            assert_eq!(holds(json).unwrap_err().message, expected);
+        }
+    }
+
+    #[test]
+    fn bounds() {
+        let (older, mut newer) = (record(WEB), record(WEB));
+        newer.created_at = Timestamp::from_seconds(NOW);
+        let none = || Bounds {
+            before: None,
+            since: None,
+            ancestors: None,
+        };
+        let filters = Filters::default();
+        let before = Bounds {
+            before: Some(&newer),
+            ..none()
+        };
+        let since = Bounds {
+            since: Some(&older),
+            ..none()
+        };
+        assert!(included(&older, &filters, &before) && !included(&newer, &filters, &before));
+        assert!(included(&newer, &filters, &since) && !included(&older, &filters, &since));
+        let layers = [older.layers.clone()];
+        let ours = Bounds {
+            ancestors: Some(&layers),
+            ..none()
+        };
+        let nobodys = Bounds {
+            ancestors: Some(&[]),
+            ..none()
+        };
+        assert!(included(&older, &filters, &ours) && !included(&older, &filters, &nobodys));
+    }
+}

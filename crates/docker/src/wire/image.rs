@@ -293,3 +293,134 @@ pub(crate) fn history(
     }
     items
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+    use hoist_model::Platform;
+
+    fn image() -> (ImageRecord, Vec<ImageReference>, ImageConfig) {
+        let layer = Digest::from_sha256(&[1; 32]);
+        let record = ImageRecord {
+            id: Digest::from_sha256(&[2; 32]),
+            manifest: None,
+            layers: vec![layer.clone()],
+            size: 4096,
+            created: Some(Timestamp::from_seconds(1_700_000_000)),
+            platform: "linux/arm64/v8".parse::<Platform>().unwrap(),
+            labels: BTreeMap::from([("l".to_owned(), "v".to_owned())]),
+            tagged_at: None,
+        };
+        let repository = ImageReference::parse("busybox:1").unwrap();
+        let references = vec![
+            repository.with_digest(&Digest::from_sha256(&[3; 32])),
+            repository,
+            ImageReference::parse("r.example/a/b:2").unwrap(),
+        ];
+        let config: ImageConfig = serde_json::from_value(serde_json::json!({
+            "architecture": "arm64", "os": "linux", "author": "me",
+            "config": { "Env": ["PATH=/bin"], "Cmd": ["sh"], "ExposedPorts": { "80/tcp": {} }, "Labels": { "l": "v" } },
+            "rootfs": { "type": "layers", "diff_ids": [layer.as_str()] },
+            "history": [
+                { "created": "2023-11-14T22:13:20Z", "created_by": "ADD rootfs /" },
+                { "created": "2023-11-14T22:13:20Z", "created_by": "CMD [\"sh\"]", "empty_layer": true, "comment": "note" },
+            ],
+        }))
+        .unwrap();
+        (record, references, config)
+    }
+
+    #[test]
+    fn a_line_of_the_list() {
+        let (record, references, _) = image();
+        let line = summary(&record, &references, 1, ApiVersion::NEWEST);
+        expect![[r#"
+            {
+              "Containers": 1,
+              "Created": 1700000000,
+              "Id": "sha256:0202020202020202020202020202020202020202020202020202020202020202",
+              "Labels": {
+                "l": "v"
+              },
+              "ParentId": "",
+              "RepoDigests": [
+                "busybox@sha256:0303030303030303030303030303030303030303030303030303030303030303"
+              ],
+              "RepoTags": [
+                "busybox:1",
+                "r.example/a/b:2"
+              ],
+              "SharedSize": -1,
+              "Size": 4096
+            }"#]]
+        .assert_eq(&serde_json::to_string_pretty(&line).unwrap());
+        let old = serde_json::to_value(summary(&record, &[], 0, ApiVersion::minor(43))).unwrap();
+        assert_eq!(old["VirtualSize"], 4096);
+        assert_eq!(old["RepoTags"], serde_json::json!([]));
+    }
+
+    #[test]
+    fn inspect_in_the_newest_shape_and_an_old_one() {
+        let (record, references, config) = image();
+        let value = inspect(&record, &references, &config, "erofs", ApiVersion::NEWEST);
+        expect![[r#"
+            {
+              "Id": "sha256:0202020202020202020202020202020202020202020202020202020202020202",
+              "RepoTags": [
+                "busybox:1",
+                "r.example/a/b:2"
+              ],
+              "RepoDigests": [
+                "busybox@sha256:0303030303030303030303030303030303030303030303030303030303030303"
+              ],
+              "Comment": "note",
+              "Created": "2023-11-14T22:13:20Z",
+              "Author": "me",
+              "Config": {
+                "ExposedPorts": {
+                  "80/tcp": {}
+                },
+                "Env": [
+                  "PATH=/bin"
+                ],
+                "Cmd": [
+                  "sh"
+                ],
+                "Labels": {
+                  "l": "v"
+                }
+              },
+              "Architecture": "arm64",
+              "Variant": "v8",
+              "Os": "linux",
+              "Size": 4096,
+              "RootFS": {
+                "Type": "layers",
+                "Layers": [
+                  "sha256:0101010101010101010101010101010101010101010101010101010101010101"
+                ]
+              },
+              "Metadata": {
+                "LastTagTime": "0001-01-01T00:00:00Z"
+              }
+            }"#]]
+        .assert_eq(&serde_json::to_string_pretty(&value).unwrap());
+        let old = inspect(
+            &record,
+            &references,
+            &config,
+            "erofs",
+            ApiVersion::minor(43),
+        );
+        assert_eq!(old["VirtualSize"], 4096);
+        assert_eq!(old["GraphDriver"]["Name"], "erofs");
+    }
+
+    #[test]
+    fn history_is_newest_first_and_pairs_layers_with_steps() {
+        let (record, references, config) = image();
+        let items = history(&record, &references, &config, &[4096]);
+        expect![[r#"[{"Id":"sha256:0202020202020202020202020202020202020202020202020202020202020202","Created":1700000000,"CreatedBy":"CMD [\"sh\"]","Tags":["busybox:1","r.example/a/b:2"],"Size":0,"Comment":"note"},{"Id":"<missing>","Created":1700000000,"CreatedBy":"ADD rootfs /","Tags":null,"Size":4096,"Comment":""}]"#]].assert_eq(&serde_json::to_string(&items).unwrap());
+    }
+}

@@ -21,6 +21,8 @@ pub(crate) mod resources;
 pub(crate) mod security;
 pub(crate) mod shape;
 pub(crate) mod system;
+#[cfg(test)]
+pub(crate) mod testing;
 pub(crate) mod to_spec;
 pub(crate) mod volume;
 

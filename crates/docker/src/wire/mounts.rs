@@ -307,7 +307,7 @@ mod tests {
         for text in [
             r#"{"Type":"bind","Source":"/a","Target":"/b"}"#,
             r#"{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true,"BindOptions":{"Propagation":"rslave","NonRecursive":true}}"#,
-            r#"{"Type":"volume","Source":"v","Target":"/b","VolumeOptions":{"NoCopy":true,"Labels":{"a":"b"},"DriverConfig":{"Name":"local","Options":{"type":"tmpfs"}},"Subpath":"x"}}"#,
+            r#"{"Type":"volume","Source":"vol","Target":"/b","VolumeOptions":{"NoCopy":true,"Labels":{"a":"b"},"DriverConfig":{"Name":"local","Options":{"type":"tmpfs"}},"Subpath":"x"}}"#,
             r#"{"Type":"volume","Target":"/b"}"#,
             r#"{"Type":"tmpfs","Target":"/t","TmpfsOptions":{"SizeBytes":1024,"Mode":448,"Options":[["exec"]]}}"#,
             r#"{"Type":"image","Source":"busybox","Target":"/i","ImageOptions":{"Subpath":"bin"}}"#,

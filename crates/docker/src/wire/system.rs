@@ -283,3 +283,202 @@ fn warnings(node: &Node, counts: &Counts) -> Option<Vec<String>> {
     warnings.extend(node.warnings.iter().chain(&counts.warnings).cloned());
     (!warnings.is_empty()).then_some(warnings)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::testing::node;
+    use expect_test::expect;
+
+    #[test]
+    fn the_version_names_docker_and_hoist() {
+        let text = serde_json::to_string_pretty(&version(&node())).unwrap();
+        expect![[r#"
+            {
+              "Platform": {
+                "Name": "Hoist 0.1.0"
+              },
+              "Version": "29.7.2",
+              "ApiVersion": "1.55",
+              "MinAPIVersion": "1.24",
+              "Os": "linux",
+              "Arch": "amd64",
+              "Components": [
+                {
+                  "Name": "Engine",
+                  "Version": "29.7.2",
+                  "Details": {
+                    "ApiVersion": "1.55",
+                    "Arch": "amd64",
+                    "BuildTime": "2024-11-23T00:00:00Z",
+                    "Experimental": "false",
+                    "GitCommit": "abcdef0",
+                    "GoVersion": "",
+                    "KernelVersion": "6.18.0",
+                    "MinAPIVersion": "1.24",
+                    "Os": "linux"
+                  }
+                },
+                {
+                  "Name": "hoist",
+                  "Version": "0.1.0",
+                  "Details": {
+                    "GitCommit": "abcdef0"
+                  }
+                }
+              ],
+              "GitCommit": "abcdef0",
+              "GoVersion": "",
+              "KernelVersion": "6.18.0",
+              "BuildTime": "2024-11-23T00:00:00Z"
+            }"#]]
+        .assert_eq(&text);
+    }
+
+    #[test]
+    fn info_tells_what_the_cli_prints() {
+        let counts = Counts {
+            running: 1,
+            stopped: 2,
+            images: 3,
+            ..Counts::default()
+        };
+        let value = info(&node(), &counts, ApiVersion::NEWEST);
+        expect![[r#"
+            {
+              "ID": "11111111-2222-3333-4444-555555555555",
+              "Containers": 3,
+              "ContainersRunning": 1,
+              "ContainersPaused": 0,
+              "ContainersStopped": 2,
+              "Images": 3,
+              "Driver": "erofs",
+              "DriverStatus": [
+                [
+                  "Backing Filesystem",
+                  "ext4"
+                ]
+              ],
+              "Plugins": {
+                "Volume": [
+                  "local"
+                ],
+                "Network": [
+                  "bridge",
+                  "host",
+                  "null"
+                ],
+                "Authorization": null,
+                "Log": [
+                  "json-file",
+                  "none"
+                ]
+              },
+              "MemoryLimit": true,
+              "SwapLimit": false,
+              "CpuCfsPeriod": true,
+              "CpuCfsQuota": true,
+              "CPUShares": true,
+              "CPUSet": true,
+              "PidsLimit": true,
+              "IPv4Forwarding": true,
+              "Debug": false,
+              "NFd": 0,
+              "OomKillDisable": false,
+              "NGoroutines": 0,
+              "SystemTime": "",
+              "LoggingDriver": "json-file",
+              "CgroupDriver": "cgroupfs",
+              "CgroupVersion": "2",
+              "NEventsListener": 0,
+              "KernelVersion": "6.18.0",
+              "OperatingSystem": "Debian GNU/Linux 12 (bookworm)",
+              "OSVersion": "12",
+              "OSType": "linux",
+              "Architecture": "x86_64",
+              "IndexServerAddress": "https://index.docker.io/v1/",
+              "RegistryConfig": {
+                "InsecureRegistryCIDRs": [
+                  "::1/128",
+                  "127.0.0.0/8",
+                  "10.0.0.0/8"
+                ],
+                "IndexConfigs": {
+                  "docker.io": {
+                    "Name": "docker.io",
+                    "Mirrors": [],
+                    "Secure": true,
+                    "Official": true
+                  },
+                  "r.example:5000": {
+                    "Name": "r.example:5000",
+                    "Mirrors": [],
+                    "Secure": false,
+                    "Official": false
+                  }
+                },
+                "Mirrors": null
+              },
+              "NCPU": 2,
+              "MemTotal": 8589934592,
+              "GenericResources": null,
+              "DockerRootDir": "/var/lib/hoist",
+              "HttpProxy": "",
+              "HttpsProxy": "",
+              "NoProxy": "",
+              "Name": "host",
+              "Labels": [
+                "a=b"
+              ],
+              "ExperimentalBuild": false,
+              "ServerVersion": "29.7.2",
+              "Runtimes": {
+                "hoist": {
+                  "path": ""
+                }
+              },
+              "DefaultRuntime": "hoist",
+              "Swarm": {
+                "NodeID": "",
+                "NodeAddr": "",
+                "LocalNodeState": "inactive",
+                "ControlAvailable": false,
+                "Error": "",
+                "RemoteManagers": null
+              },
+              "LiveRestoreEnabled": true,
+              "Isolation": "",
+              "InitBinary": "",
+              "ContainerdCommit": {
+                "ID": ""
+              },
+              "RuncCommit": {
+                "ID": ""
+              },
+              "InitCommit": {
+                "ID": ""
+              },
+              "SecurityOptions": [
+                "name=seccomp,profile=builtin"
+              ],
+              "DefaultAddressPools": [
+                {
+                  "Base": "172.18.0.0/16",
+                  "Size": 16
+                }
+              ],
+              "FirewallBackend": {
+                "Driver": "nftables"
+              },
+              "CDISpecDirs": [],
+              "DiscoveredDevices": [],
+              "Warnings": [
+                "WARNING: No swap limit support",
+                "something to know"
+              ]
+            }"#]]
+        .assert_eq(&serde_json::to_string_pretty(&value).unwrap());
+        let old = info(&node(), &counts, ApiVersion::minor(24));
+        assert!(old.get("Warnings").is_none() && old.get("KernelMemory").is_some());
+    }
+}

@@ -425,3 +425,6 @@ fn healthcheck(body: HealthcheckBody) -> Result<Healthcheck, ApiError> {
     }
     Ok(health)
 }
+
+#[cfg(test)]
+mod tests;

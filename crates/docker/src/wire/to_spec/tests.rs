@@ -1,0 +1,243 @@
+//! Bodies as real clients send them, and what is refused in which words.
+
+use expect_test::{Expect, expect};
+
+use super::*;
+use crate::call::parse_json;
+
+fn convert(body: &str, minor: u16) -> Result<(ContainerSpec, Vec<String>), ApiError> {
+    let body: CreateBody = parse_json(body.as_bytes())?;
+    let context = Context {
+        version: ApiVersion::minor(minor),
+        cpus: 2,
+        platform: None,
+    };
+    spec_from_wire(body, &context)
+}
+
+/// Shows where a specification differs from that of an empty body.
+fn differences(spec: &ContainerSpec) -> String {
+    let plain = serde_json::to_value(convert("{}", 55).unwrap().0).unwrap();
+    let spec = serde_json::to_value(spec).unwrap();
+    let mut lines = Vec::new();
+    collect(&plain, &spec, String::new(), &mut lines);
+    lines.join("\n")
+}
+
+fn collect(
+    plain: &serde_json::Value,
+    value: &serde_json::Value,
+    path: String,
+    lines: &mut Vec<String>,
+) {
+    match (plain, value) {
+        (serde_json::Value::Object(plain), serde_json::Value::Object(members)) => {
+            for (name, member) in members {
+                let before = plain.get(name).unwrap_or(&serde_json::Value::Null);
+                collect(before, member, format!("{path}.{name}"), lines);
+            }
+        }
+        _ if plain != value => lines.push(format!("{path} = {value}")),
+        _ => {}
+    }
+}
+
+fn check(body: &str, expected: Expect) {
+    let (spec, warnings) = convert(body, 50).unwrap();
+    let mut text = differences(&spec);
+    for warning in warnings {
+        text.push_str(&format!("\nwarning: {warning}"));
+    }
+    expected.assert_eq(&text);
+}
+
+#[test]
+fn what_docker_run_sends() {
+    // docker 28.2: run --rm -it --name x -e A=b -v /a:/b:ro -v data:/data -p 8080:80 --tmpfs /t:size=1m --init busybox sh
+    check(
+        r#"{"Hostname":"","Domainname":"","User":"","AttachStdin":true,"AttachStdout":true,"AttachStderr":true,
+        "ExposedPorts":{"80/tcp":{}},"Tty":true,"OpenStdin":true,"StdinOnce":true,"Env":["A=b"],"Cmd":["sh"],
+        "Image":"busybox","Volumes":{},"WorkingDir":"","Entrypoint":null,"OnBuild":null,"Labels":{},
+        "HostConfig":{"Binds":["/a:/b:ro","data:/data"],"ContainerIDFile":"","LogConfig":{"Type":"","Config":{}},
+        "NetworkMode":"default","PortBindings":{"80/tcp":[{"HostIp":"","HostPort":"8080"}]},
+        "RestartPolicy":{"Name":"no","MaximumRetryCount":0},"AutoRemove":true,"VolumeDriver":"","VolumesFrom":null,
+        "ConsoleSize":[50,120],"CapAdd":null,"CapDrop":null,"CgroupnsMode":"","Dns":[],"DnsOptions":[],"DnsSearch":[],
+        "ExtraHosts":null,"GroupAdd":null,"IpcMode":"","Cgroup":"","Links":null,"OomScoreAdj":0,"PidMode":"",
+        "Privileged":false,"PublishAllPorts":false,"ReadonlyRootfs":false,"SecurityOpt":null,"Tmpfs":{"/t":"size=1m"},
+        "UTSMode":"","UsernsMode":"","ShmSize":0,"Isolation":"","CpuShares":0,"Memory":0,"NanoCpus":0,"CgroupParent":"",
+        "BlkioWeight":0,"BlkioWeightDevice":[],"BlkioDeviceReadBps":[],"BlkioDeviceWriteBps":[],"BlkioDeviceReadIOps":[],
+        "BlkioDeviceWriteIOps":[],"CpuPeriod":0,"CpuQuota":0,"CpuRealtimePeriod":0,"CpuRealtimeRuntime":0,"CpusetCpus":"",
+        "CpusetMems":"","Devices":[],"DeviceCgroupRules":null,"DeviceRequests":null,"MemoryReservation":0,"MemorySwap":0,
+        "MemorySwappiness":-1,"OomKillDisable":false,"PidsLimit":0,"Ulimits":[],"CpuCount":0,"CpuPercent":0,
+        "IOMaximumIOps":0,"IOMaximumBandwidth":0,"MaskedPaths":null,"ReadonlyPaths":null,"Init":true},
+        "NetworkingConfig":{"EndpointsConfig":{"default":{"IPAMConfig":null,"Links":null,"Aliases":null,"MacAddress":""}}}}"#,
+        expect![[r#"
+            .image = "busybox"
+            .process.command = ["sh"]
+            .process.environment = ["A=b"]
+            .process.terminal = true
+            .process.open_stdin = true
+            .process.stdin_once = true
+            .exposed_ports = ["80/tcp"]
+            .mounts = [{"target":"/b","source":{"Bind":{"path":"/a","create_missing":true,"propagation":"rprivate","recursive":true}},"read_only":true,"from_bind":true,"mode":"ro"},{"target":"/data","source":{"Volume":{"name":"data","no_copy":false,"subpath":"","driver":"","options":[],"labels":[]}},"read_only":false,"from_bind":true,"mode":""},{"target":"/t","source":{"Tmpfs":{"size":0,"mode":0,"options":"size=1m"}},"read_only":false,"from_bind":true,"mode":""}]
+            .binds = ["/a:/b:ro","data:/data"]
+            .tmpfs./t = "size=1m"
+            .resources.pids_limit = 0
+            .network.endpoints.bridge = {"aliases":[],"ipv4_address":null,"ipv6_address":null,"mac_address":null,"links":[],"driver_options":{}}
+            .network.ports = [{"container":"80/tcp","host_ip":null,"host_ports":[8080,8080]}]
+            .auto_remove = true
+            .init = true
+            .attach.stdin = true
+            .attach.stdout = true
+            .attach.stderr = true
+            .console_size = [50,120]"#]],
+    );
+}
+
+#[test]
+fn limits_security_and_network() {
+    check(
+        r#"{"Image":"i","Cmd":"one word","Entrypoint":["/e"],"User":"1000:1000","WorkingDir":"/w/../x","StopSignal":"HUP",
+        "StopTimeout":3,"Labels":{"a":"b"},"Volumes":{"/anon":{}},"MacAddress":"02-42-AC-11-00-09",
+        "Healthcheck":{"Test":["CMD","x"],"Interval":1000000000},
+        "HostConfig":{"Memory":67108864,"NanoCpus":500000000,"PidsLimit":50,"Ulimits":[{"Name":"nofile","Soft":1,"Hard":2}],
+        "Devices":[{"PathOnHost":"/dev/fuse","PathInContainer":"/dev/fuse","CgroupPermissions":"rwm"}],
+        "BlkioDeviceReadBps":[{"Path":"/dev/sda","Rate":5}],
+        "CapAdd":["NET_ADMIN"],"CapDrop":["ALL"],"SecurityOpt":["no-new-privileges"],"ReadonlyRootfs":true,
+        "Sysctls":{"net.core.somaxconn":"1"},"Dns":["1.1.1.1"],"ExtraHosts":["h:host-gateway"],"GroupAdd":["5"],
+        "RestartPolicy":{"Name":"on-failure","MaximumRetryCount":3},"NetworkMode":"none","PidMode":"container:abc",
+        "LogConfig":{"Type":"json-file","Config":{"max-size":"1m"}},"ShmSize":1048576,
+        "Mounts":[{"Type":"bind","Source":"/s","Target":"/t","BindOptions":{"NonRecursive":true}}]}}"#,
+        expect![[r#"
+            .image = "i"
+            .process.entrypoint = ["/e"]
+            .process.command = ["one word"]
+            .process.working_directory = "/x"
+            .process.user = "1000:1000"
+            .process.additional_groups = ["5"]
+            .labels.a = "b"
+            .anonymous_volumes = ["/anon"]
+            .stop_signal = 1
+            .stop_timeout = 3
+            .mounts = [{"target":"/t","source":{"Bind":{"path":"/s","create_missing":false,"propagation":"rprivate","recursive":false}},"read_only":false,"from_bind":false,"mode":""}]
+            .resources.memory = 67108864
+            .resources.nano_cpus = 500000000
+            .resources.pids_limit = 50
+            .resources.io_throttles = [{"path":"/dev/sda","kind":"ReadBytes","rate":5}]
+            .resources.devices = [{"path_on_host":"/dev/fuse","path_in_container":"/dev/fuse","permissions":"rwm"}]
+            .resources.ulimits = [{"name":"nofile","soft":1,"hard":2}]
+            .network.mode = "None"
+            .network.dns = ["1.1.1.1"]
+            .network.extra_hosts = ["h:host-gateway"]
+            .network.mac_address = "02:42:ac:11:00:09"
+            .security.cap_add = ["NET_ADMIN"]
+            .security.cap_drop = ["ALL"]
+            .security.no_new_privileges = true
+            .security.options = ["no-new-privileges"]
+            .security.readonly_rootfs = true
+            .security.sysctls.net.core.somaxconn = "1"
+            .security.pid = {"Container":"abc"}
+            .restart_policy = {"OnFailure":{"maximum_retries":3}}
+            .shm_size = 1048576
+            .log.options.max-size = "1m"
+            .healthcheck = {"test":["CMD","x"],"interval":1000000000,"timeout":0,"retries":0,"start_period":0,"start_interval":0}"#]],
+    );
+}
+
+#[test]
+fn host_networking_publishes_nothing_and_says_so() {
+    check(
+        r#"{"Image":"i","HostConfig":{"NetworkMode":"host","PortBindings":{"80/tcp":[{}]}}}"#,
+        expect![[r#"
+            .image = "i"
+            .exposed_ports = ["80/tcp"]
+            .network.mode = "Host"
+            .network.ports = [{"container":"80/tcp","host_ip":null,"host_ports":[0,0]}]
+            warning: Published ports are discarded when using host network mode"#]],
+    );
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    for (body, expected) in [
+        (
+            r#"{"HostConfig":{"Memory":"x"}}"#,
+            "invalid JSON: HostConfig.Memory: invalid type: string \"x\", expected i64",
+        ),
+        (r#"{"Env":["=x"]}"#, "invalid environment variable: =x"),
+        (
+            r#"{"WorkingDir":"x"}"#,
+            "the working directory 'x' is invalid, it needs to be an absolute path",
+        ),
+        (r#"{"StopSignal":"NOPE"}"#, "invalid signal: NOPE"),
+        (
+            r#"{"HostConfig":{"AutoRemove":true,"RestartPolicy":{"Name":"always"}}}"#,
+            "can't create 'AutoRemove' container with restart policy",
+        ),
+        (
+            r#"{"HostConfig":{"Binds":["/a:/x","/b:/x"]}}"#,
+            "Duplicate mount point: /x",
+        ),
+        (
+            r#"{"Hostname":"h","HostConfig":{"NetworkMode":"container:c"}}"#,
+            "conflicting options: hostname and the network mode",
+        ),
+        (
+            r#"{"HostConfig":{"NetworkMode":"container:c","PublishAllPorts":true}}"#,
+            "conflicting options: port publishing and the container type network mode",
+        ),
+        (
+            r#"{"HostConfig":{"NetworkMode":"container:"}}"#,
+            "invalid network mode: invalid container format container:<name|id>",
+        ),
+        (
+            r#"{"Hostname":"h","HostConfig":{"UTSMode":"host"}}"#,
+            "conflicting options: hostname and the UTS mode",
+        ),
+        (
+            r#"{"HostConfig":{"ExtraHosts":["x"]}}"#,
+            "bad format for add-host: \"x\"",
+        ),
+        (
+            r#"{"HostConfig":{"ExtraHosts":["x:y"]}}"#,
+            "invalid IP address in add-host: \"y\"",
+        ),
+        (
+            r#"{"HostConfig":{"Dns":["x"]}}"#,
+            "bad nameserver address: x is not an IP address",
+        ),
+        (r#"{"MacAddress":"zz"}"#, "invalid MAC address: zz"),
+        (
+            r#"{"HostConfig":{"Isolation":"hyperv"}}"#,
+            "invalid isolation 'hyperv' on linux",
+        ),
+        (
+            r#"{"HostConfig":{"Runtime":"kata"}}"#,
+            "unknown or invalid runtime name: kata",
+        ),
+        (
+            r#"{"HostConfig":{"ShmSize":-1}}"#,
+            "SHM size can not be less than 0",
+        ),
+        (
+            r#"{"Healthcheck":{"Interval":1}}"#,
+            "Interval in Healthcheck cannot be less than 1ms",
+        ),
+    ] {
+        assert_eq!(convert(body, 55).unwrap_err().message, expected, "{body}");
+    }
+}
+
+#[test]
+fn nulls_everywhere_are_nothing() {
+    let body = r#"{"Hostname":null,"ExposedPorts":null,"Env":null,"Cmd":null,"Volumes":null,"Labels":null,
+        "HostConfig":{"Binds":null,"Mounts":null,"PortBindings":null,"LogConfig":null,"RestartPolicy":null,"Ulimits":null},
+        "NetworkingConfig":{"EndpointsConfig":null}}"#;
+    assert_eq!(convert(body, 55).unwrap().0, convert("{}", 55).unwrap().0);
+    assert_eq!(
+        convert(r#"{"HostConfig":null,"NetworkingConfig":null}"#, 55)
+            .unwrap()
+            .0,
+        convert("{}", 55).unwrap().0
+    );
+}
