@@ -29,7 +29,7 @@ impl Client {
         credentials: Credentials,
     ) -> Result<Authenticated, PullError> {
         let host = host_of(server_address);
-        let transport = Transport::new(self.0.clone());
+        let transport = Transport::new(self.0.clone(), host);
         let session = Session::for_host(transport, host, None, Some(credentials), true);
         let response = session
             .ask_patiently(Method::GET, "/v2/", &HeaderMap::new())

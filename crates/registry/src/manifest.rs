@@ -64,7 +64,7 @@ impl Client {
         reference: &ImageReference,
         credentials: Option<Credentials>,
     ) -> Result<Resolved, PullError> {
-        let transport = Transport::new(self.0.clone());
+        let transport = Transport::new(self.0.clone(), reference.repository().host());
         let session = Session::new(transport, reference.repository(), credentials);
         let target = target(reference, reference.manifest_selector());
         let response = session

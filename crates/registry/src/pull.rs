@@ -40,7 +40,7 @@ pub async fn pull(
     credentials: Option<Credentials>,
     progress: ProgressReport,
 ) -> Result<StoredImage, PullError> {
-    let transport = Transport::new(Arc::clone(&client.0));
+    let transport = Transport::new(Arc::clone(&client.0), reference.repository().host());
     let session = Arc::new(Session::new(transport, reference.repository(), credentials));
     // Found before anything is said: "Pulling from" a registry that does not answer would mislead.
     session.endpoint().await?;

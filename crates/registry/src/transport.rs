@@ -1,7 +1,7 @@
 //! Requests to any origin: one HTTP client each, TLS by host, redirects without the credentials.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hoist_http::client::{self, ClientError, Deadlines, Endpoint, RequestBody, ResponseBody};
@@ -19,13 +19,16 @@ const MOST_REDIRECTS: usize = 10;
 /// One operation's connections.
 pub(crate) struct Transport {
     shared: Arc<Shared>,
+    /// The registry as references name it: its authorities also vouch for its realm and its blob hosts, as in Docker.
+    registry: String,
     names: Arc<Names>,
     clients: Mutex<HashMap<Origin, client::Client>>,
 }
 
 impl Transport {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, registry: &str) -> Self {
         Self {
+            registry: registry.to_owned(),
             names: Arc::new(Names::new(shared.settings.hosts.clone())),
             shared,
             clients: Mutex::default(),
@@ -158,16 +161,21 @@ impl Transport {
             ..ClientTrust::default()
         };
         let directory = self.shared.settings.certificates.clone();
-        let names = [
+        let own = [
             format!("{}:{}", origin.host, origin.port),
             origin.authority(),
         ];
+        let registry = self.registry.clone();
         let host = origin.authority();
         let built = tokio::task::spawn_blocking(move || {
-            for name in names.iter().take(if names[0] == names[1] { 1 } else { 2 }) {
-                if let Some(directory) = &directory {
-                    add_files(&mut trust, &directory.join(name));
+            if let Some(directory) = &directory {
+                add_authorities(&mut trust, &directory.join(&registry));
+                for name in &own {
+                    add_authorities(&mut trust, &directory.join(name));
+                    add_identity(&mut trust, &directory.join(name));
                 }
+                trust.authorities.sort();
+                trust.authorities.dedup();
             }
             client_config(&trust)
         });
@@ -179,23 +187,25 @@ impl Transport {
     }
 }
 
-/// Adds what `certs.d/<host>` holds: `*.crt` authorities, `x.cert` with `x.key` our identity.
-fn add_files(trust: &mut ClientTrust, directory: &std::path::Path) {
-    let Ok(entries) = std::fs::read_dir(directory) else {
-        return;
-    };
-    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    files.sort();
-    for file in files {
-        match file.extension().and_then(|extension| extension.to_str()) {
-            Some("crt") => trust.authorities.push(file),
-            Some("cert") => {
-                let key = file.with_extension("key");
-                trust.identity = Some((file, key));
-            }
-            _ => {}
-        }
+/// Adds the `*.crt` files of `certs.d/<host>`.
+fn add_authorities(trust: &mut ClientTrust, directory: &Path) {
+    trust
+        .authorities
+        .extend(files(directory).filter(|file| file.extension() == Some("crt".as_ref())));
+}
+
+/// Takes `x.cert` with `x.key` of `certs.d/<host>` as our own.
+fn add_identity(trust: &mut ClientTrust, directory: &Path) {
+    let certificate = files(directory).find(|file| file.extension() == Some("cert".as_ref()));
+    if let Some(certificate) = certificate {
+        let key = certificate.with_extension("key");
+        trust.identity = Some((certificate, key));
     }
+}
+
+fn files(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path())
 }
 
 /// Where a redirect leads.

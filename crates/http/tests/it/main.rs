@@ -6,3 +6,4 @@ mod client;
 mod hijack;
 mod serve;
 mod support;
+mod tls;

@@ -1,0 +1,154 @@
+//! The server and the client over TLS, each with the other's idea of who may.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use hoist_http::client::{Client, ClientError, Deadlines, Endpoint, empty};
+use hoist_http::tls::{ClientTrust, TlsError, client_config, server_config};
+use hoist_http::{Listener, ServeOptions, StaticNames};
+use http::Request;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tokio_util::sync::CancellationToken;
+
+struct Files {
+    directory: tempfile::TempDir,
+}
+
+impl Files {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let authority = params.self_signed(&key).unwrap();
+        let issuer = Issuer::new(params, key);
+        let files = Self { directory };
+        std::fs::write(files.path("ca"), authority.pem()).unwrap();
+        for name in ["localhost", "client"] {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            let certificate = params.signed_by(&key, &issuer).unwrap();
+            std::fs::write(files.path(name), certificate.pem()).unwrap();
+            let key_file = files.path(&format!("{name}-key"));
+            std::fs::write(key_file, key.serialize_pem()).unwrap();
+        }
+        files
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(format!("{name}.pem"))
+    }
+
+    fn serve(&self, client_authority: bool) -> (u16, CancellationToken) {
+        let authority = self.path("ca");
+        let tls = server_config(
+            &self.path("localhost"),
+            &self.path("localhost-key"),
+            client_authority.then_some(authority.as_path()),
+        )
+        .unwrap();
+        let listener = Listener::tcp("127.0.0.1:0".parse().unwrap(), Some(tls)).unwrap();
+        let port = listener
+            .address()
+            .rsplit(':')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
+        let stop = CancellationToken::new();
+        tokio::spawn(hoist_http::serve(
+            vec![listener],
+            Router::new().route("/", get(|| async { "hello" })),
+            ServeOptions {
+                hijackable: |_, _| false,
+                grace: Duration::from_secs(1),
+            },
+            stop.clone(),
+        ));
+        (port, stop)
+    }
+}
+
+async fn ask(port: u16, host: &str, trust: &ClientTrust) -> Result<String, ClientError> {
+    let deadlines = Deadlines {
+        connect: Duration::from_secs(5),
+        head: Some(Duration::from_secs(5)),
+        idle: Some(Duration::from_secs(5)),
+    };
+    let endpoint = Endpoint::Tcp {
+        host: host.to_owned(),
+        port,
+        tls: Some(client_config(trust).unwrap()),
+    };
+    let client = Client::new(endpoint, Arc::new(StaticNames::default()), deadlines);
+    let mut response = client
+        .send(Request::get("/").body(empty()).unwrap())
+        .await?;
+    let bytes = response.body_mut().collect_within(99).await?.unwrap();
+    Ok(String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn a_known_authority_vouches_for_a_name() {
+    let files = Files::new();
+    let (port, stop) = files.serve(false);
+    let trust = ClientTrust {
+        authorities: vec![files.path("ca")],
+        ..ClientTrust::default()
+    };
+    assert_eq!(ask(port, "localhost", &trust).await.unwrap(), "hello");
+    let wrong_name = ask(port, "127.0.0.1", &trust).await.unwrap_err();
+    assert!(
+        matches!(wrong_name, ClientError::Handshake { .. }),
+        "{wrong_name:?}"
+    );
+    for nobody in [
+        ClientTrust::default(),
+        ClientTrust {
+            system_roots: true,
+            ..ClientTrust::default()
+        },
+    ] {
+        let unknown = ask(port, "localhost", &nobody).await.unwrap_err();
+        assert!(
+            matches!(unknown, ClientError::Handshake { .. }),
+            "{unknown:?}"
+        );
+    }
+    let any = ClientTrust {
+        insecure_skip_verify: true,
+        ..ClientTrust::default()
+    };
+    assert_eq!(ask(port, "127.0.0.1", &any).await.unwrap(), "hello");
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn a_server_may_ask_who_its_client_is() {
+    let files = Files::new();
+    let (port, stop) = files.serve(true);
+    let mut trust = ClientTrust {
+        authorities: vec![files.path("ca")],
+        ..ClientTrust::default()
+    };
+    assert!(ask(port, "localhost", &trust).await.is_err());
+    trust.identity = Some((files.path("client"), files.path("client-key")));
+    assert_eq!(ask(port, "localhost", &trust).await.unwrap(), "hello");
+    stop.cancel();
+}
+
+#[test]
+fn unusable_files_are_named() {
+    let files = Files::new();
+    let missing = server_config(&files.path("none"), &files.path("none"), None);
+    assert!(matches!(missing, Err(TlsError::Read { .. })));
+    let swapped = server_config(&files.path("localhost-key"), &files.path("localhost"), None);
+    let text = swapped.unwrap_err().to_string();
+    assert!(
+        text.ends_with("localhost-key.pem holds no usable certificate"),
+        "{text}"
+    );
+}

@@ -1,0 +1,9 @@
+//! hoist-registry against registries: a hostile one made of raw sockets, and Debian's real one.
+
+#![allow(clippy::unwrap_used, reason = "tests and their helpers")]
+
+mod fake;
+mod hostile;
+mod identity;
+mod real;
+mod support;
