@@ -10,4 +10,6 @@
 
 pub mod bpf;
 pub mod floor;
+pub mod netlink;
+pub mod netns;
 pub mod seccomp;
