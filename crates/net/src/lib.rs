@@ -10,13 +10,27 @@
 )]
 
 mod attachment;
+mod bridge;
+mod build;
+mod demand;
 mod error;
+mod firewall;
+mod ipam;
 mod networks;
+mod nft;
+mod ports;
+mod relay;
 mod resolver_files;
+mod rtnl;
 mod settings;
+mod shared;
+mod subnets;
+mod sysctl;
+mod worker;
 
 pub use attachment::{AttachRequest, Attachment, AttachmentRecord, Ipv6Attachment, MacAddress};
 pub use error::{HostAddress, NetError};
+pub use ipam::Addresses;
 pub use networks::{BridgeFacts, Networks};
 pub use resolver_files::{
     RESOLVED_FILE, ResolverOptions, needs_resolved_file, render_hostname, render_hosts,

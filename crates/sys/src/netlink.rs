@@ -102,6 +102,13 @@ impl Attributes<'_> {
     }
 }
 
+/// Attributes alone, for a message that holds them as one value.
+pub fn attribute_bytes(fill: impl FnOnce(&mut Attributes<'_>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    fill(&mut Attributes { out: &mut out });
+    out
+}
+
 fn pad(out: &mut Vec<u8>) {
     out.resize(out.len().next_multiple_of(4), 0);
 }
@@ -193,6 +200,8 @@ pub struct Refused {
 pub struct Reply {
     /// Its type.
     pub kind: u16,
+    /// Port of the socket it answers, or whose request it tells of.
+    pub port: u32,
     /// What follows the netlink header.
     pub payload: Vec<u8>,
 }
@@ -446,6 +455,7 @@ fn messages(mut bytes: &[u8], mut each: impl FnMut(u32, u16, Reply) -> bool) {
         let flags = u16::from_ne_bytes([bytes[6], bytes[7]]);
         let reply = Reply {
             kind,
+            port: word(12),
             payload: bytes[HEADER..length].to_vec(),
         };
         if !each(word(8), flags, reply) {

@@ -1,0 +1,190 @@
+//! Making one network namespace ready: on the worker's thread, which alone moves between namespaces.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, OwnedFd};
+
+use hoist_sys::netlink::Batch;
+use hoist_sys::netns;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::attachment::{Ipv6Attachment, MacAddress};
+use crate::error::NetError;
+use crate::rtnl::{self, Links, VethPair, is_errno};
+use crate::sysctl;
+
+/// What every namespace on a bridge has in common.
+#[derive(Clone, Debug)]
+pub(crate) struct BridgePlan {
+    pub(crate) name: String,
+    pub(crate) index: u32,
+    /// The bridge's own address.
+    pub(crate) address: Ipv4Net,
+    /// The bridge's own IPv6 address.
+    pub(crate) address_v6: Option<Ipv6Net>,
+    pub(crate) mtu: u32,
+    pub(crate) veth_prefix: String,
+}
+
+impl BridgePlan {
+    /// The name of the veth of the container at an address: unique, because the address is released only after
+    /// the veth is gone.
+    pub(crate) fn veth_name(&self, ip: Ipv4Addr) -> String {
+        format!("{}{:x}", self.veth_prefix, self.offset(ip))
+    }
+
+    fn offset(&self, ip: Ipv4Addr) -> u32 {
+        u32::from(ip) - u32::from(self.address.network())
+    }
+
+    /// The IPv6 address that goes with an IPv4 address: the subnet's, ending in the same offset.
+    pub(crate) fn ipv6(&self, ip: Ipv4Addr) -> Option<Ipv6Attachment> {
+        self.address_v6.map(|net| Ipv6Attachment {
+            address: (u128::from(net.network()) + u128::from(self.offset(ip))).into(),
+            prefix_length: net.prefix_len(),
+            gateway: net.addr(),
+        })
+    }
+}
+
+/// The hardware address that goes with an IPv4 address, locally administered: neighbours' caches stay right.
+pub(crate) fn mac_of(ip: Ipv4Addr) -> MacAddress {
+    let [a, b, c, d] = ip.octets();
+    MacAddress([0x02, 0x42, a, b, c, d])
+}
+
+/// A namespace ready for a container.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) netns: OwnedFd,
+    pub(crate) ip: Ipv4Addr,
+    pub(crate) mac: MacAddress,
+    pub(crate) host_interface: String,
+}
+
+/// The worker's means of building: sockets of the host's namespace, and the way back to it.
+pub(crate) struct Builder {
+    home: OwnedFd,
+    pub(crate) links: Links,
+}
+
+impl Builder {
+    /// Builds for the calling thread's namespace.
+    pub(crate) fn new() -> Result<Self, NetError> {
+        Ok(Self {
+            home: netns::current()
+                .map_err(|source| NetError::kernel("open the host's network namespace", source))?,
+            links: Links::open()?,
+        })
+    }
+
+    /// A namespace with `lo` alone, up.
+    pub(crate) fn isolated(&self) -> Result<OwnedFd, NetError> {
+        self.inside(|links| {
+            let mut batch = Batch::new();
+            rtnl::set_up(&mut batch, rtnl::LOOPBACK);
+            links.apply(&mut batch)?;
+            container_sysctls()
+        })
+        .map(|(netns, ())| netns)
+    }
+
+    /// A namespace with `lo`, and `eth0` on the bridge with its addresses and default routes.
+    pub(crate) fn bridged(
+        &self,
+        bridge: &BridgePlan,
+        ip: Ipv4Addr,
+        mac: Option<MacAddress>,
+    ) -> Result<Prepared, NetError> {
+        let mac = mac.unwrap_or_else(|| mac_of(ip));
+        let host_interface = bridge.veth_name(ip);
+        let hairpin = sysctl::is_on("bridge/bridge-nf-call-iptables");
+        let (netns, ()) = self.inside(|links| {
+            container_sysctls()?;
+            // Before eth0 comes, so that it never has a link-local address. `lo` keeps ::1.
+            if bridge.address_v6.is_none() {
+                // A kernel without IPv6 has no such file, and needs none.
+                let _ = sysctl::write("ipv6/conf/default/disable_ipv6", "1");
+            }
+            let here = netns::current()
+                .map_err(|source| NetError::kernel("open a network namespace", source))?;
+            let pair = VethPair {
+                name: &host_interface,
+                bridge: bridge.index,
+                netns: here.as_fd(),
+                mac,
+                mtu: bridge.mtu,
+                hairpin,
+            };
+            self.create_veth(&pair)?;
+            let eth0 = links
+                .link("eth0")?
+                .ok_or_else(|| {
+                    NetError::kernel("find eth0", std::io::Error::from_raw_os_error(libc::ENODEV))
+                })?
+                .index;
+            configure(links, bridge, eth0, ip)
+        })?;
+        Ok(Prepared {
+            netns,
+            ip,
+            mac,
+            host_interface,
+        })
+    }
+
+    fn create_veth(&self, pair: &VethPair<'_>) -> Result<(), NetError> {
+        let create = || {
+            let mut batch = Batch::new();
+            rtnl::create_veth(&mut batch, pair);
+            self.links.apply(&mut batch)
+        };
+        match create() {
+            // The name is ours by derivation: what bears it is a leftover.
+            Err(error) if is_errno(&error, libc::EEXIST) => {
+                let mut batch = Batch::new();
+                rtnl::delete_link(&mut batch, pair.name);
+                self.links.apply_except(&mut batch, &[libc::ENODEV])?;
+                create()
+            }
+            other => other,
+        }
+    }
+
+    /// Runs something in a new namespace and comes back, whatever happened.
+    fn inside<T>(
+        &self,
+        work: impl FnOnce(&Links) -> Result<T, NetError>,
+    ) -> Result<(OwnedFd, T), NetError> {
+        let fail = |what: &'static str| move |source| NetError::kernel(what, source);
+        netns::enter_new().map_err(fail("create a network namespace"))?;
+        let done = netns::current()
+            .map_err(fail("open a network namespace"))
+            .and_then(|netns| Ok((netns, work(&Links::open()?)?)));
+        netns::enter(&self.home).map_err(fail("return to the host's network namespace"))?;
+        done
+    }
+}
+
+/// What Docker sets in every container's namespace (moby: daemon/oci_linux.go, default sysctls).
+fn container_sysctls() -> Result<(), NetError> {
+    sysctl::write("ipv4/ip_unprivileged_port_start", "0")?;
+    sysctl::write("ipv4/ping_group_range", "0 2147483647")
+}
+
+fn configure(links: &Links, bridge: &BridgePlan, eth0: u32, ip: Ipv4Addr) -> Result<(), NetError> {
+    let mut batch = Batch::new();
+    rtnl::set_up(&mut batch, rtnl::LOOPBACK);
+    rtnl::set_up(&mut batch, eth0);
+    let net = |address: IpAddr, length| IpNet::new_assert(address, length);
+    rtnl::add_address(
+        &mut batch,
+        eth0,
+        net(ip.into(), bridge.address.prefix_len()),
+    );
+    rtnl::add_default_route(&mut batch, eth0, bridge.address.addr().into());
+    if let Some(v6) = bridge.ipv6(ip) {
+        rtnl::add_address(&mut batch, eth0, net(v6.address.into(), v6.prefix_length));
+        rtnl::add_default_route(&mut batch, eth0, v6.gateway.into());
+    }
+    links.apply(&mut batch)
+}

@@ -1,0 +1,240 @@
+//! Rules as lists of expressions, in the order the kernel evaluates them.
+
+use hoist_sys::netlink::{Attributes, attribute_bytes};
+use ipnet::IpNet;
+
+use super::{DATA_VALUE, LIST_ELEMENT};
+
+/// First 32-bit register; four of them make the first 128-bit one.
+pub(super) const REGISTER: u32 = 8;
+const EQUAL: u32 = 0;
+const NOT_EQUAL: u32 = 1;
+const DROP: u32 = 0;
+const ACCEPT: u32 = 1;
+const JUMP: u32 = (-3i32).cast_unsigned();
+const IPV4: u8 = 2;
+const IPV6: u8 = 10;
+
+/// A rule under construction.
+#[derive(Default)]
+pub(crate) struct Rule {
+    expressions: Vec<u8>,
+}
+
+impl Rule {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn expressions(&self) -> &[u8] {
+        &self.expressions
+    }
+
+    fn expression(mut self, name: &str, fill: impl FnOnce(&mut Attributes<'_>)) -> Self {
+        let bytes = attribute_bytes(|a| {
+            a.nest(LIST_ELEMENT, |a| {
+                a.put_text(1, name).nest(2, fill);
+            });
+        });
+        self.expressions.extend(bytes);
+        self
+    }
+
+    fn meta(self, key: u32, register: u32) -> Self {
+        self.expression("meta", |a| {
+            a.put_be32(2, key).put_be32(1, register);
+        })
+    }
+
+    fn compare(self, operation: u32, value: &[u8]) -> Self {
+        self.expression("cmp", |a| {
+            a.put_be32(1, REGISTER).put_be32(2, operation).nest(3, |a| {
+                a.put(DATA_VALUE, value);
+            });
+        })
+    }
+
+    fn mask(self, mask: &[u8]) -> Self {
+        let length = mask.len() as u32;
+        self.expression("bitwise", |a| {
+            a.put_be32(1, REGISTER)
+                .put_be32(2, REGISTER)
+                .put_be32(3, length)
+                .nest(4, |a| {
+                    a.put(DATA_VALUE, mask);
+                })
+                .nest(5, |a| {
+                    a.put(DATA_VALUE, &vec![0; mask.len()]);
+                });
+        })
+    }
+
+    fn payload(self, base: u32, offset: u32, length: u32, register: u32) -> Self {
+        self.expression("payload", |a| {
+            a.put_be32(1, register)
+                .put_be32(2, base)
+                .put_be32(3, offset)
+                .put_be32(4, length);
+        })
+    }
+
+    /// The packet came in by this interface; a final `*` matches every name that starts so.
+    pub(crate) fn input(self, name: &str) -> Self {
+        self.meta(6, REGISTER).compare(EQUAL, &interface(name))
+    }
+
+    /// The packet came in by another interface.
+    pub(crate) fn input_not(self, name: &str) -> Self {
+        self.meta(6, REGISTER).compare(NOT_EQUAL, &interface(name))
+    }
+
+    /// The packet leaves by this interface.
+    pub(crate) fn output(self, name: &str) -> Self {
+        self.meta(7, REGISTER).compare(EQUAL, &interface(name))
+    }
+
+    /// The packet leaves by another interface.
+    pub(crate) fn output_not(self, name: &str) -> Self {
+        self.meta(7, REGISTER).compare(NOT_EQUAL, &interface(name))
+    }
+
+    /// The packet is IPv4, or IPv6.
+    pub(super) fn family(self, v6: bool) -> Self {
+        self.meta(15, REGISTER)
+            .compare(EQUAL, &[if v6 { IPV6 } else { IPV4 }])
+    }
+
+    /// The source address is of this subnet.
+    pub(super) fn source(self, net: IpNet) -> Self {
+        self.address(net, [12, 8])
+    }
+
+    /// The destination address is of this subnet.
+    pub(super) fn destination(self, net: IpNet) -> Self {
+        self.address(net, [16, 24])
+    }
+
+    fn address(self, net: IpNet, offsets: [u32; 2]) -> Self {
+        let net = net.trunc();
+        let (v6, offset, address, mask) = match net {
+            IpNet::V4(net) => (
+                false,
+                offsets[0],
+                net.network().octets().to_vec(),
+                net.netmask().octets().to_vec(),
+            ),
+            IpNet::V6(net) => (
+                true,
+                offsets[1],
+                net.network().octets().to_vec(),
+                net.netmask().octets().to_vec(),
+            ),
+        };
+        self.family(v6)
+            .payload(1, offset, address.len() as u32, REGISTER)
+            .mask(&mask)
+            .compare(EQUAL, &address)
+    }
+
+    /// The destination is an address of the host.
+    pub(super) fn destination_is_local(self) -> Self {
+        const ADDRESS_TYPE: u32 = 3;
+        const OF_DESTINATION: u32 = 2;
+        const LOCAL: u32 = 2;
+        self.expression("fib", |a| {
+            a.put_be32(1, REGISTER)
+                .put_be32(2, ADDRESS_TYPE)
+                .put_be32(3, OF_DESTINATION);
+        })
+        .compare(EQUAL, &LOCAL.to_ne_bytes())
+    }
+
+    /// The packet belongs to an established connection or one related to it.
+    pub(super) fn established(self) -> Self {
+        self.connection(0, 2 | 4)
+    }
+
+    /// The connection's destination was translated.
+    pub(super) fn translated(self) -> Self {
+        self.connection(2, 32)
+    }
+
+    fn connection(self, key: u32, bits: u32) -> Self {
+        self.expression("ct", |a| {
+            a.put_be32(2, key).put_be32(1, REGISTER);
+        })
+        .mask(&bits.to_ne_bytes())
+        .compare(NOT_EQUAL, &[0; 4])
+    }
+
+    /// Looks (destination address or all zeros, protocol, destination port) up in a map and translates the
+    /// destination to what it finds.
+    pub(super) fn translate_by(self, map: &str, v6: bool, any_address: bool) -> Self {
+        let words: u32 = if v6 { 4 } else { 1 };
+        let (offset, length) = if v6 { (24, 16) } else { (16, 4) };
+        let rule = if any_address {
+            self.expression("immediate", |a| {
+                a.put_be32(1, REGISTER).nest(2, |a| {
+                    a.put(DATA_VALUE, &vec![0; length as usize]);
+                });
+            })
+        } else {
+            self.payload(1, offset, length, REGISTER)
+        };
+        rule.meta(16, REGISTER + words)
+            .payload(2, 2, 2, REGISTER + words + 1)
+            .expression("lookup", |a| {
+                a.put_text(1, map)
+                    .put_be32(2, REGISTER)
+                    .put_be32(3, REGISTER);
+            })
+            .expression("nat", |a| {
+                a.put_be32(1, 1)
+                    .put_be32(2, u32::from(if v6 { IPV6 } else { IPV4 }))
+                    .put_be32(3, REGISTER)
+                    .put_be32(5, REGISTER + words);
+            })
+    }
+
+    /// The source becomes the address of the interface the packet leaves by.
+    pub(super) fn masquerade(self) -> Self {
+        self.expression("masq", |_| {})
+    }
+
+    pub(crate) fn accept(self) -> Self {
+        self.verdict(ACCEPT, None)
+    }
+
+    pub(crate) fn drop(self) -> Self {
+        self.verdict(DROP, None)
+    }
+
+    pub(super) fn jump(self, chain: &str) -> Self {
+        self.verdict(JUMP, Some(chain))
+    }
+
+    fn verdict(self, code: u32, chain: Option<&str>) -> Self {
+        self.expression("immediate", |a| {
+            a.put_be32(1, 0).nest(2, |a| {
+                a.nest(2, |a| {
+                    a.put_be32(1, code);
+                    if let Some(chain) = chain {
+                        a.put_text(2, chain);
+                    }
+                });
+            });
+        })
+    }
+}
+
+/// An interface name as the kernel compares it: 16 bytes, or the part before `*`.
+fn interface(name: &str) -> Vec<u8> {
+    match name.strip_suffix('*') {
+        Some(prefix) => prefix.as_bytes().to_vec(),
+        None => {
+            let mut bytes = name.as_bytes().to_vec();
+            bytes.resize(16, 0);
+            bytes
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! The worker thread: builds namespaces, keeps the pool full, and answers what the kernel tells.
+//!
+//! It alone moves between network namespaces. Requests that miss the pool go before refilling. It sleeps in one
+//! `poll` over its wake-up event, nf_tables' notifications (was our table changed?) and rtnetlink's (which veths
+//! are gone, so that their addresses are free?).
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use hoist_sys::netlink::{Batch, Family, Socket};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
+
+use crate::attachment::MacAddress;
+use crate::build::{Builder, Prepared};
+use crate::error::NetError;
+use crate::shared::{Shared, lock};
+use crate::{nft, rtnl};
+
+/// How long a detached container's veth may outlive it (something else is in its namespace) before it is removed.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long after another program's change of the firewall ours is compared: changes come in bursts.
+const SETTLE: Duration = Duration::from_millis(10);
+
+/// Work for the thread.
+pub(crate) enum Job {
+    /// Build a namespace on the bridge.
+    Bridged(
+        Ipv4Addr,
+        Option<MacAddress>,
+        SyncSender<Result<Prepared, NetError>>,
+    ),
+    /// Build a namespace with `lo` alone.
+    Isolated(SyncSender<Result<OwnedFd, NetError>>),
+    /// Close a namespace that was used.
+    Close(OwnedFd),
+    /// Look at the pool again.
+    Refill,
+    /// End.
+    Stop,
+}
+
+/// The queue to the thread: a mutex for the list, an eventfd that `poll` can wait for.
+struct Jobs {
+    queue: Mutex<VecDeque<Job>>,
+    wake: OwnedFd,
+}
+
+/// The thread's handle.
+pub(crate) struct Worker {
+    jobs: Arc<Jobs>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Worker {
+    /// Starts the thread in the calling thread's network namespace.
+    pub(crate) fn start(shared: Arc<Shared>) -> Result<Self, NetError> {
+        let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|source| NetError::kernel("create an eventfd", source))?;
+        let jobs = Arc::new(Jobs {
+            queue: Mutex::default(),
+            wake,
+        });
+        let seat = Seat::new(shared, Arc::clone(&jobs))?;
+        let thread = std::thread::Builder::new()
+            .name("net-worker".to_owned())
+            .spawn(move || seat.run())
+            .map_err(|source| NetError::kernel("start the network worker", source))?;
+        Ok(Self {
+            jobs,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Queues a job.
+    pub(crate) fn send(&self, job: Job) {
+        lock(&self.jobs.queue).push_back(job);
+        // A full counter means that the thread is being woken already.
+        let _ = rustix::io::write(&self.jobs.wake, &1u64.to_ne_bytes());
+    }
+
+    /// Queues a job that answers, and waits for the answer.
+    pub(crate) fn call<T>(
+        &self,
+        job: impl FnOnce(SyncSender<Result<T, NetError>>) -> Job,
+    ) -> Result<T, NetError> {
+        let (sender, receiver): (_, Receiver<Result<T, NetError>>) = sync_channel(1);
+        self.send(job(sender));
+        receiver.recv().unwrap_or(Err(NetError::Stopped))
+    }
+
+    /// Ends the thread and waits for its end.
+    pub(crate) fn stop(&self) {
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread {
+            self.send(Job::Stop);
+            if thread.join().is_err() {
+                tracing::error!("the network worker panicked");
+            }
+        }
+    }
+}
+
+/// What the thread owns.
+struct Seat {
+    shared: Arc<Shared>,
+    jobs: Arc<Jobs>,
+    builder: Builder,
+    firewall: Socket,
+    links: Socket,
+    verify_at: Option<Instant>,
+    failed_at: Option<Instant>,
+}
+
+impl Seat {
+    fn new(shared: Arc<Shared>, jobs: Arc<Jobs>) -> Result<Self, NetError> {
+        let subscribed = |family, group| -> std::io::Result<Socket> {
+            let socket = Socket::open(family)?;
+            socket.subscribe(group)?;
+            Ok(socket)
+        };
+        Ok(Self {
+            shared,
+            jobs,
+            builder: Builder::new()?,
+            firewall: subscribed(Family::Netfilter, nft::GROUP)
+                .map_err(|source| NetError::kernel("listen to nf_tables", source))?,
+            links: subscribed(Family::Route, rtnl::GROUP_LINK)
+                .map_err(|source| NetError::kernel("listen to rtnetlink", source))?,
+            verify_at: None,
+            failed_at: None,
+        })
+    }
+
+    fn run(mut self) {
+        let mut wait = Some(Duration::ZERO);
+        loop {
+            self.sleep(wait);
+            self.heed_links();
+            self.heed_firewall();
+            loop {
+                let job = lock(&self.jobs.queue).pop_front();
+                match job {
+                    Some(Job::Stop) => {
+                        lock(&self.jobs.queue).clear();
+                        return;
+                    }
+                    Some(job) => self.work(job),
+                    None => break,
+                }
+            }
+            let now = Instant::now();
+            if self.verify_at.is_some_and(|at| at <= now) {
+                self.verify_at = None;
+                if let Err(error) = self.shared.verify_and_reapply() {
+                    tracing::warn!(%error, "cannot check the firewall table");
+                }
+            }
+            wait = self.refill_one(now);
+            for other in [self.verify_at, self.shared.first_leaving()]
+                .into_iter()
+                .flatten()
+            {
+                let other = other.saturating_duration_since(now);
+                wait = Some(wait.map_or(other, |wait| wait.min(other)));
+            }
+        }
+    }
+
+    fn sleep(&self, wait: Option<Duration>) {
+        let timeout = wait.map(|wait| Timespec {
+            tv_sec: wait.as_secs().cast_signed(),
+            tv_nsec: i64::from(wait.subsec_nanos()),
+        });
+        let mut fds = [
+            PollFd::new(&self.jobs.wake, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.firewall.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.links.as_fd(), PollFlags::IN),
+        ];
+        // An interrupted wait is a short one.
+        let _ = rustix::event::poll(&mut fds, timeout.as_ref());
+        let mut counter = [0; 8];
+        let _ = rustix::io::read(&self.jobs.wake, &mut counter);
+    }
+
+    fn work(&self, job: Job) {
+        match job {
+            // Who asked may have gone: then the answer, a namespace, is closed with it.
+            Job::Bridged(ip, mac, reply) => {
+                let built = self.builder.bridged(&self.shared.bridge, ip, mac);
+                let _ = reply.send(built);
+            }
+            Job::Isolated(reply) => {
+                let _ = reply.send(self.builder.isolated());
+            }
+            Job::Close(netns) => drop(netns),
+            Job::Refill | Job::Stop => {}
+        }
+    }
+
+    /// Builds at most one namespace; answers how long to sleep before the next look.
+    fn refill_one(&mut self, now: Instant) -> Option<Duration> {
+        // After a failure (no addresses, no memory) once a second is enough.
+        if let Some(at) = self.failed_at {
+            let pause = Duration::from_secs(1).saturating_sub(now.saturating_duration_since(at));
+            if !pause.is_zero() {
+                return Some(pause);
+            }
+        }
+        let wish = self.shared.pool_wish(now);
+        let built = match wish.bridged {
+            Some(Duration::ZERO) => self.add_bridged(),
+            _ if wish.isolated => self.builder.isolated().map(|netns| {
+                lock(&self.shared.pool).isolated.push_back(netns);
+            }),
+            other => return other,
+        };
+        self.failed_at = built.is_err().then_some(now);
+        if let Err(error) = built {
+            tracing::warn!(%error, "cannot prepare a network namespace");
+        }
+        Some(Duration::ZERO)
+    }
+
+    fn add_bridged(&self) -> Result<(), NetError> {
+        let ip = self.shared.take_address()?;
+        match self.builder.bridged(&self.shared.bridge, ip, None) {
+            Ok(prepared) => {
+                lock(&self.shared.pool).ready.push_back(prepared);
+                Ok(())
+            }
+            Err(error) => {
+                self.shared.release_address(ip);
+                Err(error)
+            }
+        }
+    }
+
+    fn heed_links(&self) {
+        let told = self.links.notifications(|reply| {
+            if let Some(name) = rtnl::deleted_link(reply) {
+                self.shared.link_gone(&name);
+            }
+        });
+        if told.is_err() {
+            // Some were lost: see which links are left.
+            if let Ok(links) = self.builder.links.links() {
+                self.shared.links_left(&links);
+            }
+        }
+        // A namespace that something else keeps alive keeps its veth: take it away.
+        for name in self.shared.overdue(Instant::now(), PATIENCE) {
+            let mut batch = Batch::new();
+            rtnl::delete_link(&mut batch, &name);
+            if let Err(error) = self.builder.links.apply_except(&mut batch, &[libc::ENODEV]) {
+                tracing::warn!(%error, "cannot remove a veth");
+            }
+            self.shared.link_gone(&name);
+        }
+    }
+
+    fn heed_firewall(&mut self) {
+        let mut changed = false;
+        let own = self.shared.firewall_port;
+        let told = self
+            .firewall
+            .notifications(|reply| changed |= nft::is_foreign_commit(reply, own));
+        if (changed || told.is_err()) && self.verify_at.is_none() {
+            self.verify_at = Some(Instant::now() + SETTLE);
+        }
+    }
+}
+
+impl Shared {
+    fn overdue(&self, now: Instant, patience: Duration) -> Vec<String> {
+        lock(&self.state)
+            .leaving
+            .iter()
+            .filter(|(_, (_, since))| now.saturating_duration_since(*since) >= patience)
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    fn first_leaving(&self) -> Option<Instant> {
+        lock(&self.state)
+            .leaving
+            .values()
+            .map(|(_, since)| *since + PATIENCE)
+            .min()
+    }
+}
+
+/// A poisoned lock is only one whose holder panicked; the panic was reported where it happened.
+pub(crate) fn unpoison<T>(result: Result<T, PoisonError<T>>) -> T {
+    result.unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,4 @@
+//! Networks on machines made for the test: see `world`.
+
+mod reach;
+mod world;

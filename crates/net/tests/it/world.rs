@@ -1,0 +1,237 @@
+//! A machine of its own for one test: a network namespace that plays the host, and another that plays the outside.
+//!
+//! Everything of `Networks` runs in the first, because its threads are started from a thread that is there: the
+//! machine that runs the tests is never touched.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use hoist_model::ContainerId;
+use hoist_model::container::PortRequest;
+use hoist_net::{AttachRequest, Attachment, Instance, Networks, Settings};
+use hoist_sys::netns;
+
+pub(crate) const HOST_V4: &str = "198.51.100.1";
+pub(crate) const OUTSIDE_V4: &str = "198.51.100.2";
+pub(crate) const HOST_V6: &str = "2001:db8::1";
+pub(crate) const OUTSIDE_V6: &str = "2001:db8::2";
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The host and the outside.
+pub(crate) struct World {
+    pub(crate) outside: OwnedFd,
+    pub(crate) host: OwnedFd,
+}
+
+/// Runs a test in a world of its own; skips it where that cannot be made.
+pub(crate) fn with_world(test: impl FnOnce(&World) + Send + 'static) {
+    if !hoist_testkit::is_root() {
+        return hoist_testkit::skip("network namespaces need root");
+    }
+    if Command::new("ip").arg("-V").output().is_err()
+        || Command::new("nft").arg("-v").output().is_err()
+    {
+        return hoist_testkit::skip(
+            "iproute2 and nftables build the world around the network under test",
+        );
+    }
+    let name = std::thread::current().name().unwrap_or("test").to_owned();
+    let done = std::thread::Builder::new()
+        .name(name)
+        .spawn(|| {
+            netns::enter_new().unwrap();
+            let world = World {
+                outside: netns::create().unwrap(),
+                host: netns::current().unwrap(),
+            };
+            world.connect();
+            test(&world);
+        })
+        .unwrap()
+        .join();
+    if let Err(panic) = done {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Runs a command in the calling thread's namespace.
+pub(crate) fn run(line: &str) -> String {
+    let mut words = line.split_whitespace();
+    let output = Command::new(words.next().unwrap())
+        .args(words)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{line}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs something in another namespace, on a thread of its own.
+pub(crate) fn inside<T: Send>(netns: impl AsFd, work: impl FnOnce() -> T + Send) -> T {
+    let netns = netns.as_fd();
+    std::thread::scope(|scope| {
+        scope
+            .spawn(move || {
+                netns::enter(netns).unwrap();
+                work()
+            })
+            .join()
+            .unwrap()
+    })
+}
+
+impl World {
+    fn connect(&self) {
+        run("ip link set lo up");
+        run("ip link add up0 type veth peer name up1");
+        let pid = std::process::id();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&self.outside);
+        run(&format!("ip link set up1 netns /proc/{pid}/fd/{fd}"));
+        run(&format!("ip addr add {HOST_V4}/24 dev up0"));
+        run(&format!("ip -6 addr add {HOST_V6}/64 dev up0 nodad"));
+        run("ip link set up0 up");
+        inside(&self.outside, || {
+            run("ip link set lo up");
+            run(&format!("ip addr add {OUTSIDE_V4}/24 dev up1"));
+            run(&format!("ip -6 addr add {OUTSIDE_V6}/64 dev up1 nodad"));
+            run("ip link set up1 up");
+        });
+    }
+}
+
+/// Networks of an engine, ready.
+pub(crate) fn start(change: impl FnOnce(&mut Settings)) -> Networks {
+    let mut settings = Settings::new(Instance::default_engine());
+    settings.pool_size = 2;
+    change(&mut settings);
+    let networks = Networks::start(settings).unwrap();
+    networks.sweep().unwrap();
+    networks
+}
+
+pub(crate) fn container() -> ContainerId {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let mut bytes = [0; 32];
+    bytes[..4].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    ContainerId::from_bytes(&bytes)
+}
+
+/// `[ip:]host:container[/protocol]`, IPv6 in brackets.
+pub(crate) fn port(text: &str) -> PortRequest {
+    let (host, container) = text.rsplit_once(':').unwrap();
+    let (ip, host) = host.rsplit_once(':').map_or((None, host), |(ip, port)| {
+        (Some(ip.trim_matches(['[', ']']).parse().unwrap()), port)
+    });
+    let host: u16 = host.parse().unwrap();
+    PortRequest {
+        container: container.parse().unwrap(),
+        host_ip: ip,
+        host_ports: (host, host),
+    }
+}
+
+pub(crate) fn request(ports: &[&str]) -> AttachRequest {
+    AttachRequest {
+        container: container(),
+        ports: ports.iter().map(|text| port(text)).collect(),
+        mac: None,
+        ip: None,
+    }
+}
+
+pub(crate) fn attach(networks: &Networks, ports: &[&str]) -> Attachment {
+    networks.attach(&request(ports)).unwrap()
+}
+
+/// A server in the namespace of a container: answers every connection with the address it came from and then
+/// everything it hears, to the end.
+pub(crate) fn serve_tcp(netns: impl AsFd, address: &str) {
+    let listener = inside(netns, || TcpListener::bind(address).unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            std::thread::spawn(move || {
+                let from = stream.peer_addr().unwrap().ip().to_canonical();
+                let _ = writeln!(stream, "{from}");
+                let mut reader = stream.try_clone().unwrap();
+                let _ = std::io::copy(&mut reader, &mut stream);
+            });
+        }
+    });
+}
+
+/// The same for datagrams: the address they came from, a line end, and what they held.
+pub(crate) fn serve_udp(netns: impl AsFd, address: &str) {
+    let socket = inside(netns, || UdpSocket::bind(address).unwrap());
+    std::thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let mut answer = format!("{}\n", from.ip().to_canonical()).into_bytes();
+            answer.extend(&buffer[..length]);
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+}
+
+/// Connects from a namespace, sends a line, half-closes, reads to the end; answers the address the server saw.
+pub(crate) fn ask_tcp(netns: impl AsFd, to: &str) -> Result<IpAddr, String> {
+    let to: SocketAddr = to.parse().unwrap();
+    inside(netns, || {
+        let fail = |error: std::io::Error| error.to_string();
+        let mut stream =
+            TcpStream::connect_timeout(&to, Duration::from_millis(800)).map_err(fail)?;
+        stream
+            .set_read_timeout(Some(Duration::from_secs(3)))
+            .map_err(fail)?;
+        stream.write_all(b"hello\n").map_err(fail)?;
+        stream.shutdown(std::net::Shutdown::Write).map_err(fail)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).map_err(fail)?;
+        let (from, echo) = answer.split_once('\n').ok_or("no answer")?;
+        assert_eq!(echo, "hello\n");
+        from.parse().map_err(|_| answer.clone())
+    })
+}
+
+/// Sends a datagram from a namespace; answers the address the server saw. The socket is connected, so the answer
+/// must come from where the question went.
+pub(crate) fn ask_udp(netns: impl AsFd, to: &str) -> Result<IpAddr, String> {
+    let to: SocketAddr = to.parse().unwrap();
+    inside(netns, || {
+        let fail = |error: std::io::Error| error.to_string();
+        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(any).map_err(fail)?;
+        socket
+            .set_read_timeout(Some(Duration::from_millis(800)))
+            .map_err(fail)?;
+        socket.connect(to).map_err(fail)?;
+        socket.send(b"hello").map_err(fail)?;
+        let mut buffer = [0; 2048];
+        let length = socket.recv(&mut buffer).map_err(fail)?;
+        let answer = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        let (from, echo) = answer.split_once('\n').ok_or("no answer")?;
+        assert_eq!(echo, "hello");
+        from.parse().map_err(|_| answer.clone())
+    })
+}
+
+/// Waits until something holds.
+pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Tests that measure or fill the machine run one at a time.
+pub(crate) static ALONE: Mutex<()> = Mutex::new(());
