@@ -1,10 +1,11 @@
-//! The house's own tasks: tidy checks, the compatibility table, the leak check.
+//! The house's own tasks: tidy checks, the compatibility table, the bench, the leak check.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a task talks to the person who runs it"
 )]
 
+mod bench;
 mod leaks;
 mod tidy;
 
@@ -21,6 +22,8 @@ enum Task {
     Tidy,
     /// Write docs/compatibility.md from the router's table.
     Compatibility,
+    /// Measure Hoist, Debian's Docker and the syscall floor side by side.
+    Bench(bench::Options),
     /// Compare what the kernel holds with what it held before: mounts, links, cgroups, tables, processes.
     Leaks {
         /// Write the present state to the file in place of comparing with it.
@@ -42,6 +45,10 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         Task::Compatibility => {
             tidy::compatibility::write(&repository()?)?;
+            false
+        }
+        Task::Bench(options) => {
+            bench::run(&repository()?, &options)?;
             false
         }
         Task::Leaks { save: true, file } => {

@@ -199,6 +199,12 @@ impl TemporaryDaemon {
         }
     }
 
+    /// The process ids of the daemon and of everything it has started, containers excluded.
+    #[must_use]
+    pub fn processes(&self) -> Vec<u32> {
+        marked_processes(&self.mark)
+    }
+
     /// Removes every container, stops the daemon and says what of it is left: processes that carry its mark,
     /// and mounts below its directory. Empty is right.
     ///

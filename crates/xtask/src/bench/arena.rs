@@ -1,0 +1,172 @@
+//! One engine in a network namespace of its own, driven by a thread that lives there.
+//!
+//! Both engines get the same: an empty namespace with a loopback, a registry on it, private paths. The
+//! machine's own firewall and bridges are never touched, and neither engine sees the other's rules.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+
+use anyhow::{Context as _, ensure};
+use hoist_testkit::{ImageBuilder, LocalRegistry, RegistryOptions, TemporaryDaemon};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde_json::Value;
+
+use super::client::Client;
+
+/// What a measure acts on; everything in it lives in the arena's network namespace.
+pub(super) struct World {
+    pub(super) daemon: TemporaryDaemon,
+    pub(super) client: Client,
+    pub(super) registry: Option<LocalRegistry>,
+}
+
+type Job = Box<dyn FnOnce(&mut World) + Send>;
+
+/// The engine's thread.
+pub(super) struct Arena {
+    pub(super) name: &'static str,
+    namespace: String,
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<Vec<String>>>,
+}
+
+impl Arena {
+    /// Makes the namespace, starts `binary daemon …` in it and loads busybox.
+    pub(super) fn start(name: &'static str, binary: &Path) -> anyhow::Result<Self> {
+        let namespace = format!("bench-{name}-{}", std::process::id());
+        ip(&["netns", "add", &namespace])?;
+        ip(&["-n", &namespace, "link", "set", "lo", "up"])?;
+        let (jobs, queue) = channel::<Job>();
+        let (ready, started) = channel();
+        let (binary, file) = (
+            binary.to_owned(),
+            File::open(format!("/run/netns/{namespace}"))?,
+        );
+        let thread = std::thread::spawn(move || {
+            let mut world = match World::enter(&binary, &file) {
+                Ok(world) => world,
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    return Vec::new();
+                }
+            };
+            let _ = ready.send(Ok(()));
+            for job in queue {
+                job(&mut world);
+            }
+            world.daemon.finish()
+        });
+        let own = Self {
+            name,
+            namespace,
+            jobs: Some(jobs),
+            thread: Some(thread),
+        };
+        started
+            .recv()
+            .context("the arena's thread ended; its message is above")??;
+        Ok(own)
+    }
+
+    /// Runs `job` on the engine's thread and returns what it returns.
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut World) -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let (sender, receiver) = channel();
+        let jobs = self.jobs.as_ref().context("the arena is closed")?;
+        jobs.send(Box::new(move |world: &mut World| {
+            let _ = sender.send(job(world));
+        }))
+        .ok()
+        .context("the engine's thread ended")?;
+        receiver.recv().context("the engine's thread ended")?
+    }
+
+    /// Stops the engine: what it left behind.
+    pub(super) fn finish(mut self) -> Vec<String> {
+        drop(self.jobs.take());
+        self.thread
+            .take()
+            .and_then(|thread| thread.join().ok())
+            .unwrap_or_default()
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        let _ = ip(&["netns", "del", &self.namespace]);
+    }
+}
+
+impl World {
+    fn enter(binary: &Path, namespace: &File) -> anyhow::Result<Self> {
+        move_into_link_name_space(
+            std::os::fd::AsFd::as_fd(namespace),
+            Some(LinkNameSpaceType::Network),
+        )?;
+        let daemon = TemporaryDaemon::start(binary);
+        let mut client = Client::connect(&daemon.socket())?;
+        let busybox = ImageBuilder::busybox().context("busybox-static is not installed")?;
+        client.send(
+            "POST",
+            "/images/load?quiet=1",
+            "application/x-tar",
+            &busybox.docker_archive(),
+        )?;
+        let registry = LocalRegistry::start(&RegistryOptions::default());
+        Ok(Self {
+            daemon,
+            client,
+            registry,
+        })
+    }
+
+    /// Creates a container and returns its id.
+    pub(super) fn create(&mut self, configuration: &Value) -> anyhow::Result<String> {
+        let reply = self
+            .client
+            .call("POST", "/containers/create", configuration)?;
+        Ok(reply["Id"].as_str().context("no Id")?.to_owned())
+    }
+
+    /// Proportional memory of the engine's own processes, in megabytes of 10^6 bytes; containers excluded.
+    pub(super) fn megabytes(&self) -> f64 {
+        let kibibytes: u32 = self
+            .daemon
+            .processes()
+            .into_iter()
+            .filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok())
+            .filter_map(|rollup| {
+                let line = rollup
+                    .lines()
+                    .find_map(|line| line.strip_prefix("Pss:"))?
+                    .trim();
+                line.strip_suffix(" kB")?.parse::<u32>().ok()
+            })
+            .sum();
+        f64::from(kibibytes) * 1024.0 / 1e6
+    }
+}
+
+fn ip(arguments: &[&str]) -> anyhow::Result<()> {
+    let output = Command::new("ip")
+        .args(arguments)
+        .output()
+        .context("iproute2's ip")?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "ip {}: {}",
+        arguments.join(" "),
+        told.trim()
+    );
+    Ok(())
+}
