@@ -4,6 +4,7 @@
 //! here keeps state: every reply is made of what the engine's handles answer and of the [`Node`] handed in at start.
 
 mod call;
+pub mod client;
 mod clock;
 mod error;
 mod handlers;
