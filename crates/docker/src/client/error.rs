@@ -76,7 +76,9 @@ fn chain(error: &dyn std::error::Error) -> String {
 impl CallError {
     pub(super) fn from_http(host: &Host, error: ClientError) -> Self {
         match error {
-            ClientError::Connect { source, .. } => Self::Connect {
+            ClientError::Lookup { source, .. }
+            | ClientError::Dial { source, .. }
+            | ClientError::Handshake { source, .. } => Self::Connect {
                 host: host.clone(),
                 source,
             },

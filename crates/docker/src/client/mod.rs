@@ -212,6 +212,8 @@ impl<'a> Call<'a> {
 
     /// Sends the request with a body that is streamed, and so cannot be sent again.
     pub async fn send_stream(self, kind: &str, body: RequestBody) -> Result<Reply, CallError> {
+        // Asks something small first, so that a version the engine refuses is found out before the body is spent.
+        self.client.get("/_ping").send().await?.done().await?;
         let mut request = self.request(Some(body))?;
         if let Ok(kind) = kind.parse() {
             request.headers_mut().insert(header::CONTENT_TYPE, kind);

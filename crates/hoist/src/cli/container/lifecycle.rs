@@ -1,0 +1,457 @@
+//! Verbs that ask one thing of each container named.
+
+use clap::Args;
+use hoist_docker::client::CallError;
+use serde_json::Value;
+
+use super::filters::api_filters;
+use crate::cli::reference::segment;
+use crate::cli::{Context, Failure, Run, output};
+use crate::render::human;
+use crate::render::table::align;
+
+/// Does the same to each operand, names those that worked, and says of the rest why not.
+pub(crate) async fn each(
+    context: &Context,
+    names: &[String],
+    act: impl AsyncFn(&str) -> Result<(), CallError>,
+) -> Result<u8, Failure> {
+    let mut failed = false;
+    for name in names {
+        match act(name).await {
+            Ok(()) => output::line(name)?,
+            Err(error @ (CallError::Connect { .. } | CallError::Talk { .. })) => {
+                return Err(error.into());
+            }
+            Err(error) => {
+                failed = true;
+                output::warn(context.program.sentence(&Failure::from(error), ""));
+            }
+        }
+    }
+    Ok(u8::from(failed))
+}
+
+/// `stop`.
+#[derive(Args, Debug)]
+pub(crate) struct Stop {
+    /// Signal to send to the container
+    #[arg(short, long, value_name = "string")]
+    signal: Option<String>,
+    /// Seconds to wait before killing the container
+    #[arg(
+        short,
+        long,
+        visible_alias = "time",
+        value_name = "int",
+        allow_hyphen_values = true
+    )]
+    timeout: Option<i64>,
+    /// Containers
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+impl Run for Stop {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        stop(
+            context,
+            "stop",
+            &self.containers,
+            self.signal.as_deref(),
+            self.timeout,
+        )
+        .await
+    }
+}
+
+/// `restart`.
+#[derive(Args, Debug)]
+pub(crate) struct Restart {
+    /// Signal to send to the container
+    #[arg(short, long, value_name = "string")]
+    signal: Option<String>,
+    /// Seconds to wait before killing the container
+    #[arg(
+        short,
+        long,
+        visible_alias = "time",
+        value_name = "int",
+        allow_hyphen_values = true
+    )]
+    timeout: Option<i64>,
+    /// Containers
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+impl Run for Restart {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        stop(
+            context,
+            "restart",
+            &self.containers,
+            self.signal.as_deref(),
+            self.timeout,
+        )
+        .await
+    }
+}
+
+async fn stop(
+    context: &Context,
+    verb: &str,
+    containers: &[String],
+    signal: Option<&str>,
+    timeout: Option<i64>,
+) -> Result<u8, Failure> {
+    let client = context.client()?;
+    each(context, containers, async |name| {
+        let call = client.post(format!("/containers/{}/{verb}", segment(name)));
+        let call = call
+            .query_some("signal", signal)
+            .query_some("t", timeout.map(|t| t.to_string()));
+        call.send().await?.done().await
+    })
+    .await
+}
+
+/// `kill`.
+#[derive(Args, Debug)]
+pub(crate) struct Kill {
+    /// Signal to send to the container
+    #[arg(short, long, value_name = "string")]
+    signal: Option<String>,
+    /// Containers
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+impl Run for Kill {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let client = context.client()?;
+        each(context, &self.containers, async |name| {
+            let call = client.post(format!("/containers/{}/kill", segment(name)));
+            call.query_some("signal", self.signal.as_deref())
+                .send()
+                .await?
+                .done()
+                .await
+        })
+        .await
+    }
+}
+
+/// `rm`.
+#[derive(Args, Debug)]
+pub(crate) struct Remove {
+    /// Force the removal of a running container (uses SIGKILL)
+    #[arg(short, long)]
+    force: bool,
+    /// Remove the specified link
+    #[arg(short, long)]
+    link: bool,
+    /// Remove anonymous volumes associated with the container
+    #[arg(short, long)]
+    volumes: bool,
+    /// Containers
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+impl Run for Remove {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let client = context.client()?;
+        each(context, &self.containers, async |name| {
+            let name = name.trim_start_matches('/');
+            let call = client.delete(format!("/containers/{}", segment(name)));
+            let call = call
+                .query_flag("force", self.force)
+                .query_flag("link", self.link);
+            match call.query_flag("v", self.volumes).send().await {
+                Ok(reply) => reply.done().await,
+                // As with `rm -f` of a file that is not there.
+                Err(error) if self.force && error.status().is_some_and(|s| s == 404) => {
+                    output::warn(context.program.sentence(&error.into(), ""));
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+}
+
+/// `pause`.
+#[derive(Args, Debug)]
+pub(crate) struct Pause {
+    /// Containers
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+impl Run for Pause {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        simple(context, "pause", &self.containers).await
+    }
+}
+
+/// `unpause`.
+#[derive(Args, Debug)]
+pub(crate) struct Unpause {
+    /// Containers
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+impl Run for Unpause {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        simple(context, "unpause", &self.containers).await
+    }
+}
+
+async fn simple(context: &Context, verb: &str, containers: &[String]) -> Result<u8, Failure> {
+    let client = context.client()?;
+    each(context, containers, async |name| {
+        let call = client.post(format!("/containers/{}/{verb}", segment(name)));
+        call.send().await?.done().await
+    })
+    .await
+}
+
+/// `rename`.
+#[derive(Args, Debug)]
+pub(crate) struct Rename {
+    /// Container
+    #[arg(value_name = "CONTAINER")]
+    container: String,
+    /// Its new name
+    #[arg(value_name = "NEW_NAME")]
+    name: String,
+}
+
+impl Run for Rename {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let path = format!("/containers/{}/rename", segment(&self.container));
+        let call = context
+            .client()?
+            .post(path)
+            .query("name", self.name.as_str());
+        call.send().await?.done().await?;
+        Ok(0)
+    }
+}
+
+/// `port`.
+#[derive(Args, Debug)]
+pub(crate) struct Port {
+    /// Container
+    #[arg(value_name = "CONTAINER")]
+    container: String,
+    /// One of its ports, with or without its protocol
+    #[arg(value_name = "PRIVATE_PORT[/PROTO]")]
+    port: Option<String>,
+}
+
+impl Run for Port {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let path = format!("/containers/{}/json", segment(&self.container));
+        let found: Value = context.client()?.get(path).send().await?.json().await?;
+        let empty = serde_json::Map::new();
+        let ports = found["NetworkSettings"]["Ports"]
+            .as_object()
+            .unwrap_or(&empty);
+        let host = |binding: &Value| {
+            let (ip, port) = (binding["HostIp"].as_str(), binding["HostPort"].as_str());
+            match ip.unwrap_or("") {
+                ip if ip.contains(':') => format!("[{ip}]:{}", port.unwrap_or("")),
+                ip => format!("{ip}:{}", port.unwrap_or("")),
+            }
+        };
+        let bindings = |port: &Value| port.as_array().cloned().unwrap_or_default();
+        if let Some(wanted) = &self.port {
+            let key = if wanted.contains('/') {
+                wanted.clone()
+            } else {
+                format!("{wanted}/tcp")
+            };
+            let published = ports.get(&key).map(bindings).unwrap_or_default();
+            if published.is_empty() {
+                let message = format!("no public port '{key}' published for {}", self.container);
+                return Err(Failure::new(message));
+            }
+            for binding in published {
+                output::line(host(&binding))?;
+            }
+            return Ok(0);
+        }
+        let mut lines: Vec<_> = ports
+            .iter()
+            .flat_map(|(key, list)| bindings(list).into_iter().map(move |b| (key.clone(), b)))
+            .map(|(key, binding)| format!("{key} -> {}", host(&binding)))
+            .collect();
+        lines.sort_by_key(|line| line.split('/').next().and_then(|p| p.parse::<u16>().ok()));
+        for line in lines {
+            output::line(line)?;
+        }
+        Ok(0)
+    }
+}
+
+/// `top`.
+#[derive(Args, Debug)]
+pub(crate) struct Top {
+    /// The container and options of `ps`
+    #[arg(
+        value_name = "CONTAINER [ps OPTIONS]",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    words: Vec<String>,
+}
+
+impl Run for Top {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let name = self.words.first().map_or("", String::as_str);
+        let options = self.words.get(1..).unwrap_or_default().join(" ");
+        let call = context
+            .client()?
+            .get(format!("/containers/{}/top", segment(name)));
+        let call = call.query_some("ps_args", (!options.is_empty()).then_some(options));
+        let found: Value = call.send().await?.json().await?;
+        let row = |row: &Value| {
+            let cells = row.as_array().into_iter().flatten();
+            cells
+                .map(|c| c.as_str().unwrap_or(""))
+                .collect::<Vec<_>>()
+                .join("\t")
+                + "\n"
+        };
+        let mut text = row(&found["Titles"]);
+        text.extend(found["Processes"].as_array().into_iter().flatten().map(row));
+        output::text(align(&text))?;
+        Ok(0)
+    }
+}
+
+/// `stats`.
+#[derive(Args, Debug)]
+pub(crate) struct Stats {
+    /// Show all containers (default shows just running)
+    #[arg(short, long)]
+    all: bool,
+    /// Disable streaming stats and only pull the first result
+    #[arg(long)]
+    no_stream: bool,
+    /// Containers
+    #[arg(value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+impl Run for Stats {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let client = context.client()?;
+        let mut names = self.containers.clone();
+        if names.is_empty() {
+            let list = client.get("/containers/json").query_flag("all", self.all);
+            let list: Vec<Value> = list.send().await?.json().await?;
+            names.extend(
+                list.iter()
+                    .filter_map(|c| c["Id"].as_str().map(str::to_owned)),
+            );
+        }
+        loop {
+            let mut text = "CONTAINER ID\tNAME\tCPU %\tMEM USAGE / LIMIT\tPIDS\n".to_owned();
+            for name in &names {
+                let call = client.get(format!("/containers/{}/stats", segment(name)));
+                let found: Value = call.query("stream", "0").send().await?.json().await?;
+                text += &stats_row(&found);
+            }
+            output::text(align(&text))?;
+            if self.no_stream || names.is_empty() {
+                return Ok(0);
+            }
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+    }
+}
+
+/// One line of `stats`: processor time between the two readings, memory without the page cache that can go.
+fn stats_row(found: &Value) -> String {
+    let number = |path: &str| found.pointer(path).and_then(Value::as_f64).unwrap_or(0.0);
+    let used =
+        number("/cpu_stats/cpu_usage/total_usage") - number("/precpu_stats/cpu_usage/total_usage");
+    let system = number("/cpu_stats/system_cpu_usage") - number("/precpu_stats/system_cpu_usage");
+    let cpus = number("/cpu_stats/online_cpus").max(1.0);
+    let percent = if system > 0.0 && used > 0.0 {
+        used / system * cpus * 100.0
+    } else {
+        0.0
+    };
+    let whole = |path: &str| found.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+    let cache = whole("/memory_stats/stats/inactive_file");
+    let cache = cache.max(whole("/memory_stats/stats/total_inactive_file"));
+    let memory = whole("/memory_stats/usage").saturating_sub(cache);
+    let text = |field: &str| found[field].as_str().unwrap_or("").to_owned();
+    format!(
+        "{}\t{}\t{percent:.2}%\t{} / {}\t{}\n",
+        crate::cli::reference::short(&text("id")),
+        text("name").trim_start_matches('/'),
+        human::binary_size(memory),
+        human::binary_size(whole("/memory_stats/limit")),
+        whole("/pids_stats/current"),
+    )
+}
+
+/// `container prune`.
+#[derive(Args, Debug)]
+pub(crate) struct Prune {
+    /// Provide filter values (e.g. "until=<timestamp>")
+    #[arg(long, value_name = "filter")]
+    filter: Vec<String>,
+    /// Do not prompt for confirmation
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Run for Prune {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let question = "WARNING! This will remove all stopped containers.";
+        if !self.force && !confirmed(question)? {
+            return Ok(1);
+        }
+        let call = context.client()?.post("/containers/prune");
+        let call = call.query_some("filters", api_filters(&self.filter)?);
+        pruned(
+            &call.send().await?.json().await?,
+            "ContainersDeleted",
+            "Deleted Containers:",
+        )
+    }
+}
+
+/// Asks before something is deleted.
+pub(crate) fn confirmed(question: &str) -> Result<bool, Failure> {
+    output::text(format!(
+        "{question}\nAre you sure you want to continue? [y/N] "
+    ))?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
+}
+
+/// Says what a prune removed.
+pub(crate) fn pruned(answer: &Value, field: &str, heading: &str) -> Result<u8, Failure> {
+    let gone: Vec<_> = answer[field].as_array().into_iter().flatten().collect();
+    if !gone.is_empty() {
+        output::line(heading)?;
+        for name in gone {
+            output::line(name.as_str().unwrap_or_default())?;
+        }
+        output::line("")?;
+    }
+    let space = answer["SpaceReclaimed"].as_u64().unwrap_or(0);
+    output::line(format!("Total reclaimed space: {}", human::size(space, 4)))?;
+    Ok(0)
+}

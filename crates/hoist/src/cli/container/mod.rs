@@ -1,0 +1,84 @@
+//! The verbs of containers.
+
+mod attach;
+mod events_wait;
+mod exec;
+mod filters;
+mod inspect;
+mod lifecycle;
+mod logs;
+mod ps;
+mod run;
+mod start;
+
+use super::{Verb, verb};
+
+pub(crate) use filters::{api_filters, now};
+pub(crate) use inspect::print_objects;
+pub(crate) use lifecycle::{confirmed, each, pruned};
+
+/// `hoist container …`.
+pub(crate) const VERBS: &[Verb] = &[
+    verb::<attach::Attach>("attach", ATTACH),
+    verb::<run::Create>("create", "Create a new container"),
+    verb::<exec::Exec>("exec", "Execute a command in a running container"),
+    verb::<inspect::InspectContainer>(
+        "inspect",
+        "Display detailed information on one or more containers",
+    ),
+    verb::<lifecycle::Kill>("kill", "Kill one or more running containers"),
+    verb::<logs::Logs>("logs", "Fetch the logs of a container"),
+    verb::<ps::Ps>("ls", "List containers").or(&["ps", "list"]),
+    verb::<lifecycle::Pause>("pause", "Pause all processes within one or more containers"),
+    verb::<lifecycle::Port>("port", PORT),
+    verb::<lifecycle::Prune>("prune", "Remove all stopped containers"),
+    verb::<lifecycle::Rename>("rename", "Rename a container"),
+    verb::<lifecycle::Restart>("restart", "Restart one or more containers"),
+    verb::<lifecycle::Remove>("rm", "Remove one or more containers").or(&["remove"]),
+    verb::<run::RunContainer>("run", "Create and run a new container from an image"),
+    verb::<start::Start>("start", "Start one or more stopped containers"),
+    verb::<lifecycle::Stats>("stats", STATS),
+    verb::<lifecycle::Stop>("stop", "Stop one or more running containers"),
+    verb::<lifecycle::Top>("top", "Display the running processes of a container"),
+    verb::<lifecycle::Unpause>(
+        "unpause",
+        "Unpause all processes within one or more containers",
+    ),
+    verb::<events_wait::Wait>("wait", WAIT),
+];
+
+/// The same verbs without the noun.
+pub(crate) const TOP_VERBS: &[Verb] = &[
+    verb::<run::RunContainer>("run", "Create and run a new container from an image"),
+    verb::<exec::Exec>("exec", "Execute a command in a running container"),
+    verb::<ps::Ps>("ps", "List containers"),
+    verb::<attach::Attach>("attach", ATTACH),
+    verb::<run::Create>("create", "Create a new container"),
+    verb::<lifecycle::Kill>("kill", "Kill one or more running containers"),
+    verb::<logs::Logs>("logs", "Fetch the logs of a container"),
+    verb::<lifecycle::Pause>("pause", "Pause all processes within one or more containers"),
+    verb::<lifecycle::Port>("port", PORT),
+    verb::<lifecycle::Rename>("rename", "Rename a container"),
+    verb::<lifecycle::Restart>("restart", "Restart one or more containers"),
+    verb::<lifecycle::Remove>("rm", "Remove one or more containers"),
+    verb::<start::Start>("start", "Start one or more stopped containers"),
+    verb::<lifecycle::Stats>("stats", STATS),
+    verb::<lifecycle::Stop>("stop", "Stop one or more running containers"),
+    verb::<lifecycle::Top>("top", "Display the running processes of a container"),
+    verb::<lifecycle::Unpause>(
+        "unpause",
+        "Unpause all processes within one or more containers",
+    ),
+    verb::<events_wait::Wait>("wait", WAIT),
+    verb::<inspect::Inspect>(
+        "inspect",
+        "Return low-level information on objects of the engine",
+    ),
+    verb::<events_wait::Events>("events", "Get real time events from the engine"),
+];
+
+const ATTACH: &str =
+    "Attach local standard input, output, and error streams to a running container";
+const PORT: &str = "List port mappings or a specific mapping for the container";
+const STATS: &str = "Display a live stream of container(s) resource usage statistics";
+const WAIT: &str = "Block until one or more containers stop, then print their exit codes";

@@ -1,0 +1,193 @@
+//! `load`, `import` and `save`: tar archives in and out, streamed.
+
+use std::fs::File;
+use std::io::{IsTerminal, Read, Write};
+
+use bytes::Bytes;
+use clap::Args;
+use futures_util::stream::poll_fn;
+use hoist_http::client::RequestBody;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use crate::cli::{Context, Failure, Run, output, reference};
+use crate::render::progress::{Drawing, Target};
+
+type Chunk = Result<Frame<Bytes>, Box<dyn std::error::Error + Send + Sync>>;
+
+/// A request's body that is read by a thread of its own, a few pieces ahead.
+fn streamed(mut source: Box<dyn Read + Send>) -> RequestBody {
+    let (sender, mut receiver) = mpsc::channel::<Chunk>(4);
+    let read = move || {
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            let chunk = match source.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => Ok(Frame::data(Bytes::copy_from_slice(&buffer[..n]))),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(error.into()),
+            };
+            let last = chunk.is_err();
+            if sender.blocking_send(chunk).is_err() || last {
+                break;
+            }
+        }
+    };
+    // Without the thread the body is empty, which the engine refuses.
+    drop(
+        std::thread::Builder::new()
+            .name("upload".to_owned())
+            .spawn(read),
+    );
+    StreamBody::new(poll_fn(move |context| receiver.poll_recv(context))).boxed_unsync()
+}
+
+fn open(path: &str) -> Result<Box<dyn Read + Send>, Failure> {
+    let file = File::open(path).map_err(|e| Failure::new(format!("cannot open {path}: {e}")))?;
+    Ok(Box::new(file))
+}
+
+/// `load`.
+#[derive(Args, Debug)]
+pub(crate) struct Load {
+    /// Read from tar archive file, instead of STDIN
+    #[arg(short, long, value_name = "string")]
+    input: Option<String>,
+    /// Load only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")
+    #[arg(long, value_name = "string")]
+    platform: Option<String>,
+    /// Suppress the load output
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Run for Load {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let source: Box<dyn Read + Send> = match self.input.as_deref() {
+            Some(path) if path != "-" => open(path)?,
+            _ if std::io::stdin().is_terminal() => {
+                return Err(Failure::new(
+                    "requested load from stdin, but stdin is empty",
+                ));
+            }
+            _ => Box::new(std::io::stdin()),
+        };
+        let call = context.client()?.post("/images/load");
+        let call = call.query("quiet", if self.quiet { "1" } else { "0" });
+        let call = call.query_some("platform", self.platform.as_deref());
+        let mut reports = call
+            .send_stream("application/x-tar", streamed(source))
+            .await?
+            .lines();
+        let mut drawing = Drawing::new(Target::Stdout, false);
+        while let Some(report) = reports.next::<Value>().await? {
+            drawing.draw(&report).map_err(Failure::new)?;
+        }
+        Ok(0)
+    }
+}
+
+/// `import`.
+#[derive(Args, Debug)]
+pub(crate) struct Import {
+    /// Apply Dockerfile instruction to the created image
+    #[arg(short, long, value_name = "list")]
+    change: Vec<String>,
+    /// Set commit message for imported image
+    #[arg(short, long, value_name = "string")]
+    message: Option<String>,
+    /// Set platform if server is multi-platform capable
+    #[arg(long, value_name = "string")]
+    platform: Option<String>,
+    /// A tar archive: a file, a URL, or - for standard input
+    #[arg(value_name = "file|URL|-")]
+    source: String,
+    /// The image's name
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    target: Option<String>,
+}
+
+impl Run for Import {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let remote = self.source.starts_with("http://") || self.source.starts_with("https://");
+        let mut call = context.client()?.post("/images/create");
+        call = call.query("fromSrc", if remote { self.source.as_str() } else { "-" });
+        if let Some(target) = &self.target {
+            let target = reference::parse(target)?;
+            call = call
+                .query("repo", target.repository().familiar())
+                .query_some("tag", target.tag());
+        }
+        for change in &self.change {
+            call = call.query("changes", change.as_str());
+        }
+        call = call
+            .query_some("message", self.message.as_deref())
+            .query_some("platform", self.platform.as_deref());
+        let reply = if remote {
+            call.send().await?
+        } else {
+            let source = match self.source.as_str() {
+                "-" => Box::new(std::io::stdin()),
+                path => open(path)?,
+            };
+            call.send_stream("application/x-tar", streamed(source))
+                .await?
+        };
+        let mut reports = reply.lines();
+        let mut drawing = Drawing::new(Target::Stdout, false);
+        while let Some(report) = reports.next::<Value>().await? {
+            drawing.draw(&report).map_err(Failure::new)?;
+        }
+        Ok(0)
+    }
+}
+
+/// `save`.
+#[derive(Args, Debug)]
+pub(crate) struct Save {
+    /// Write to a file, instead of STDOUT
+    #[arg(short, long, value_name = "string")]
+    output: Option<String>,
+    /// Images
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
+}
+
+impl Run for Save {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        if self.output.is_none() && std::io::stdout().is_terminal() {
+            return Err(Failure::new(
+                "cowardly refusing to save to a terminal. Use the -o flag or redirect",
+            ));
+        }
+        let mut call = context.client()?.get("/images/get");
+        for image in &self.images {
+            call = call.query("names", image.as_str());
+        }
+        let mut reply = call.send().await?;
+        let Some(path) = &self.output else {
+            while let Some(chunk) = reply.chunk().await? {
+                output::text(&chunk)?;
+            }
+            return Ok(0);
+        };
+        // Beside the target and moved over it when it is whole: a broken download leaves no broken archive.
+        let part = format!("{path}.{}.part", std::process::id());
+        let failed = |error: std::io::Error| Failure::new(format!("cannot write {path}: {error}"));
+        let write = async {
+            let mut file = File::create(&part).map_err(failed)?;
+            while let Some(chunk) = reply.chunk().await? {
+                file.write_all(&chunk).map_err(failed)?;
+            }
+            std::fs::rename(&part, path).map_err(failed)
+        };
+        let written = write.await;
+        if written.is_err() {
+            drop(std::fs::remove_file(&part));
+        }
+        written.map(|()| 0)
+    }
+}

@@ -1,0 +1,229 @@
+//! `tag`, `rmi`, `history`, `image inspect`, `image prune`.
+
+use clap::Args;
+use hoist_docker::client::CallError;
+use hoist_model::Timestamp;
+use serde_json::{Value, json};
+
+use crate::cli::container::{api_filters, confirmed, now, print_objects, pruned};
+use crate::cli::reference::{self, segment, short};
+use crate::cli::{Context, Failure, Run, output};
+use crate::render::human;
+use crate::render::listing::Listing;
+
+/// `tag`.
+#[derive(Args, Debug)]
+pub(crate) struct Tag {
+    /// An image by name or id
+    #[arg(value_name = "SOURCE_IMAGE[:TAG]")]
+    source: String,
+    /// Its new name
+    #[arg(value_name = "TARGET_IMAGE[:TAG]")]
+    target: String,
+}
+
+impl Run for Tag {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let target = reference::parse(&self.target)?;
+        let path = format!("/images/{}/tag", segment(&self.source));
+        let call = context
+            .client()?
+            .post(path)
+            .query("repo", target.repository().to_string());
+        call.query_some("tag", target.tag())
+            .send()
+            .await?
+            .done()
+            .await?;
+        Ok(0)
+    }
+}
+
+/// `rmi`.
+#[derive(Args, Debug)]
+pub(crate) struct RemoveImages {
+    /// Force removal of the image
+    #[arg(short, long)]
+    force: bool,
+    /// Do not delete untagged parents
+    #[arg(long)]
+    no_prune: bool,
+    /// Images
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
+}
+
+impl Run for RemoveImages {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let client = context.client()?;
+        let mut failed = false;
+        for name in &self.images {
+            let call = client.delete(format!("/images/{}", segment(name)));
+            let call = call
+                .query_flag("force", self.force)
+                .query_flag("noprune", self.no_prune);
+            let removed = async { call.send().await?.json::<Vec<Value>>().await }.await;
+            match removed {
+                Ok(removed) => {
+                    for step in removed.iter().filter_map(Value::as_object).flatten() {
+                        output::line(format!(
+                            "{}: {}",
+                            step.0,
+                            step.1.as_str().unwrap_or_default()
+                        ))?;
+                    }
+                }
+                Err(error @ (CallError::Connect { .. } | CallError::Talk { .. })) => {
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    failed |= !(self.force && error.status().is_some_and(|s| s == 404));
+                    output::warn(context.program.sentence(&error.into(), ""));
+                }
+            }
+        }
+        Ok(u8::from(failed))
+    }
+}
+
+/// `image inspect`.
+#[derive(Args, Debug)]
+pub(crate) struct InspectImage {
+    /// Format output using a custom template: 'json' or a Go template
+    #[arg(short, long, value_name = "string")]
+    format: Option<String>,
+    /// Images
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
+}
+
+impl Run for InspectImage {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        print_objects(
+            context,
+            Some("image"),
+            &self.images,
+            false,
+            self.format.as_deref(),
+        )
+        .await
+    }
+}
+
+/// `history`.
+#[derive(Args, Debug)]
+pub(crate) struct History {
+    /// Format output using a custom template: 'table', 'table TEMPLATE', 'json' or a Go template
+    #[arg(long, value_name = "string")]
+    format: Option<String>,
+    /// Print sizes and dates in human readable format (default true)
+    #[arg(short = 'H', long, value_name = "bool", num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", hide_default_value = true, action = clap::ArgAction::Set)]
+    human: bool,
+    /// Don't truncate output
+    #[arg(long)]
+    no_trunc: bool,
+    /// Only show image IDs
+    #[arg(short, long)]
+    quiet: bool,
+    /// Image
+    #[arg(value_name = "IMAGE")]
+    image: String,
+}
+
+const HISTORY_HEADINGS: &[(&str, &str)] = &[
+    ("ID", "IMAGE"),
+    ("CreatedSince", "CREATED"),
+    ("CreatedAt", "CREATED AT"),
+    ("CreatedBy", "CREATED BY"),
+    ("Size", "SIZE"),
+    ("Comment", "COMMENT"),
+];
+
+impl Run for History {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let path = format!("/images/{}/history", segment(&self.image));
+        let steps: Vec<Value> = context.client()?.get(path).send().await?.json().await?;
+        let now = now();
+        let row = |step: &Value| {
+            let text = |field: &str| step[field].as_str().unwrap_or_default();
+            let created = Timestamp::from_seconds(step["Created"].as_i64().unwrap_or(0));
+            let size = step["Size"].as_u64().unwrap_or(0);
+            let by = text("CreatedBy").replace('\t', " ");
+            let by = match by.char_indices().nth(44) {
+                Some((end, _)) if !self.no_trunc => format!("{}…", &by[..end]),
+                _ => by,
+            };
+            json!({
+                "Comment": text("Comment"),
+                "CreatedAt": created.to_string(),
+                "CreatedBy": by,
+                "CreatedSince": if self.human { human::ago(now, created) } else { created.to_string() },
+                "ID": if self.no_trunc { text("Id") } else { short(text("Id")) },
+                "Size": if self.human { human::size(size, 3) } else { size.to_string() },
+            })
+        };
+        let listing = Listing {
+            headings: HISTORY_HEADINGS,
+            table: if self.human {
+                "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
+            } else {
+                "{{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
+            },
+            rows: steps.iter().map(row).collect(),
+        };
+        let format = if self.quiet {
+            Some("{{.ID}}")
+        } else {
+            self.format.as_deref()
+        };
+        output::text(listing.render(format)?)?;
+        Ok(0)
+    }
+}
+
+/// `image prune`.
+#[derive(Args, Debug)]
+pub(crate) struct PruneImages {
+    /// Remove all unused images, not just dangling ones
+    #[arg(short, long)]
+    all: bool,
+    /// Provide filter values (e.g. "until=<timestamp>")
+    #[arg(long, value_name = "filter")]
+    filter: Vec<String>,
+    /// Do not prompt for confirmation
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Run for PruneImages {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let question = if self.all {
+            "WARNING! This will remove all images without at least one container associated to them."
+        } else {
+            "WARNING! This will remove all dangling images."
+        };
+        if !self.force && !confirmed(question)? {
+            return Ok(1);
+        }
+        let mut filters = self.filter.clone();
+        filters.push(format!("dangling={}", !self.all));
+        let call = context.client()?.post("/images/prune");
+        let call = call.query_some("filters", api_filters(&filters)?);
+        let mut answer: Value = call.send().await?.json().await?;
+        let steps = answer["ImagesDeleted"].as_array().into_iter().flatten();
+        let lines: Vec<Value> = steps
+            .filter_map(Value::as_object)
+            .flatten()
+            .map(|(what, name)| {
+                format!(
+                    "{}: {}",
+                    what.to_lowercase(),
+                    name.as_str().unwrap_or_default()
+                )
+                .into()
+            })
+            .collect();
+        answer["ImagesDeleted"] = lines.into();
+        pruned(&answer, "ImagesDeleted", "Deleted Images:")
+    }
+}

@@ -1,0 +1,309 @@
+//! The command line: verbs and flags as Docker's, one request away from the engine.
+//!
+//! Starting must cost less than two milliseconds: the tree of verbs is built lazily (only the verb that was
+//! typed gets its flags), the runtime is a current-thread one, and no version is negotiated.
+
+mod attach;
+mod config;
+mod container;
+mod context;
+mod engine;
+mod failure;
+mod image;
+mod network;
+mod output;
+mod reference;
+mod registry;
+mod spec;
+mod system;
+mod terminal;
+mod volume;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::builder::{ArgAction, BoolishValueParser};
+use clap::{Arg, ArgMatches, Args, Command};
+
+pub(crate) use context::{Context, Program};
+pub(crate) use failure::Failure;
+
+/// A verb: its flags and what it does.
+pub(crate) trait Run: Args {
+    /// Does it; the status to exit with.
+    fn run(self, context: &Context) -> impl Future<Output = Result<u8, Failure>>;
+}
+
+/// A row of the tables below.
+pub(crate) struct Verb {
+    name: &'static str,
+    about: &'static str,
+    aliases: &'static [&'static str],
+    flags: fn(Command) -> Command,
+    run: fn(&ArgMatches, &Context) -> Result<u8, Failure>,
+}
+
+/// The row of the verb `R`.
+const fn verb<R: Run>(name: &'static str, about: &'static str) -> Verb {
+    Verb {
+        name,
+        about,
+        aliases: &[],
+        flags: |command| go_booleans(R::augment_args(command)),
+        run: |matches, context| {
+            let verb =
+                R::from_arg_matches(matches).map_err(|e| Failure::with_code(125, e.to_string()))?;
+            context.block_on(verb.run(context))
+        },
+    }
+}
+
+impl Verb {
+    /// The same under other names too.
+    const fn or(self, aliases: &'static [&'static str]) -> Self {
+        Self { aliases, ..self }
+    }
+
+    fn command(&self) -> Command {
+        Command::new(self.name)
+            .about(self.about)
+            .aliases(self.aliases)
+            .defer(self.flags)
+    }
+
+    fn answers(&self, name: &str) -> bool {
+        self.name == name || self.aliases.contains(&name)
+    }
+}
+
+/// Lets switches be written as Go's flags allow: `--rm`, `--rm=true`, `--rm=false`.
+fn go_booleans(command: Command) -> Command {
+    // `-h` is the host name in `run`; help is `--help`, as in Docker.
+    let command = command.disable_help_flag(true).arg(
+        Arg::new("help")
+            .long("help")
+            .help("Print usage")
+            .action(ArgAction::HelpShort),
+    );
+    command.mut_args(|arg| {
+        if !matches!(arg.get_action(), ArgAction::SetTrue) {
+            return arg;
+        }
+        arg.action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .default_value("false")
+            .value_parser(BoolishValueParser::new())
+            .hide_default_value(true)
+            .hide_possible_values(true)
+            .value_name("bool")
+    })
+}
+
+/// The nouns and their verbs.
+const NOUNS: &[(&str, &str, &[Verb])] = &[
+    ("container", "Manage containers", container::VERBS),
+    ("image", "Manage images", image::VERBS),
+    ("network", "Manage networks", network::VERBS),
+    ("system", "Manage the engine", system::NOUN_VERBS),
+    ("volume", "Manage volumes", volume::VERBS),
+];
+
+/// The verbs that need no noun.
+fn top_verbs() -> impl Iterator<Item = &'static Verb> {
+    container::TOP_VERBS
+        .iter()
+        .chain(image::TOP_VERBS)
+        .chain(system::VERBS)
+        .chain(registry::VERBS)
+}
+
+fn tree(program: Program) -> Command {
+    let list = |name: &'static str, short: Option<char>, help: &'static str| {
+        let arg = Arg::new(name)
+            .long(name)
+            .help(help)
+            .action(ArgAction::Append);
+        match short {
+            Some(short) => arg.short(short),
+            None => arg,
+        }
+    };
+    let switch = |name: &'static str, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .help(help)
+            .action(ArgAction::SetTrue)
+    };
+    let mut command = Command::new(program.name())
+        .about("Containers: run them, build them, many of them, on many machines")
+        .version(concat!(
+            env!("CARGO_PKG_VERSION"),
+            ", serving the Docker Engine API"
+        ))
+        .disable_version_flag(true)
+        .disable_help_subcommand(true)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .arg(list(
+            "host",
+            Some('H'),
+            "Engine to connect to: unix://PATH or tcp://HOST:PORT",
+        ))
+        .arg(list(
+            "context",
+            Some('c'),
+            "Name of the docker context to use",
+        ))
+        .arg(list(
+            "config",
+            None,
+            "Directory of the client's configuration",
+        ))
+        .arg(switch("debug", "Enable debug mode").short('D'))
+        .arg(list(
+            "log-level",
+            Some('l'),
+            "Accepted for docker's sake; the client logs nothing",
+        ))
+        .arg(
+            Arg::new("version")
+                .short('v')
+                .long("version")
+                .help("Print version information and quit")
+                .action(ArgAction::Version),
+        );
+    for verb in top_verbs() {
+        command = command.subcommand(verb.command());
+    }
+    for (noun, about, _) in NOUNS {
+        // Built only when the noun was typed.
+        let fill: fn(Command) -> Command = |command| {
+            let found = NOUNS
+                .iter()
+                .find(|(noun, _, _)| *noun == command.get_name());
+            let verbs = found.map_or(&[][..], |(_, _, verbs)| *verbs);
+            command
+                .subcommand_required(true)
+                .arg_required_else_help(true)
+                .disable_help_subcommand(true)
+                .subcommands(verbs.iter().map(Verb::command))
+        };
+        command = command.subcommand(Command::new(*noun).about(*about).defer(fill));
+    }
+    command.subcommand(
+        Command::new("daemon")
+            .about("Run the engine in the foreground")
+            .disable_help_flag(true)
+            .arg(
+                Arg::new("flags")
+                    .num_args(0..)
+                    .trailing_var_arg(true)
+                    .allow_hyphen_values(true),
+            ),
+    )
+}
+
+/// The verb that was typed and its flags.
+fn find(matches: &ArgMatches) -> Option<(&'static Verb, &ArgMatches)> {
+    let (name, inner) = matches.subcommand()?;
+    if let Some((_, _, verbs)) = NOUNS.iter().find(|(noun, _, _)| *noun == name) {
+        let (name, inner) = inner.subcommand()?;
+        return Some((verbs.iter().find(|verb| verb.answers(name))?, inner));
+    }
+    Some((top_verbs().find(|verb| verb.answers(name))?, inner))
+}
+
+/// Runs the client.
+pub(crate) fn main(program: Program, arguments: &[OsString]) -> ExitCode {
+    let matches = match tree(program).try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Nobody reads it: the status still says it.
+            let _ = error.print();
+            let code = if error.use_stderr() {
+                usage_code(arguments)
+            } else {
+                0
+            };
+            return ExitCode::from(code);
+        }
+    };
+    let Some((verb, inner)) = find(&matches) else {
+        output::warn(format!("{}: no such command", program.name()));
+        return ExitCode::from(125);
+    };
+    let done = Context::new(program, &matches).and_then(|context| (verb.run)(inner, &context));
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                output::warn(program.sentence(&failure, verb.name));
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// A flag that is not there: 125 for the verbs whose other statuses are the container's, 1 for the rest, as in Docker.
+fn usage_code(arguments: &[OsString]) -> u8 {
+    let verb = ["run", "create", "exec"];
+    let named = arguments.iter().skip(1).filter_map(|a| a.to_str());
+    if named.take(4).any(|a| verb.contains(&a)) {
+        125
+    } else {
+        1
+    }
+}
+
+/// The whole tree with every flag, for completions.
+pub(crate) fn whole_tree(program: Program) -> Command {
+    let mut tree = tree(program);
+    tree.build();
+    tree
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_verb_is_well_formed() {
+        whole_tree(Program::Hoist).debug_assert();
+    }
+
+    fn parse(line: &str) -> ArgMatches {
+        tree(Program::Hoist)
+            .try_get_matches_from(line.split_whitespace())
+            .unwrap_or_else(|e| panic!("{line}: {e}"))
+    }
+
+    #[test]
+    fn nouns_and_verbs_lead_to_the_same_place() {
+        for (line, name) in [
+            ("hoist ps -a", "ps"),
+            ("hoist container ls -a", "ls"),
+            ("hoist container ps", "ls"),
+            ("hoist image rm x", "rm"),
+            ("hoist -H unix:///x volume ls", "ls"),
+        ] {
+            let matches = parse(line);
+            assert_eq!(find(&matches).unwrap().0.name, name, "{line}");
+        }
+    }
+
+    #[test]
+    fn switches_are_written_as_in_go_and_stop_at_the_image() {
+        let matches = parse("hoist run -it --rm=false --init=true -e A=1 debian ls --rm -la");
+        let (_, run) = find(&matches).unwrap();
+        assert!(run.get_one::<bool>("tty").unwrap() & run.get_one::<bool>("interactive").unwrap());
+        assert!(!run.get_one::<bool>("rm").unwrap() & run.get_one::<bool>("init").unwrap());
+        let words: Vec<_> = run
+            .get_many::<String>("image_and_command")
+            .unwrap()
+            .collect();
+        assert_eq!(words, ["debian", "ls", "--rm", "-la"]);
+    }
+}

@@ -1,0 +1,290 @@
+//! The verbs of networks.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::container::{api_filters, each, print_objects};
+use super::reference::{segment, short};
+use super::spec::key_values;
+use super::{Context, Failure, Run, Verb, output, verb};
+use crate::render::listing::Listing;
+
+/// `hoist network …`.
+pub(crate) const VERBS: &[Verb] = &[
+    verb::<Connect>("connect", "Connect a container to a network"),
+    verb::<Create>("create", "Create a network"),
+    verb::<Disconnect>("disconnect", "Disconnect a container from a network"),
+    verb::<Inspect>(
+        "inspect",
+        "Display detailed information on one or more networks",
+    ),
+    verb::<List>("ls", "List networks").or(&["list"]),
+    verb::<Remove>("rm", "Remove one or more networks").or(&["remove"]),
+];
+
+/// `network ls`.
+#[derive(Args, Debug)]
+struct List {
+    /// Provide filter values (e.g. "driver=bridge")
+    #[arg(short, long, value_name = "filter")]
+    filter: Vec<String>,
+    /// Format output using a custom template: 'table', 'table TEMPLATE', 'json' or a Go template
+    #[arg(long, value_name = "string")]
+    format: Option<String>,
+    /// Do not truncate the output
+    #[arg(long)]
+    no_trunc: bool,
+    /// Only display network IDs
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Run for List {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let call = context.client()?.get("/networks");
+        let call = call.query_some("filters", api_filters(&self.filter)?);
+        let mut found: Vec<Value> = call.send().await?.json().await?;
+        found.sort_by(|a, b| a["Name"].as_str().cmp(&b["Name"].as_str()));
+        let row = |network: &Value| {
+            let text = |field: &str| network[field].as_str().unwrap_or_default();
+            let flag = |field: &str| network[field].as_bool().unwrap_or(false).to_string();
+            let labels = network["Labels"].as_object().into_iter().flatten();
+            let mut labels: Vec<_> = labels
+                .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
+                .collect();
+            labels.sort();
+            json!({
+                "CreatedAt": text("Created"), "Driver": text("Driver"),
+                "ID": if self.no_trunc { text("Id") } else { short(text("Id")) },
+                "IPv4": network["EnableIPv4"].as_bool().unwrap_or(true).to_string(),
+                "IPv6": flag("EnableIPv6"), "Internal": flag("Internal"),
+                "Labels": labels.join(","), "Name": text("Name"), "Scope": text("Scope"),
+            })
+        };
+        let listing = Listing {
+            headings: &[
+                ("ID", "NETWORK ID"),
+                ("Name", "NAME"),
+                ("Driver", "DRIVER"),
+                ("Scope", "SCOPE"),
+                ("CreatedAt", "CREATED AT"),
+                ("IPv4", "IPV4"),
+                ("IPv6", "IPV6"),
+                ("Internal", "INTERNAL"),
+                ("Labels", "LABELS"),
+                ("Label", "LABEL"),
+            ],
+            table: "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}",
+            rows: found.iter().map(row).collect(),
+        };
+        let format = if self.quiet {
+            Some("{{.ID}}")
+        } else {
+            self.format.as_deref()
+        };
+        output::text(listing.render(format)?)?;
+        Ok(0)
+    }
+}
+
+/// `network inspect`.
+#[derive(Args, Debug)]
+struct Inspect {
+    /// Format output using a custom template: 'json' or a Go template
+    #[arg(short, long, value_name = "string")]
+    format: Option<String>,
+    /// Accepted for docker's sake
+    #[arg(short, long)]
+    verbose: bool,
+    /// Networks
+    #[arg(value_name = "NETWORK", required = true)]
+    networks: Vec<String>,
+}
+
+impl Run for Inspect {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        print_objects(
+            context,
+            Some("network"),
+            &self.networks,
+            false,
+            self.format.as_deref(),
+        )
+        .await
+    }
+}
+
+/// `network create`.
+#[derive(Args, Debug)]
+struct Create {
+    /// Enable manual container attachment
+    #[arg(long)]
+    attachable: bool,
+    /// Driver to manage the Network
+    #[arg(short, long, value_name = "string", default_value = "bridge")]
+    driver: String,
+    /// IPv4 or IPv6 gateway for the subnet
+    #[arg(long, value_name = "strings")]
+    gateway: Vec<String>,
+    /// Restrict external access to the network
+    #[arg(long)]
+    internal: bool,
+    /// Allocate container ip from a sub-range
+    #[arg(long, value_name = "strings")]
+    ip_range: Vec<String>,
+    /// Enable IPv6 address assignment
+    #[arg(long)]
+    ipv6: bool,
+    /// Set metadata on a network
+    #[arg(long, value_name = "list")]
+    label: Vec<String>,
+    /// Set driver specific options
+    #[arg(short, long, value_name = "map")]
+    opt: Vec<String>,
+    /// Subnet in CIDR format that represents a network segment
+    #[arg(long, value_name = "strings")]
+    subnet: Vec<String>,
+    /// Its name
+    #[arg(value_name = "NETWORK")]
+    name: String,
+}
+
+impl Run for Create {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let pools: Vec<Value> = self
+            .subnet
+            .iter()
+            .enumerate()
+            .map(|(number, subnet)| {
+                let mut pool = json!({"Subnet": subnet});
+                for (field, values) in [("Gateway", &self.gateway), ("IPRange", &self.ip_range)] {
+                    if let Some(value) = values.get(number) {
+                        pool[field] = value.as_str().into();
+                    }
+                }
+                pool
+            })
+            .collect();
+        let mut body = json!({
+            "Name": self.name, "Driver": self.driver, "Internal": self.internal,
+            "Attachable": self.attachable, "Options": key_values(&self.opt),
+            "Labels": key_values(&self.label),
+        });
+        if self.ipv6 {
+            body["EnableIPv6"] = true.into();
+        }
+        if !pools.is_empty() {
+            body["IPAM"] = json!({"Driver": "default", "Config": pools});
+        }
+        let created: Value = context
+            .client()?
+            .post("/networks/create")
+            .json(&body)
+            .send()
+            .await?
+            .json()
+            .await?;
+        output::line(created["Id"].as_str().unwrap_or_default())?;
+        Ok(0)
+    }
+}
+
+/// `network rm`.
+#[derive(Args, Debug)]
+struct Remove {
+    /// Do not fail if a network does not exist
+    #[arg(short, long)]
+    force: bool,
+    /// Networks
+    #[arg(value_name = "NETWORK", required = true)]
+    networks: Vec<String>,
+}
+
+impl Run for Remove {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let client = context.client()?;
+        each(context, &self.networks, async |name| {
+            match client
+                .delete(format!("/networks/{}", segment(name)))
+                .send()
+                .await
+            {
+                Err(error) if self.force && error.status().is_some_and(|s| s == 404) => Ok(()),
+                reply => reply?.done().await,
+            }
+        })
+        .await
+    }
+}
+
+/// `network connect`.
+#[derive(Args, Debug)]
+struct Connect {
+    /// Add network-scoped alias for the container
+    #[arg(long, value_name = "strings")]
+    alias: Vec<String>,
+    /// IPv4 address (e.g., "172.30.100.104")
+    #[arg(long, value_name = "string")]
+    ip: Option<String>,
+    /// IPv6 address (e.g., "2001:db8::33")
+    #[arg(long, value_name = "string")]
+    ip6: Option<String>,
+    /// Network
+    #[arg(value_name = "NETWORK")]
+    network: String,
+    /// Container
+    #[arg(value_name = "CONTAINER")]
+    container: String,
+}
+
+impl Run for Connect {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let mut endpoint = json!({"Aliases": self.alias, "IPAMConfig": {}});
+        for (field, value) in [("IPv4Address", &self.ip), ("IPv6Address", &self.ip6)] {
+            if let Some(value) = value {
+                endpoint["IPAMConfig"][field] = value.as_str().into();
+            }
+        }
+        let body = json!({"Container": self.container, "EndpointConfig": endpoint});
+        let path = format!("/networks/{}/connect", segment(&self.network));
+        context
+            .client()?
+            .post(path)
+            .json(&body)
+            .send()
+            .await?
+            .done()
+            .await?;
+        Ok(0)
+    }
+}
+
+/// `network disconnect`.
+#[derive(Args, Debug)]
+struct Disconnect {
+    /// Force the container to disconnect from a network
+    #[arg(short, long)]
+    force: bool,
+    /// Network
+    #[arg(value_name = "NETWORK")]
+    network: String,
+    /// Container
+    #[arg(value_name = "CONTAINER")]
+    container: String,
+}
+
+impl Run for Disconnect {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let body = json!({"Container": self.container, "Force": self.force});
+        let path = format!("/networks/{}/disconnect", segment(&self.network));
+        context
+            .client()?
+            .post(path)
+            .json(&body)
+            .send()
+            .await?
+            .done()
+            .await?;
+        Ok(0)
+    }
+}

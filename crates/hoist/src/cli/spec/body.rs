@@ -1,0 +1,612 @@
+//! The body of `POST /containers/create`: only what was asked for, the engine knows the defaults.
+
+use std::io;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::devices::{self, Device};
+use super::flags::ContainerFlags;
+use super::values::{
+    bytes, duration, key_values, lines_of, nano_cpus, restart_policy, strict_key_values, ulimit,
+};
+use super::volumes::{self, Volume};
+use super::{InvalidFlag, invalid, ports};
+
+/// What the translation may know of the machine the command line runs on.
+pub(crate) struct Host<'a> {
+    /// The environment.
+    pub(crate) variable: &'a dyn Fn(&str) -> Option<String>,
+    /// The files that flags name.
+    pub(crate) read: &'a dyn Fn(&str) -> io::Result<Vec<u8>>,
+    /// Where relative paths begin.
+    pub(crate) directory: &'a Path,
+    /// Rows and columns of the terminal.
+    pub(crate) console: Option<(u16, u16)>,
+}
+
+/// An object under construction: fields are only there if they were asked for.
+#[derive(Default)]
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn set(&mut self, name: &str, value: impl Into<Value>) {
+        self.0.insert(name.to_owned(), value.into());
+    }
+
+    fn some(&mut self, name: &str, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            self.set(name, value);
+        }
+    }
+
+    fn flag(&mut self, name: &str, value: bool) {
+        if value {
+            self.set(name, true);
+        }
+    }
+
+    fn list(&mut self, name: &str, values: &[String]) {
+        if !values.is_empty() {
+            self.set(name, values.to_vec());
+        }
+    }
+
+    fn map(&mut self, name: &str, values: Map<String, Value>) {
+        if !values.is_empty() {
+            self.set(name, values);
+        }
+    }
+
+    fn each(
+        &mut self,
+        name: &str,
+        values: &[String],
+        read: impl Fn(&str) -> Result<Value, InvalidFlag>,
+    ) -> Result<(), InvalidFlag> {
+        if !values.is_empty() {
+            let values: Result<Vec<_>, _> = values.iter().map(|v| read(v)).collect();
+            self.set(name, values?);
+        }
+        Ok(())
+    }
+}
+
+/// Translates the flags. `detach`: nothing is attached, whatever `-a` says.
+pub(crate) fn create_body(
+    flags: &ContainerFlags,
+    detach: bool,
+    host: &Host<'_>,
+) -> Result<Value, InvalidFlag> {
+    let ports = ports::parse(&flags.publish, &flags.expose)?;
+    let mut body = Fields::default();
+    config(&mut body, flags, detach, host)?;
+    body.map("ExposedPorts", ports.exposed);
+    let mut host_config = Fields::default();
+    host_config.map("PortBindings", ports.bindings);
+    host_config.flag("PublishAllPorts", flags.publish_all);
+    storage(&mut body, &mut host_config, flags, host)?;
+    limits(&mut host_config, flags)?;
+    isolation(&mut host_config, flags, host)?;
+    network(&mut body, &mut host_config, flags)?;
+    if flags.tty
+        && let Some((rows, columns)) = host.console
+    {
+        host_config.set("ConsoleSize", vec![rows, columns]);
+    }
+    body.map("HostConfig", host_config.0);
+    Ok(body.0.into())
+}
+
+fn environment(flags: &ContainerFlags, host: &Host<'_>) -> Result<Vec<String>, InvalidFlag> {
+    let mut wanted = from_files("--env-file", &flags.env_file, host)?;
+    wanted.extend(flags.env.iter().cloned());
+    let mut environment = Vec::with_capacity(wanted.len());
+    for variable in wanted {
+        if variable.is_empty() || variable.starts_with('=') {
+            return Err(invalid("--env", &variable, "the variable has no name"));
+        }
+        if variable.contains('=') {
+            environment.push(variable);
+        } else if let Some(value) = (host.variable)(&variable) {
+            environment.push(format!("{variable}={value}"));
+        }
+    }
+    Ok(environment)
+}
+
+fn from_files(flag: &str, files: &[String], host: &Host<'_>) -> Result<Vec<String>, InvalidFlag> {
+    let mut lines = Vec::new();
+    for path in files {
+        let content = (host.read)(path).map_err(|e| invalid(flag, path, e.to_string()))?;
+        lines.extend(lines_of(flag, path, &content)?);
+    }
+    Ok(lines)
+}
+
+fn config(
+    body: &mut Fields,
+    flags: &ContainerFlags,
+    detach: bool,
+    host: &Host<'_>,
+) -> Result<(), InvalidFlag> {
+    if let Some(bad) = flags
+        .attach
+        .iter()
+        .find(|a| !["stdin", "stdout", "stderr"].contains(&a.to_ascii_lowercase().as_str()))
+    {
+        return Err(invalid("--attach", bad, "expected stdin, stdout or stderr"));
+    }
+    body.set("Image", flags.image());
+    body.some("Hostname", flags.hostname.clone());
+    body.some("Domainname", flags.domainname.clone());
+    body.some("User", flags.user.clone());
+    body.flag("AttachStdin", !detach && flags.attaches("stdin"));
+    body.flag("AttachStdout", !detach && flags.attaches("stdout"));
+    body.flag("AttachStderr", !detach && flags.attaches("stderr"));
+    body.flag("Tty", flags.tty);
+    body.flag("OpenStdin", flags.interactive);
+    body.flag(
+        "StdinOnce",
+        !detach && flags.interactive && flags.attaches("stdin"),
+    );
+    body.list("Env", &environment(flags, host)?);
+    body.list("Cmd", flags.command());
+    if let Some(entrypoint) = &flags.entrypoint {
+        // An empty one removes the image's.
+        body.set("Entrypoint", vec![entrypoint.clone()]);
+    }
+    body.some("WorkingDir", flags.workdir.clone());
+    let mut labels = from_files("--label-file", &flags.label_file, host)?;
+    labels.extend(flags.label.iter().cloned());
+    body.map("Labels", key_values(labels));
+    body.some("StopSignal", flags.stop_signal.clone());
+    body.some("StopTimeout", flags.stop_timeout);
+    health(body, flags)
+}
+
+fn health(body: &mut Fields, flags: &ContainerFlags) -> Result<(), InvalidFlag> {
+    let mut health = Fields::default();
+    if flags.no_healthcheck {
+        if flags.health_cmd.is_some() {
+            return Err(invalid(
+                "--no-healthcheck",
+                "true",
+                "conflicts with --health-cmd",
+            ));
+        }
+        health.set("Test", vec!["NONE"]);
+    } else if let Some(command) = &flags.health_cmd {
+        health.set("Test", vec!["CMD-SHELL", command]);
+    }
+    for (name, flag, value) in [
+        ("Interval", "--health-interval", &flags.health_interval),
+        ("Timeout", "--health-timeout", &flags.health_timeout),
+        (
+            "StartPeriod",
+            "--health-start-period",
+            &flags.health_start_period,
+        ),
+        (
+            "StartInterval",
+            "--health-start-interval",
+            &flags.health_start_interval,
+        ),
+    ] {
+        let nanoseconds = value.as_ref().map(|v| duration(flag, v)).transpose()?;
+        health.some(name, nanoseconds);
+    }
+    health.some("Retries", flags.health_retries);
+    body.map("Healthcheck", health.0);
+    Ok(())
+}
+
+fn storage(
+    body: &mut Fields,
+    host_config: &mut Fields,
+    flags: &ContainerFlags,
+    host: &Host<'_>,
+) -> Result<(), InvalidFlag> {
+    let mut binds = Vec::new();
+    let mut anonymous = Map::new();
+    for text in &flags.volume {
+        match volumes::volume(text, host.directory)? {
+            Volume::Bind(bind) => binds.push(bind),
+            Volume::Anonymous(target) => drop(anonymous.insert(target, json!({}))),
+        }
+    }
+    host_config.list("Binds", &binds);
+    body.map("Volumes", anonymous);
+    host_config.each("Mounts", &flags.mount, |m| {
+        volumes::mount(m, host.directory)
+    })?;
+    let tmpfs = flags.tmpfs.iter().map(|text| {
+        let (path, options) = text.split_once(':').unwrap_or((text, ""));
+        (path.to_owned(), options.into())
+    });
+    host_config.map("Tmpfs", tmpfs.collect());
+    host_config.list("VolumesFrom", &flags.volumes_from);
+    host_config.some("VolumeDriver", flags.volume_driver.clone());
+    host_config.flag("ReadonlyRootfs", flags.read_only);
+    let shm = flags.shm_size.as_ref().map(|s| bytes("--shm-size", s));
+    host_config.some("ShmSize", shm.transpose()?);
+    let options = strict_key_values("--storage-opt", &flags.storage_opt)?;
+    host_config.map("StorageOpt", options);
+    Ok(())
+}
+
+fn limits(host_config: &mut Fields, flags: &ContainerFlags) -> Result<(), InvalidFlag> {
+    for (name, flag, value) in [
+        ("Memory", "--memory", &flags.memory),
+        (
+            "MemoryReservation",
+            "--memory-reservation",
+            &flags.memory_reservation,
+        ),
+        ("MemorySwap", "--memory-swap", &flags.memory_swap),
+    ] {
+        let value = value.as_ref().map(|v| bytes(flag, v)).transpose()?;
+        host_config.some(name, value);
+    }
+    host_config.some("MemorySwappiness", flags.memory_swappiness);
+    host_config.some("CpuPeriod", flags.cpu_period);
+    host_config.some("CpuQuota", flags.cpu_quota);
+    host_config.some("CpuRealtimePeriod", flags.cpu_rt_period);
+    host_config.some("CpuRealtimeRuntime", flags.cpu_rt_runtime);
+    host_config.some("CpuShares", flags.cpu_shares);
+    let cpus = flags.cpus.as_ref().map(|c| nano_cpus(c)).transpose()?;
+    host_config.some("NanoCpus", cpus);
+    host_config.some("CpusetCpus", flags.cpuset_cpus.clone());
+    host_config.some("CpusetMems", flags.cpuset_mems.clone());
+    host_config.some("PidsLimit", flags.pids_limit);
+    host_config.flag("OomKillDisable", flags.oom_kill_disable);
+    host_config.some("OomScoreAdj", flags.oom_score_adj);
+    host_config.some("BlkioWeight", flags.blkio_weight);
+    host_config.each(
+        "BlkioWeightDevice",
+        &flags.blkio_weight_device,
+        devices::weight,
+    )?;
+    for (name, flag, values, in_bytes) in [
+        (
+            "BlkioDeviceReadBps",
+            "--device-read-bps",
+            &flags.device_read_bps,
+            true,
+        ),
+        (
+            "BlkioDeviceWriteBps",
+            "--device-write-bps",
+            &flags.device_write_bps,
+            true,
+        ),
+        (
+            "BlkioDeviceReadIOps",
+            "--device-read-iops",
+            &flags.device_read_iops,
+            false,
+        ),
+        (
+            "BlkioDeviceWriteIOps",
+            "--device-write-iops",
+            &flags.device_write_iops,
+            false,
+        ),
+    ] {
+        host_config.each(name, values, |v| devices::throttle(flag, v, in_bytes))?;
+    }
+    host_config.each("Ulimits", &flags.ulimit, ulimit)
+}
+
+fn isolation(
+    host_config: &mut Fields,
+    flags: &ContainerFlags,
+    host: &Host<'_>,
+) -> Result<(), InvalidFlag> {
+    host_config.flag("AutoRemove", flags.rm);
+    let policy = flags
+        .restart
+        .as_ref()
+        .map(|r| restart_policy(r))
+        .transpose()?;
+    if flags.rm && policy.as_ref().is_some_and(|p| p["Name"] != "no") {
+        let restart = flags.restart.as_deref().unwrap_or_default();
+        return Err(invalid("--restart", restart, "conflicts with --rm"));
+    }
+    host_config.some("RestartPolicy", policy);
+    host_config.flag("Privileged", flags.privileged);
+    host_config.flag("Init", flags.init);
+    host_config.list("CapAdd", &flags.cap_add);
+    host_config.list("CapDrop", &flags.cap_drop);
+    host_config.list("GroupAdd", &flags.group_add);
+    host_config.list("SecurityOpt", &security(flags, host)?);
+    for (name, value) in [
+        ("PidMode", &flags.pid),
+        ("IpcMode", &flags.ipc),
+        ("UTSMode", &flags.uts),
+        ("UsernsMode", &flags.userns),
+        ("CgroupnsMode", &flags.cgroupns),
+        ("CgroupParent", &flags.cgroup_parent),
+        ("Runtime", &flags.runtime),
+    ] {
+        host_config.some(name, value.clone());
+    }
+    host_config.map("Sysctls", strict_key_values("--sysctl", &flags.sysctl)?);
+    host_config.map("Annotations", key_values(&flags.annotation));
+    let mut log = Fields::default();
+    log.some("Type", flags.log_driver.clone());
+    log.map("Config", strict_key_values("--log-opt", &flags.log_opt)?);
+    host_config.map("LogConfig", log.0);
+    let (mut mappings, mut named) = (Vec::new(), Vec::new());
+    for text in &flags.device {
+        match devices::device(text)? {
+            Device::Mapping(mapping) => mappings.push(mapping),
+            Device::Cdi(name) => named.push(name),
+        }
+    }
+    let mut requests = Vec::new();
+    for text in &flags.gpus {
+        requests.push(devices::gpus(text)?);
+    }
+    if !named.is_empty() {
+        requests.push(json!({"Driver": "cdi", "DeviceIDs": named}));
+    }
+    if !mappings.is_empty() {
+        host_config.set("Devices", mappings);
+    }
+    if !requests.is_empty() {
+        host_config.set("DeviceRequests", requests);
+    }
+    host_config.list("DeviceCgroupRules", &flags.device_cgroup_rule);
+    Ok(())
+}
+
+/// A seccomp profile is a file of this machine: its content travels, not its name.
+fn security(flags: &ContainerFlags, host: &Host<'_>) -> Result<Vec<String>, InvalidFlag> {
+    let mut options = Vec::with_capacity(flags.security_opt.len());
+    for option in &flags.security_opt {
+        let separator = if option.contains('=') { '=' } else { ':' };
+        match option.split_once(separator) {
+            Some(("seccomp", profile)) if !["unconfined", "builtin"].contains(&profile) => {
+                let wrong = |detail: String| invalid("--security-opt", option, detail);
+                let content = (host.read)(profile).map_err(|e| wrong(e.to_string()))?;
+                let profile: Value =
+                    serde_json::from_slice(&content).map_err(|e| wrong(e.to_string()))?;
+                options.push(format!("seccomp={profile}"));
+            }
+            None if option != "no-new-privileges" => {
+                return Err(invalid("--security-opt", option, "expected option=value"));
+            }
+            _ => options.push(option.clone()),
+        }
+    }
+    Ok(options)
+}
+
+fn network(
+    body: &mut Fields,
+    host_config: &mut Fields,
+    flags: &ContainerFlags,
+) -> Result<(), InvalidFlag> {
+    host_config.list("Dns", &flags.dns);
+    host_config.list("DnsOptions", &flags.dns_option);
+    host_config.list("DnsSearch", &flags.dns_search);
+    for entry in &flags.add_host {
+        if !entry.contains([':', '=']) {
+            return Err(invalid("--add-host", entry, "expected NAME:ADDRESS"));
+        }
+    }
+    // Either separator is accepted; the API wants a colon.
+    let hosts = flags
+        .add_host
+        .iter()
+        .map(|entry| match entry.split_once('=') {
+            Some((name, address)) => {
+                format!(
+                    "{name}:{}",
+                    address.trim_start_matches('[').trim_end_matches(']')
+                )
+            }
+            None => entry.clone(),
+        });
+    host_config.list("ExtraHosts", &hosts.collect::<Vec<_>>());
+    let mut endpoints = Map::new();
+    for (number, text) in flags.network.iter().enumerate() {
+        let (name, mut endpoint) = endpoint(text)?;
+        if number == 0 {
+            host_config.set("NetworkMode", name.clone());
+            shared_endpoint(&mut endpoint, flags);
+        }
+        if number > 0 || !endpoint.0.is_empty() {
+            endpoints.insert(name, endpoint.0.into());
+        }
+    }
+    if flags.network.is_empty() {
+        let mut endpoint = Fields::default();
+        shared_endpoint(&mut endpoint, flags);
+        if !endpoint.0.is_empty() {
+            endpoints.insert("default".to_owned(), endpoint.0.into());
+        }
+    } else if let Some(mode) = host_config.0.get("NetworkMode").and_then(Value::as_str)
+        && flags.network.len() > 1
+        && !endpoints.contains_key(mode)
+    {
+        let mode = mode.to_owned();
+        endpoints.insert(mode, json!({}));
+    }
+    if flags.network.len() <= 1 {
+        host_config.list("Links", &flags.link);
+    }
+    if !endpoints.is_empty() {
+        body.set("NetworkingConfig", json!({"EndpointsConfig": endpoints}));
+    }
+    Ok(())
+}
+
+/// The single flags about networking speak of the first network.
+fn shared_endpoint(endpoint: &mut Fields, flags: &ContainerFlags) {
+    endpoint.list("Aliases", &flags.network_alias);
+    endpoint.some("MacAddress", flags.mac_address.clone());
+    let mut addresses = Fields::default();
+    addresses.some("IPv4Address", flags.ip.clone());
+    addresses.some("IPv6Address", flags.ip6.clone());
+    addresses.list("LinkLocalIPs", &flags.link_local_ip);
+    endpoint.map("IPAMConfig", addresses.0);
+}
+
+/// `NAME` or `name=NAME,alias=…,ip=…,ip6=…,mac-address=…,driver-opt=…,gw-priority=…`.
+fn endpoint(text: &str) -> Result<(String, Fields), InvalidFlag> {
+    let mut endpoint = Fields::default();
+    if !text.contains('=') {
+        return Ok((text.to_owned(), endpoint));
+    }
+    let (mut name, mut aliases, mut addresses) = (None, Vec::new(), Fields::default());
+    let mut options = Map::new();
+    for field in volumes::fields(text) {
+        match field.split_once('=') {
+            Some(("name", value)) => name = Some(value.to_owned()),
+            Some(("alias", value)) => aliases.push(value.to_owned()),
+            Some(("ip", value)) => addresses.set("IPv4Address", value),
+            Some(("ip6", value)) => addresses.set("IPv6Address", value),
+            Some(("mac-address", value)) => endpoint.set("MacAddress", value),
+            Some(("driver-opt", value)) => options.extend(key_values([value])),
+            Some(("gw-priority", value)) => {
+                let priority: i64 = value
+                    .parse()
+                    .map_err(|_| invalid("--network", text, "gw-priority is a number"))?;
+                endpoint.set("GwPriority", priority);
+            }
+            _ => {
+                return Err(invalid(
+                    "--network",
+                    text,
+                    format!("unknown field {field:?}"),
+                ));
+            }
+        }
+    }
+    endpoint.list("Aliases", &aliases);
+    endpoint.map("IPAMConfig", addresses.0);
+    endpoint.map("DriverOpts", options);
+    let name = name.ok_or_else(|| invalid("--network", text, "name= is missing"))?;
+    Ok((name, endpoint))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command, FromArgMatches};
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn body(line: &str, detach: bool) -> String {
+        let command = ContainerFlags::augment_args(Command::new("run").disable_help_flag(true));
+        let words = std::iter::once("run").chain(line.split_whitespace());
+        let flags = command
+            .try_get_matches_from(words)
+            .and_then(|m| ContainerFlags::from_arg_matches(&m))
+            .unwrap();
+        let host = Host {
+            variable: &|name| (name == "HOME").then(|| "/home/me".to_owned()),
+            read: &|path| match path {
+                "vars" => Ok(b"# c\nFROM_FILE=1\nHOME\n".to_vec()),
+                "profile.json" => Ok(b"{ \"defaultAction\": \"SCMP_ACT_ALLOW\" }".to_vec()),
+                _ => Err(io::ErrorKind::NotFound.into()),
+            },
+            directory: Path::new("/work"),
+            console: Some((24, 80)),
+        };
+        match create_body(&flags, detach, &host) {
+            Ok(body) => body.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    fn check(line: &str, expected: Expect) {
+        expected.assert_eq(&body(line, false));
+    }
+
+    #[test]
+    fn streams() {
+        check("debian", expect![[r#"{"Image":"debian","AttachStdout":true,"AttachStderr":true}"#]]);
+        check("-it debian bash -c ls", expect![[r#"{"Image":"debian","AttachStdin":true,"AttachStdout":true,"AttachStderr":true,"Tty":true,"OpenStdin":true,"StdinOnce":true,"Cmd":["bash","-c","ls"],"HostConfig":{"ConsoleSize":[24,80]}}"#]]);
+        check("-i debian cat", expect![[r#"{"Image":"debian","AttachStdin":true,"AttachStdout":true,"AttachStderr":true,"OpenStdin":true,"StdinOnce":true,"Cmd":["cat"]}"#]]);
+        check("-a stderr debian", expect![[r#"{"Image":"debian","AttachStderr":true}"#]]);
+        expect![[r#"{"Image":"debian","OpenStdin":true,"Cmd":["cat"]}"#]].assert_eq(&body("-d -i debian cat".trim_start_matches("-d "), true));
+    }
+
+    #[test]
+    fn what_runs() {
+        check(
+            "--entrypoint sh -u 1000:1000 -w /tmp -h box --stop-signal INT --stop-timeout 3 debian -c true",
+            expect![[r#"{"Image":"debian","Hostname":"box","User":"1000:1000","AttachStdout":true,"AttachStderr":true,"Cmd":["-c","true"],"Entrypoint":["sh"],"WorkingDir":"/tmp","StopSignal":"INT","StopTimeout":3}"#]],
+        );
+        check(
+            "-e A=1 -e HOME -e UNSET -e EMPTY= --env-file vars x",
+            expect![[r#"{"Image":"x","AttachStdout":true,"AttachStderr":true,"Env":["FROM_FILE=1","HOME=/home/me","A=1","HOME=/home/me","EMPTY="]}"#]],
+        );
+        check("-l a=b -l c --annotation k=v x", expect![[r#"{"Image":"x","AttachStdout":true,"AttachStderr":true,"Labels":{"a":"b","c":""},"HostConfig":{"Annotations":{"k":"v"}}}"#]]);
+        check(
+            "--health-cmd true --health-interval 1m30s --health-retries 2 x",
+            expect![[r#"{"Image":"x","AttachStdout":true,"AttachStderr":true,"Healthcheck":{"Test":["CMD-SHELL","true"],"Interval":90000000000,"Retries":2}}"#]],
+        );
+        check("--no-healthcheck x", expect![[r#"{"Image":"x","AttachStdout":true,"AttachStderr":true,"Healthcheck":{"Test":["NONE"]}}"#]]);
+    }
+
+    #[test]
+    fn limits_and_isolation() {
+        check(
+            "-m 64m --memory-swap -1 --cpus .5 --pids-limit 50 --ulimit nofile=99 --shm-size 1g x",
+            expect![[r#"{"Image":"x","AttachStdout":true,"AttachStderr":true,"HostConfig":{"ShmSize":1073741824,"Memory":67108864,"MemorySwap":-1,"NanoCpus":500000000,"PidsLimit":50,"Ulimits":[{"Name":"nofile","Soft":99,"Hard":99}]}}"#]],
+        );
+        check(
+            "--rm --init --privileged --read-only --cap-add ALL --cap-drop CHOWN --pid host x",
+            expect![[r#"{"Image":"x","AttachStdout":true,"AttachStderr":true,"HostConfig":{"ReadonlyRootfs":true,"AutoRemove":true,"Privileged":true,"Init":true,"CapAdd":["ALL"],"CapDrop":["CHOWN"],"PidMode":"host"}}"#]],
+        );
+        check(
+            "--security-opt no-new-privileges --security-opt seccomp=profile.json x",
+            expect![[r#"{"Image":"x","AttachStdout":true,"AttachStderr":true,"HostConfig":{"SecurityOpt":["no-new-privileges","seccomp={\"defaultAction\":\"SCMP_ACT_ALLOW\"}"]}}"#]],
+        );
+        check(
+            "--restart on-failure:3 --log-driver json-file --log-opt max-size=1m x",
+            expect![[r#"{"Image":"x","AttachStdout":true,"AttachStderr":true,"HostConfig":{"RestartPolicy":{"Name":"on-failure","MaximumRetryCount":3},"LogConfig":{"Type":"json-file","Config":{"max-size":"1m"}}}}"#]],
+        );
+        check(
+            "--device /dev/fuse --device acme.com/gpu=0 --sysctl net.core.somaxconn=9 x",
+            expect![[r#"{"Image":"x","AttachStdout":true,"AttachStderr":true,"HostConfig":{"Sysctls":{"net.core.somaxconn":"9"},"Devices":[{"PathOnHost":"/dev/fuse","PathInContainer":"/dev/fuse","CgroupPermissions":"rwm"}],"DeviceRequests":[{"Driver":"cdi","DeviceIDs":["acme.com/gpu=0"]}]}}"#]],
+        );
+    }
+
+    #[test]
+    fn storage_and_network() {
+        check(
+            "-v .:/src:ro -v data:/data -v /anon --tmpfs /run:size=1m x",
+            expect![[r#"{"Image":"x","AttachStdout":true,"AttachStderr":true,"Volumes":{"/anon":{}},"HostConfig":{"Binds":["/work:/src:ro","data:/data"],"Tmpfs":{"/run":"size=1m"}}}"#]],
+        );
+        check(
+            "--mount type=bind,src=./a,dst=/a --volumes-from c:ro x",
+            expect![[r#"{"Image":"x","AttachStdout":true,"AttachStderr":true,"HostConfig":{"Mounts":[{"Type":"bind","Source":"/work/a","Target":"/a"}],"VolumesFrom":["c:ro"]}}"#]],
+        );
+        check("-p 8080:80 -P --expose 53/udp x", expect![[r#"{"Image":"x","AttachStdout":true,"AttachStderr":true,"ExposedPorts":{"53/udp":{},"80/tcp":{}},"HostConfig":{"PortBindings":{"80/tcp":[{"HostIp":"","HostPort":"8080"}]},"PublishAllPorts":true}}"#]]);
+        check(
+            "--network front --network-alias web --ip 10.0.0.5 --network name=back,alias=db x",
+            expect![[r#"{"Image":"x","AttachStdout":true,"AttachStderr":true,"NetworkingConfig":{"EndpointsConfig":{"front":{"Aliases":["web"],"IPAMConfig":{"IPv4Address":"10.0.0.5"}},"back":{"Aliases":["db"]}}},"HostConfig":{"NetworkMode":"front"}}"#]],
+        );
+        check(
+            "--add-host db:10.0.0.1 --add-host v6=[::1] --dns 1.1.1.1 --network none x",
+            expect![[r#"{"Image":"x","AttachStdout":true,"AttachStderr":true,"HostConfig":{"Dns":["1.1.1.1"],"ExtraHosts":["db:10.0.0.1","v6:::1"],"NetworkMode":"none"}}"#]],
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_and_named() {
+        check("--rm --restart always x", expect![[r#"invalid --restart "always": conflicts with --rm"#]]);
+        check("-a stdnone x", expect![[r#"invalid --attach "stdnone": expected stdin, stdout or stderr"#]]);
+        check("--env-file nowhere x", expect![[r#"invalid --env-file "nowhere": entity not found"#]]);
+        check("--security-opt apparmor x", expect![[r#"invalid --security-opt "apparmor": expected option=value"#]]);
+        check("--add-host db x", expect![[r#"invalid --add-host "db": expected NAME:ADDRESS"#]]);
+        check("-e =x x", expect![[r#"invalid --env "=x": the variable has no name"#]]);
+        check("--sysctl a x", expect![[r#"invalid --sysctl "a": expected key=value"#]]);
+        check("--cpus two x", expect![[r#"invalid --cpus "two": expected a number of processors such as 1.5"#]]);
+    }
+}

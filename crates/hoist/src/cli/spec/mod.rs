@@ -1,0 +1,33 @@
+//! From the flags of `run` and `create` to the body of `POST /containers/create`. Pure, except that named
+//! files (`--env-file`, `--label-file`, a seccomp profile) are read through what the caller passes in.
+
+mod body;
+mod devices;
+mod flags;
+mod ports;
+mod values;
+mod volumes;
+
+pub(crate) use body::{Host, create_body};
+pub(crate) use flags::ContainerFlags;
+pub(crate) use values::{duration, key_values, lines_of};
+
+/// A flag's value that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid {flag} {value:?}: {detail}")]
+pub(crate) struct InvalidFlag {
+    /// The flag as typed, or what is named by it.
+    pub(crate) flag: String,
+    /// What was given.
+    pub(crate) value: String,
+    /// Why not.
+    pub(crate) detail: String,
+}
+
+pub(crate) fn invalid(flag: &str, value: &str, detail: impl Into<String>) -> InvalidFlag {
+    InvalidFlag {
+        flag: flag.to_owned(),
+        value: value.to_owned(),
+        detail: detail.into(),
+    }
+}

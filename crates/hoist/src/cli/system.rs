@@ -1,0 +1,208 @@
+//! `version`, `info`, `system df`, `completion`.
+
+mod info;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{Context, Failure, Run, Verb, output, verb};
+use crate::render::human;
+use crate::render::table::align;
+use crate::render::template::Template;
+
+/// The verbs without a noun.
+pub(crate) const VERBS: &[Verb] = &[
+    verb::<Version>(
+        "version",
+        "Show the version information of client and engine",
+    ),
+    verb::<info::Info>("info", "Display system-wide information"),
+    verb::<Completion>(
+        "completion",
+        "Generate the autocompletion script for the specified shell",
+    ),
+];
+
+/// `hoist system …`.
+pub(crate) const NOUN_VERBS: &[Verb] = &[
+    verb::<DiskUsage>("df", "Show disk usage"),
+    verb::<info::Info>("info", "Display system-wide information"),
+];
+
+/// `version`.
+#[derive(Args, Debug)]
+struct Version {
+    /// Format output using a custom template: 'json' or a Go template
+    #[arg(short, long, value_name = "string")]
+    format: Option<String>,
+}
+
+impl Run for Version {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let client = context.client_as_is();
+        let server = async { client.get("/version").send().await?.json::<Value>().await }.await;
+        let own = json!({
+            "Platform": {"Name": "Hoist"}, "Version": env!("CARGO_PKG_VERSION"),
+            "ApiVersion": client.version(), "DefaultAPIVersion": hoist_docker::client::SPOKEN,
+            "Os": std::env::consts::OS, "Arch": architecture(), "Context": "default",
+        });
+        let (server, problem) = match server {
+            Ok(server) => (server, None),
+            Err(error) => (Value::Null, Some(Failure::from(error))),
+        };
+        let both = json!({"Client": own, "Server": server});
+        match self.format.as_deref() {
+            None | Some("") => output::text(sections(&both))?,
+            Some("json") => output::line(both.to_string())?,
+            Some(template) => output::line(Template::parse(template)?.render(&both)?)?,
+        }
+        problem.map_or(Ok(0), Err)
+    }
+}
+
+/// The machine's architecture in Go's words.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn sections(both: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let client = &both["Client"];
+    let mut out = format!(
+        "Client: {}\n Version:\t{}\n API version:\t{}\n OS/Arch:\t{}/{}\n Context:\t{}\n",
+        text(&client["Platform"]["Name"]),
+        text(&client["Version"]),
+        text(&client["ApiVersion"]),
+        text(&client["Os"]),
+        text(&client["Arch"]),
+        text(&client["Context"]),
+    );
+    let server = &both["Server"];
+    if server.is_object() {
+        out += &format!("\nServer: {}\n", text(&server["Platform"]["Name"]));
+        for component in server["Components"].as_array().into_iter().flatten() {
+            out += &format!(
+                " {}:\n  Version:\t{}\n",
+                text(&component["Name"]),
+                text(&component["Version"])
+            );
+            let details = &component["Details"];
+            for (heading, field) in [
+                ("API version", "ApiVersion"),
+                ("Git commit", "GitCommit"),
+                ("Built", "BuildTime"),
+            ] {
+                let Some(value) = details[field].as_str().filter(|v| !v.is_empty()) else {
+                    continue;
+                };
+                let minimum = match (field, details["MinAPIVersion"].as_str()) {
+                    ("ApiVersion", Some(minimum)) => format!(" (minimum version {minimum})"),
+                    _ => String::new(),
+                };
+                out += &format!("  {heading}:\t{value}{minimum}\n");
+            }
+            if let (Some(os), Some(arch)) = (details["Os"].as_str(), details["Arch"].as_str()) {
+                out += &format!("  OS/Arch:\t{os}/{arch}\n");
+            }
+        }
+    }
+    align_fields(&out)
+}
+
+/// Lines up what follows a tab, as docker does for `version`: 20 columns.
+fn align_fields(text: &str) -> String {
+    text.lines()
+        .map(|line| match line.split_once('\t') {
+            Some((name, value)) => format!("{name:<19}{value}\n"),
+            None => format!("{line}\n"),
+        })
+        .collect()
+}
+
+/// `system df`.
+#[derive(Args, Debug)]
+struct DiskUsage {
+    /// Show detailed information on space usage
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+impl Run for DiskUsage {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let found: Value = context
+            .client()?
+            .get("/system/df")
+            .send()
+            .await?
+            .json()
+            .await?;
+        if self.verbose {
+            output::line(format!("{found:#}"))?;
+            return Ok(0);
+        }
+        let list = |field: &str| found[field].as_array().cloned().unwrap_or_default();
+        let sum = |items: &[Value], path: &str| -> u64 {
+            items.iter().filter_map(|i| i.pointer(path)?.as_u64()).sum()
+        };
+        let (images, containers, volumes) = (list("Images"), list("Containers"), list("Volumes"));
+        let in_use = images
+            .iter()
+            .filter(|i| i["Containers"].as_i64().unwrap_or(0) > 0)
+            .count();
+        let running = containers
+            .iter()
+            .filter(|c| c["State"] == "running")
+            .count();
+        let mounted = volumes
+            .iter()
+            .filter(|v| v["UsageData"]["RefCount"].as_i64().unwrap_or(0) > 0)
+            .count();
+        let mut text = "TYPE\tTOTAL\tACTIVE\tSIZE\n".to_owned();
+        for (kind, total, active, size) in [
+            (
+                "Images",
+                images.len(),
+                in_use,
+                found["LayersSize"].as_u64().unwrap_or(0),
+            ),
+            (
+                "Containers",
+                containers.len(),
+                running,
+                sum(&containers, "/SizeRw"),
+            ),
+            (
+                "Local Volumes",
+                volumes.len(),
+                mounted,
+                sum(&volumes, "/UsageData/Size"),
+            ),
+        ] {
+            text += &format!("{kind}\t{total}\t{active}\t{}\n", human::size(size, 4));
+        }
+        output::text(align(&text))?;
+        Ok(0)
+    }
+}
+
+/// `completion`.
+#[derive(Args, Debug)]
+struct Completion {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    shell: clap_complete::Shell,
+}
+
+impl Run for Completion {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let mut tree = super::whole_tree(context.program);
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut tree, context.program.name(), &mut script);
+        output::text(script)?;
+        Ok(0)
+    }
+}

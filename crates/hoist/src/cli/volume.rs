@@ -1,0 +1,208 @@
+//! The verbs of volumes.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::container::{api_filters, confirmed, each, print_objects, pruned};
+use super::reference::segment;
+use super::spec::key_values;
+use super::{Context, Failure, Run, Verb, output, verb};
+use crate::render::listing::Listing;
+
+/// `hoist volume …`.
+pub(crate) const VERBS: &[Verb] = &[
+    verb::<Create>("create", "Create a volume"),
+    verb::<Inspect>(
+        "inspect",
+        "Display detailed information on one or more volumes",
+    ),
+    verb::<List>("ls", "List volumes").or(&["list"]),
+    verb::<Prune>("prune", "Remove unused local volumes"),
+    verb::<Remove>("rm", "Remove one or more volumes").or(&["remove"]),
+];
+
+/// `volume create`.
+#[derive(Args, Debug)]
+struct Create {
+    /// Specify volume driver name
+    #[arg(short, long, value_name = "string", default_value = "local")]
+    driver: String,
+    /// Set metadata for a volume
+    #[arg(long, value_name = "list")]
+    label: Vec<String>,
+    /// Set driver specific options
+    #[arg(short, long, value_name = "map")]
+    opt: Vec<String>,
+    /// Specify volume name: the older way to write it
+    #[arg(long, value_name = "string", hide = true)]
+    name: Option<String>,
+    /// Its name; a random one if there is none
+    #[arg(value_name = "VOLUME")]
+    volume: Option<String>,
+}
+
+impl Run for Create {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let body = json!({
+            "Name": self.volume.or(self.name).unwrap_or_default(),
+            "Driver": self.driver,
+            "DriverOpts": key_values(&self.opt),
+            "Labels": key_values(&self.label),
+        });
+        let created: Value = context
+            .client()?
+            .post("/volumes/create")
+            .json(&body)
+            .send()
+            .await?
+            .json()
+            .await?;
+        output::line(created["Name"].as_str().unwrap_or_default())?;
+        Ok(0)
+    }
+}
+
+/// `volume inspect`.
+#[derive(Args, Debug)]
+struct Inspect {
+    /// Format output using a custom template: 'json' or a Go template
+    #[arg(short, long, value_name = "string")]
+    format: Option<String>,
+    /// Volumes
+    #[arg(value_name = "VOLUME", required = true)]
+    volumes: Vec<String>,
+}
+
+impl Run for Inspect {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        print_objects(
+            context,
+            Some("volume"),
+            &self.volumes,
+            false,
+            self.format.as_deref(),
+        )
+        .await
+    }
+}
+
+/// `volume ls`.
+#[derive(Args, Debug)]
+struct List {
+    /// Provide filter values (e.g. "dangling=true")
+    #[arg(short, long, value_name = "filter")]
+    filter: Vec<String>,
+    /// Format output using a custom template: 'table', 'table TEMPLATE', 'json' or a Go template
+    #[arg(long, value_name = "string")]
+    format: Option<String>,
+    /// Only display volume names
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Run for List {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let call = context.client()?.get("/volumes");
+        let call = call.query_some("filters", api_filters(&self.filter)?);
+        let found: Value = call.send().await?.json().await?;
+        let mut volumes: Vec<_> = found["Volumes"].as_array().into_iter().flatten().collect();
+        volumes.sort_by_key(|v| v["Name"].as_str());
+        let row = |volume: &&Value| {
+            let text = |field: &str| volume[field].as_str().unwrap_or_default();
+            let labels = volume["Labels"].as_object().into_iter().flatten();
+            let mut labels: Vec<_> = labels
+                .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
+                .collect();
+            labels.sort();
+            json!({
+                "Availability": "N/A", "Driver": text("Driver"), "Group": "N/A",
+                "Labels": labels.join(","), "Links": "N/A", "Mountpoint": text("Mountpoint"),
+                "Name": text("Name"), "Scope": text("Scope"), "Size": "N/A", "Status": "N/A",
+            })
+        };
+        let listing = Listing {
+            headings: &[
+                ("Driver", "DRIVER"),
+                ("Name", "VOLUME NAME"),
+                ("Scope", "SCOPE"),
+                ("Mountpoint", "MOUNTPOINT"),
+                ("Labels", "LABELS"),
+                ("Label", "LABEL"),
+                ("Links", "LINKS"),
+                ("Size", "SIZE"),
+            ],
+            table: "{{.Driver}}\t{{.Name}}",
+            rows: volumes.iter().map(row).collect(),
+        };
+        let format = if self.quiet {
+            Some("{{.Name}}")
+        } else {
+            self.format.as_deref()
+        };
+        output::text(listing.render(format)?)?;
+        Ok(0)
+    }
+}
+
+/// `volume rm`.
+#[derive(Args, Debug)]
+struct Remove {
+    /// Force the removal of one or more volumes
+    #[arg(short, long)]
+    force: bool,
+    /// Volumes
+    #[arg(value_name = "VOLUME", required = true)]
+    volumes: Vec<String>,
+}
+
+impl Run for Remove {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let client = context.client()?;
+        each(context, &self.volumes, async |name| {
+            let call = client.delete(format!("/volumes/{}", segment(name)));
+            call.query_flag("force", self.force)
+                .send()
+                .await?
+                .done()
+                .await
+        })
+        .await
+    }
+}
+
+/// `volume prune`.
+#[derive(Args, Debug)]
+struct Prune {
+    /// Remove all unused volumes, not just anonymous ones
+    #[arg(short, long)]
+    all: bool,
+    /// Provide filter values (e.g. "label=<label>")
+    #[arg(long, value_name = "filter")]
+    filter: Vec<String>,
+    /// Do not prompt for confirmation
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Run for Prune {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let which = if self.all { "local" } else { "anonymous local" };
+        let question = format!(
+            "WARNING! This will remove {which} volumes not used by at least one container."
+        );
+        if !self.force && !confirmed(&question)? {
+            return Ok(1);
+        }
+        let mut filters = self.filter.clone();
+        if self.all {
+            filters.push("all=true".to_owned());
+        }
+        let call = context.client()?.post("/volumes/prune");
+        let call = call.query_some("filters", api_filters(&filters)?);
+        pruned(
+            &call.send().await?.json().await?,
+            "VolumesDeleted",
+            "Deleted Volumes:",
+        )
+    }
+}
