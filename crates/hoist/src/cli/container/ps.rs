@@ -300,7 +300,8 @@ mod tests {
         expect![[r#"
             web: 1 a=1,b=2 1970-01-01 00:15:40 +0000 UTC
             db:   1970-01-01 00:00:00 +0000 UTC
-        "#]].assert_eq(
+        "#]]
+        .assert_eq(
             &listing
                 .render(Some(
                     "{{.Names}}: {{.Label \"a\"}} {{.Labels}} {{.CreatedAt}}",

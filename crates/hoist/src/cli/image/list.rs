@@ -199,12 +199,14 @@ mod tests {
             busybox         latest    abababababab   11 days ago   4.27MB
             host:5000/box   1         abababababab   11 days ago   4.27MB
             <none>          <none>    cdcdcdcdcdcd   5 days ago    123MB
-        "#]].assert_eq(&table(false));
+        "#]]
+        .assert_eq(&table(false));
         expect![[r#"
             REPOSITORY      TAG       DIGEST      IMAGE ID       CREATED       SIZE
             busybox         latest    sha256:00   abababababab   11 days ago   4.27MB
             host:5000/box   1         <none>      abababababab   11 days ago   4.27MB
             <none>          <none>    <none>      cdcdcdcdcdcd   5 days ago    123MB
-        "#]].assert_eq(&table(true));
+        "#]]
+        .assert_eq(&table(true));
     }
 }

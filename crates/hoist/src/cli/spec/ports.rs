@@ -156,22 +156,71 @@ mod tests {
 
     #[test]
     fn every_form_of_publish() {
-        check(&["80"], expect![[r#"{"80/tcp":[{"HostIp":"","HostPort":""}]}"#]]);
-        check(&["8080:80", "8081:80"], expect![[r#"{"80/tcp":[{"HostIp":"","HostPort":"8080"},{"HostIp":"","HostPort":"8081"}]}"#]]);
-        check(&["127.0.0.1::53/udp"], expect![[r#"{"53/udp":[{"HostIp":"127.0.0.1","HostPort":""}]}"#]]);
-        check(&["[::1]:8080:80"], expect![[r#"{"80/tcp":[{"HostIp":"::1","HostPort":"8080"}]}"#]]);
-        check(&["8000-8001:80-81"], expect![[r#"{"80/tcp":[{"HostIp":"","HostPort":"8000"}],"81/tcp":[{"HostIp":"","HostPort":"8001"}]}"#]]);
-        check(&["8000-8010:80"], expect![[r#"{"80/tcp":[{"HostIp":"","HostPort":"8000-8010"}]}"#]]);
-        check(&["target=80,published=8080,protocol=udp"], expect![[r#"{"80/udp":[{"HostIp":"","HostPort":"8080"}]}"#]]);
+        check(
+            &["80"],
+            expect![[r#"{"80/tcp":[{"HostIp":"","HostPort":""}]}"#]],
+        );
+        check(
+            &["8080:80", "8081:80"],
+            expect![[
+                r#"{"80/tcp":[{"HostIp":"","HostPort":"8080"},{"HostIp":"","HostPort":"8081"}]}"#
+            ]],
+        );
+        check(
+            &["127.0.0.1::53/udp"],
+            expect![[r#"{"53/udp":[{"HostIp":"127.0.0.1","HostPort":""}]}"#]],
+        );
+        check(
+            &["[::1]:8080:80"],
+            expect![[r#"{"80/tcp":[{"HostIp":"::1","HostPort":"8080"}]}"#]],
+        );
+        check(
+            &["8000-8001:80-81"],
+            expect![[
+                r#"{"80/tcp":[{"HostIp":"","HostPort":"8000"}],"81/tcp":[{"HostIp":"","HostPort":"8001"}]}"#
+            ]],
+        );
+        check(
+            &["8000-8010:80"],
+            expect![[r#"{"80/tcp":[{"HostIp":"","HostPort":"8000-8010"}]}"#]],
+        );
+        check(
+            &["target=80,published=8080,protocol=udp"],
+            expect![[r#"{"80/udp":[{"HostIp":"","HostPort":"8080"}]}"#]],
+        );
     }
 
     #[test]
     fn what_is_no_port_is_refused() {
-        check(&["80:x"], expect![[r#"invalid --publish "80:x": the container's port must be 1 to 65535 or a range"#]]);
-        check(&["0"], expect![[r#"invalid --publish "0": the container's port must be 1 to 65535 or a range"#]]);
-        check(&["99999:80"], expect![[r#"invalid --publish "99999:80": the host's port must be 0 to 65535 or a range"#]]);
-        check(&["80/icmp"], expect![[r#"invalid --publish "80/icmp": unknown protocol "icmp""#]]);
-        check(&["nohost:80:80"], expect![[r#"invalid --publish "nohost:80:80": "nohost" is not an IP address"#]]);
-        check(&["80-81:90-95"], expect![[r#"invalid --publish "80-81:90-95": the ranges differ in length"#]]);
+        check(
+            &["80:x"],
+            expect![[
+                r#"invalid --publish "80:x": the container's port must be 1 to 65535 or a range"#
+            ]],
+        );
+        check(
+            &["0"],
+            expect![[
+                r#"invalid --publish "0": the container's port must be 1 to 65535 or a range"#
+            ]],
+        );
+        check(
+            &["99999:80"],
+            expect![[
+                r#"invalid --publish "99999:80": the host's port must be 0 to 65535 or a range"#
+            ]],
+        );
+        check(
+            &["80/icmp"],
+            expect![[r#"invalid --publish "80/icmp": unknown protocol "icmp""#]],
+        );
+        check(
+            &["nohost:80:80"],
+            expect![[r#"invalid --publish "nohost:80:80": "nohost" is not an IP address"#]],
+        );
+        check(
+            &["80-81:90-95"],
+            expect![[r#"invalid --publish "80-81:90-95": the ranges differ in length"#]],
+        );
     }
 }

@@ -200,17 +200,37 @@ mod tests {
 
     #[test]
     fn every_kind_of_mount() {
-        check_mount("type=bind,src=./x,dst=/y,readonly", expect![[r#"{"Type":"bind","Source":"/home/me/x","Target":"/y","ReadOnly":true}"#]]);
+        check_mount(
+            "type=bind,src=./x,dst=/y,readonly",
+            expect![[r#"{"Type":"bind","Source":"/home/me/x","Target":"/y","ReadOnly":true}"#]],
+        );
         check_mount(
             "source=v,target=/y,volume-nocopy,volume-opt=type=nfs",
-            expect![[r#"{"Type":"volume","Source":"v","Target":"/y","VolumeOptions":{"NoCopy":true,"DriverConfig":{"Options":{"type":"nfs"}}}}"#]],
+            expect![[
+                r#"{"Type":"volume","Source":"v","Target":"/y","VolumeOptions":{"NoCopy":true,"DriverConfig":{"Options":{"type":"nfs"}}}}"#
+            ]],
         );
         check_mount(
             "type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=1777",
-            expect![[r#"{"Type":"tmpfs","Target":"/t","TmpfsOptions":{"SizeBytes":1048576,"Mode":1023}}"#]],
+            expect![[
+                r#"{"Type":"tmpfs","Target":"/t","TmpfsOptions":{"SizeBytes":1048576,"Mode":1023}}"#
+            ]],
         );
-        check_mount("type=bind,dst=/y", expect![[r#"invalid --mount "type=bind,dst=/y": source= is missing"#]]);
-        check_mount("type=tmpfs,dst=/y,volume-nocopy", expect![[r#"invalid --mount "type=tmpfs,dst=/y,volume-nocopy": options of volume on a mount of type tmpfs"#]]);
-        check_mount("type=bind,src=/a,dst=/y,color=red", expect![[r#"invalid --mount "type=bind,src=/a,dst=/y,color=red": unknown field "color""#]]);
+        check_mount(
+            "type=bind,dst=/y",
+            expect![[r#"invalid --mount "type=bind,dst=/y": source= is missing"#]],
+        );
+        check_mount(
+            "type=tmpfs,dst=/y,volume-nocopy",
+            expect![[
+                r#"invalid --mount "type=tmpfs,dst=/y,volume-nocopy": options of volume on a mount of type tmpfs"#
+            ]],
+        );
+        check_mount(
+            "type=bind,src=/a,dst=/y,color=red",
+            expect![[
+                r#"invalid --mount "type=bind,src=/a,dst=/y,color=red": unknown field "color""#
+            ]],
+        );
     }
 }

@@ -221,6 +221,7 @@ mod tests {
              Insecure Registries:
               127.0.0.0/8
              Live Restore Enabled: false
-        "#]].assert_eq(&sections(&info));
+        "#]]
+        .assert_eq(&sections(&info));
     }
 }
