@@ -121,7 +121,7 @@ fn missing(docker: &std::ffi::OsStr) -> Option<String> {
 fn run(path: &Path, docker: &std::ffi::OsStr) -> Result<(), String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let transcript = Transcript::parse(&text)?;
-    let mut session = Session::start(&transcript.daemon_flags, docker)?;
+    let mut session = Session::start(&transcript, docker)?;
     let update = std::env::var_os("UPDATE_EXPECT").is_some();
     let mut report = String::new();
     let mut seen = transcript.clone();

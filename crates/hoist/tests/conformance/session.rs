@@ -14,7 +14,7 @@ use hoist_testkit::{
 };
 
 use crate::normalise::Normaliser;
-use crate::transcript::Turn;
+use crate::transcript::{Transcript, Turn};
 
 /// The longest a command of a transcript may take.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -34,7 +34,14 @@ impl Session {
     ///
     /// # Errors
     /// A report when busybox cannot be loaded.
-    pub(crate) fn start(flags: &[String], docker: &OsStr) -> Result<Self, String> {
+    pub(crate) fn start(transcript: &Transcript, docker: &OsStr) -> Result<Self, String> {
+        let mut flags = transcript.daemon_flags.clone();
+        let mut registries = Vec::new();
+        if transcript.hub {
+            let (registry, more) = hub().ok_or("docker-registry is not installed")?;
+            registries.push(registry);
+            flags.extend(more);
+        }
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let built = env!("CARGO_BIN_EXE_hoist").into();
         let binary = std::env::var_os("HOIST_BINARY").unwrap_or(built);
@@ -48,7 +55,6 @@ impl Session {
         normaliser.name(daemon.directory().display().to_string(), "$DIRECTORY");
         let shell = Shell::start(&daemon, &work, &docker);
         let daemon = Some(daemon);
-        let registries = Vec::new();
         let mut own = Self {
             daemon,
             shell,
@@ -368,6 +374,48 @@ fn registry_options(kind: &str) -> Option<RegistryOptions> {
         login,
         ..RegistryOptions::default()
     })
+}
+
+/// A registry over TLS with a token realm that answers as Docker Hub, and the flags that make a daemon take it
+/// for that: the names' addresses and the authority to trust, nothing else.
+fn hub() -> Option<(LocalRegistry, Vec<String>)> {
+    let names = [
+        "registry-1.docker.io",
+        "auth.docker.io",
+        "index.docker.io",
+        "docker.io",
+    ];
+    let registry = LocalRegistry::start(&RegistryOptions {
+        tls: true,
+        login: Login::AnonymousToken,
+        names: names.map(str::to_owned).to_vec(),
+        realm_host: Some("auth.docker.io".to_owned()),
+    })?;
+    let busybox = ImageBuilder::busybox()
+        .expect("checked before")
+        .compression(Compression::Gzip);
+    registry.put("library/hub", "latest", &busybox);
+    registry.put("someone/thing", "1.0", &layered(&busybox));
+    let authority = registry.authority()?;
+    let certificates = authority.parent()?.join("certificates");
+    let mut flags = vec![
+        "--registry-certificates".to_owned(),
+        certificates.display().to_string(),
+    ];
+    for name in names {
+        let directory = certificates.join(name);
+        std::fs::create_dir_all(&directory).ok()?;
+        std::fs::copy(authority, directory.join("ca.crt")).ok()?;
+        let realm = registry.realm_address()?;
+        let address = if name == "auth.docker.io" {
+            realm
+        } else {
+            registry.address()
+        };
+        flags.push("--registry-host-override".to_owned());
+        flags.push(format!("{name}={address}"));
+    }
+    Some((registry, flags))
 }
 
 /// What every registry of a transcript holds.

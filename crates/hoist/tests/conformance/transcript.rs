@@ -7,6 +7,8 @@ use std::fmt;
 pub(crate) struct Transcript {
     /// More flags for the daemon, from `%daemon-flags` lines.
     pub(crate) daemon_flags: Vec<String>,
+    /// Whether the daemon takes a local registry for Docker Hub, from a `%hub` line.
+    pub(crate) hub: bool,
     /// The file, top to bottom.
     pub(crate) steps: Vec<Step>,
 }
@@ -14,7 +16,7 @@ pub(crate) struct Transcript {
 /// One part of a transcript.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// A comment, an empty line or `%daemon-flags`: kept for writing back.
+    /// A comment, an empty line, `%hub` or `%daemon-flags`: kept for writing back.
     Prose(String),
     /// `$ command`, then what it prints; the last line is `[n]` where it ends with status n, not 0.
     Command {
@@ -66,6 +68,7 @@ impl Transcript {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut transcript = Self {
             daemon_flags: Vec::new(),
+            hub: false,
             steps: Vec::new(),
         };
         let mut lines = text
@@ -102,7 +105,10 @@ impl Transcript {
                 });
             } else if let Some(directive) = content.strip_prefix('%') {
                 let words: Vec<String> = directive.split(' ').map(str::to_owned).collect();
-                if words[0] == "daemon-flags" {
+                if words[0] == "hub" {
+                    transcript.hub = true;
+                    transcript.steps.push(Step::Prose(content.to_owned()));
+                } else if words[0] == "daemon-flags" {
                     transcript.daemon_flags.extend_from_slice(&words[1..]);
                     transcript.steps.push(Step::Prose(content.to_owned()));
                 } else {
