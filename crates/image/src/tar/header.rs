@@ -12,6 +12,8 @@ const OCTAL_MAX: u64 = 0o777_7777_7777;
 /// A header's fields, decoded and not yet interpreted.
 #[derive(Debug)]
 pub(super) struct Header {
+    /// Whether the magic is one of those that have types beyond v7's.
+    pub(super) extensible: bool,
     pub(super) name: Vec<u8>,
     pub(super) link: Vec<u8>,
     pub(super) kind: u8,
@@ -63,6 +65,7 @@ impl Header {
             }
         };
         Ok(Self {
+            extensible: gnu || (posix && &block[263..265] == b"00"),
             name,
             link: until_nul(&block[157..257]).to_vec(),
             kind: block[156],

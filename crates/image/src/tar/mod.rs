@@ -17,6 +17,8 @@
 mod archive;
 mod header;
 mod pax;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use archive::Archive;
 use header::{BLOCK, Header};
@@ -253,6 +255,9 @@ impl Parser {
             return Err(bad(format!("more than {ENTRY_LIMIT} entries")));
         }
         if matches!(header.kind, b'x' | b'X' | b'g' | b'L' | b'K') {
+            if !header.extensible {
+                return Err(bad("an extended header without the magic of one".into()));
+            }
             if header.size > SPECIAL_LIMIT {
                 return Err(bad(format!(
                     "an extended header of {} bytes, more than {SPECIAL_LIMIT}",

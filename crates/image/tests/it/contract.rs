@@ -1,25 +1,24 @@
 //! The snapshotter's contract, run on both implementations.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use hoist_image::{
-    LayerError, SnapshotError, Snapshotter, SnapshotterChoice, SnapshotterKind, open_snapshotter,
-};
+use hoist_image::{LayerError, SnapshotError, Snapshotter, SnapshotterChoice, open_snapshotter};
 use hoist_model::{ContainerId, Digest, ErrorClass};
 use hoist_testkit::{EntryKind, TarBuilder};
 
-use crate::listing::{path_of, tmpfs};
+use crate::listing::path_of;
 use crate::real_tree::store;
 
-const BOTH: [SnapshotterChoice; 2] = [SnapshotterChoice::Erofs, SnapshotterChoice::Directory];
+pub(crate) const BOTH: [SnapshotterChoice; 2] =
+    [SnapshotterChoice::Erofs, SnapshotterChoice::Directory];
 
 /// Runs a case on both implementations, each in a fresh data root.
-fn on_both(case: impl Fn(&Path, SnapshotterChoice, Arc<dyn Snapshotter>)) {
+pub(crate) fn on_both(case: impl Fn(&Path, SnapshotterChoice, Arc<dyn Snapshotter>)) {
     if !hoist_testkit::is_root() {
         return hoist_testkit::skip("needs root");
     }
@@ -30,11 +29,11 @@ fn on_both(case: impl Fn(&Path, SnapshotterChoice, Arc<dyn Snapshotter>)) {
     }
 }
 
-fn key(number: u8) -> ContainerId {
+pub(crate) fn key(number: u8) -> ContainerId {
     ContainerId::from_bytes(&[number; 32])
 }
 
-fn names(path: &Path) -> Vec<String> {
+pub(crate) fn names(path: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(path)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
@@ -43,7 +42,7 @@ fn names(path: &Path) -> Vec<String> {
     names
 }
 
-fn read(mount: &OwnedFd, name: &str) -> String {
+pub(crate) fn read(mount: &OwnedFd, name: &str) -> String {
     fs::read_to_string(path_of(mount).join(name)).unwrap()
 }
 
@@ -433,101 +432,4 @@ fn one_layer_written_by_many_at_once_is_one_layer() {
             (300_000, tar.len() as u64)
         );
     });
-}
-
-#[test]
-fn what_a_crash_left_is_swept_or_mended_at_open() {
-    on_both(|root, choice, snapshotter| {
-        let layer = store(
-            &*snapshotter,
-            &TarBuilder::new().file("a", 0o644, "kept").finish(),
-        );
-        let torn = store(
-            &*snapshotter,
-            &TarBuilder::new().file("b", 0o644, "mended").finish(),
-        );
-        snapshotter
-            .prepare(&key(1), std::slice::from_ref(&layer))
-            .unwrap();
-        drop(snapshotter);
-        let at = root.join("layers");
-        let hex = "0".repeat(64);
-        fs::write(at.join(".tmp-3"), "half a tar").unwrap();
-        fs::write(at.join(format!("{hex}.erofs")), "an index without its tar").unwrap();
-        fs::create_dir_all(at.join(format!("{hex}.tree/x"))).unwrap();
-        fs::write(at.join(format!("{}.tar", "1".repeat(64))), "no tar").unwrap();
-        fs::write(at.join(format!("{}.erofs", torn.hex())), [0; 2000]).unwrap();
-        fs::create_dir_all(root.join("snapshots/.tmp-x/upper")).unwrap();
-        let snapshotter = open_snapshotter(root, choice).unwrap();
-        assert_eq!(names(&root.join("snapshots")), [key(1).as_str()]);
-        assert_eq!(snapshotter.layers().len(), 2);
-        assert!(
-            !names(&at)
-                .iter()
-                .any(|name| name.contains("000000000000") || name.starts_with('.'))
-        );
-        assert_eq!(read(&snapshotter.mount(&key(1)).unwrap(), "a"), "kept");
-        assert_eq!(read(&snapshotter.view(&[torn]).unwrap(), "b"), "mended");
-    });
-}
-
-#[test]
-fn layers_stored_in_one_form_serve_the_other() {
-    if !hoist_testkit::is_root() {
-        return hoist_testkit::skip("needs root");
-    }
-    for [first, second] in [BOTH, [BOTH[1], BOTH[0]]] {
-        let root = tempfile::tempdir().unwrap();
-        let tar = TarBuilder::new().file("a", 0o755, "x").finish();
-        let layer = store(&*open_snapshotter(root.path(), first).unwrap(), &tar);
-        let snapshotter = open_snapshotter(root.path(), second).unwrap();
-        assert_eq!(read(&snapshotter.view(&[layer]).unwrap(), "a"), "x");
-    }
-}
-
-#[test]
-fn where_erofs_does_not_work_directories_serve_and_a_full_disk_leaves_nothing() {
-    if !hoist_testkit::is_root() {
-        return hoist_testkit::skip("needs root");
-    }
-    let mount = tmpfs("3m");
-    let root = path_of(&mount).join("root");
-    let snapshotter = open_snapshotter(&root, SnapshotterChoice::Auto).unwrap();
-    if snapshotter.kind() == SnapshotterKind::Directory {
-        let strict = open_snapshotter(&root, SnapshotterChoice::Erofs)
-            .err()
-            .unwrap();
-        assert_eq!(strict.class(), ErrorClass::NotImplemented);
-    }
-    // The tar alone is too much; then the tar fits and its files do not.
-    for size in [8 << 20, 2 << 20] {
-        let tar = TarBuilder::new().file("big", 0o644, vec![1; size]).finish();
-        let mut writer = snapshotter.layer_writer().unwrap();
-        let error = match writer.write_all(&tar) {
-            Err(error) => {
-                drop(writer);
-                error.kind() == std::io::ErrorKind::StorageFull
-            }
-            Ok(()) => writer
-                .finish(None)
-                .is_err_and(|error| error.class() == ErrorClass::Unavailable),
-        };
-        assert!(error);
-        assert!(names(&root.join("layers")).is_empty(), "after {size}");
-    }
-    let tar = TarBuilder::new().file("small", 0o644, "fits").finish();
-    let layer = store(&*snapshotter, &tar);
-    assert_eq!(read(&snapshotter.view(&[layer]).unwrap(), "small"), "fits");
-    let mut bytes = Vec::new();
-    let layer = &snapshotter.layers()[0];
-    snapshotter
-        .open_tar(layer)
-        .unwrap()
-        .read_to_end(&mut bytes)
-        .unwrap();
-    assert_eq!(bytes, tar);
-    assert_eq!(
-        fs::metadata(&root).unwrap().permissions().mode() & 0o777,
-        0o700
-    );
 }

@@ -9,3 +9,4 @@ mod crafted;
 mod listing;
 mod load;
 mod real_tree;
+mod recovery;
