@@ -19,11 +19,11 @@ use hoist_model::{
 use hoist_store::{Class, Store, StoreError, Transaction};
 use tokio::sync::RwLock;
 
-use crate::chain::chain;
 use crate::clock::now;
 use crate::error::ImageError;
 use crate::ports::{Credentials, ImageSource, ProgressFn, SourceError};
 use crate::records::{ContainerRecord, ImageRecord, TagRecord};
+use hoist_model::chain;
 
 /// Largest configuration document that is read back.
 const CONFIG_LIMIT: u64 = 4 << 20;

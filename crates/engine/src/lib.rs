@@ -3,7 +3,6 @@
 //! [`Engine`] is a struct of handles. Each owns its table and its ports; whoever serves a request takes the one it
 //! needs. Knows no wire protocol and no registry: those meet it in the binary's composition root.
 
-mod chain;
 mod clock;
 pub mod containers;
 pub mod error;

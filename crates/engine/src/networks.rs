@@ -6,11 +6,11 @@ use std::sync::Arc;
 use hoist_model::NetworkId;
 use hoist_store::{Class, Store, StoreError};
 
-use crate::chain::chain;
 use crate::clock::{now, random_bytes};
 use crate::error::NetworkError;
 use crate::ports::Network;
 use crate::records::NetworkRecord;
+use hoist_model::chain;
 
 /// The networks of this node.
 #[derive(Clone)]

@@ -221,13 +221,16 @@ pub trait Runtime: Send + Sync {
     fn unpause(&self, id: &ContainerId) -> io::Result<()>;
 
     /// Gives back what a start took (cgroup, sockets, the exit record) once the process is no more; in the background.
-    fn release(&self, id: &ContainerId);
+    fn release(&self, record: &ContainerRecord);
 
     /// Finds out what became of a container that ran under an earlier engine.
     fn adopt(&self, id: &ContainerId) -> BoxFuture<'static, Adoption>;
 
     /// Ids of containers of which something is left over from earlier engines.
     fn leftovers(&self) -> Vec<ContainerId>;
+
+    /// Removes what is left over of a container that nobody knows any more.
+    fn sweep(&self, id: &ContainerId);
 }
 
 /// What a container gets of the network.

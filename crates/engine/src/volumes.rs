@@ -13,10 +13,10 @@ use std::sync::Arc;
 use hoist_model::{ContainerId, Event, EventKind};
 use hoist_store::{Class, Store, StoreError, Transaction};
 
-use crate::chain::chain;
 use crate::clock::{now, random_bytes};
 use crate::error::VolumeError;
 use crate::records::{ContainerRecord, MountKind, VolumeRecord};
+use hoist_model::chain;
 
 /// The volumes of this node.
 #[derive(Clone)]

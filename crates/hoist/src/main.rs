@@ -15,6 +15,7 @@
 )]
 
 mod cli;
+mod daemon;
 mod render;
 
 use std::ffi::OsString;
@@ -23,6 +24,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    if hoist_runtime::is_zygote(arguments.first().map(OsString::as_os_str)) {
+        return hoist_runtime::zygote_main();
+    }
     let name = arguments
         .first()
         .and_then(|path| Path::new(path).file_name())
@@ -31,6 +35,10 @@ fn main() -> ExitCode {
         .to_owned();
     match name.as_str() {
         "docker" => cli::main(cli::Program::Docker, &arguments),
+        "dockerd" => daemon::main(arguments.into_iter().skip(1)),
+        _ if arguments.get(1).is_some_and(|word| word == "daemon") => {
+            daemon::main(arguments.into_iter().skip(2))
+        }
         _ => cli::main(cli::Program::Hoist, &arguments),
     }
 }

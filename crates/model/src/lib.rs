@@ -3,6 +3,7 @@
 //! Pure data: nothing here reads a clock, a file or the network, and nothing here knows a wire protocol.
 //! Serialisation is for Hoist's own store and messages only; façades convert by hand.
 
+mod chain;
 pub mod container;
 mod digest;
 mod error_class;
@@ -14,6 +15,7 @@ mod reference;
 mod signal;
 mod timestamp;
 
+pub use chain::chain;
 pub use digest::{Digest, ImageId, InvalidDigest};
 pub use error_class::ErrorClass;
 pub use event::{Event, EventKind, Revision};

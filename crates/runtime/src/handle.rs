@@ -1,41 +1,82 @@
-//! The engine's handle on everything that runs.
+//! The handle on everything that runs: orders go to the zygote, one thread hears every monitor.
 
-use std::fmt;
+mod hear;
+
+use std::collections::HashMap;
+use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hoist_model::{ContainerId, ExecId, Signal, Timestamp};
+use hoist_model::{ContainerId, Signal, Timestamp};
+use rustix::event::epoll;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::error::{LaunchError, ProcessError, RuntimeError};
-use crate::spec::{ExecSpec, LaunchSpec, Streams, WindowSize};
+use crate::exit_record::{self, ExitRecord};
+use crate::message::{self, Kind};
+use crate::monitor::{LogOrder, Order, Size};
+use crate::plan::{self, Plan};
+use crate::spec::{ExecSpec, LaunchSpec, LogSpec, Process, ProcessId, Streams};
+use crate::zygote;
 
 /// What [`Runtime::start`] needs to know.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Directory of this engine's own for what lives as long as the machine runs, best on a tmpfs; made with mode 0700.
-    /// Each container has `c/<id>/` in it, with the monitor's socket and the exit record.
+    /// Directory of what lives as long as processes do, best on a tmpfs: `c/<id>/monitor.sock` and `c/<id>/exit`.
     pub exec_root: PathBuf,
-    /// A program whose `main` calls [`crate::zygote_main`] when [`crate::is_zygote`] says so: Hoist itself.
+    /// A program whose `main` calls [`crate::zygote_main`] when [`crate::is_zygote`] says so.
     pub executable: PathBuf,
 }
 
-/// Whose process.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum ProcessOwner {
-    /// A container's first one.
-    Container(ContainerId),
-    /// An exec's.
-    Exec(ExecId),
+/// The runtime cannot work here.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct RuntimeError {
+    what: String,
+    #[source]
+    source: io::Error,
 }
 
-impl fmt::Display for ProcessOwner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Container(id) => write!(f, "container {id}"),
-            Self::Exec(id) => write!(f, "exec {id}"),
+impl RuntimeError {
+    /// The kind of failure.
+    #[must_use]
+    pub fn class(&self) -> hoist_model::ErrorClass {
+        hoist_model::ErrorClass::Internal
+    }
+}
+
+/// A process could not be started. The text names the step and its operand; of the program it is Docker's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct LaunchError {
+    /// The sentence.
+    pub message: String,
+    /// 127 not found, 126 not executable, 128 anything else.
+    pub exit_code: i32,
+}
+
+impl LaunchError {
+    /// Anything but the program itself.
+    #[must_use]
+    pub fn system(what: &str, error: &io::Error) -> Self {
+        Self {
+            message: format!("{what}: {error}"),
+            exit_code: 128,
+        }
+    }
+
+    /// The kind of failure.
+    #[must_use]
+    pub fn class(&self) -> hoist_model::ErrorClass {
+        match self.exit_code {
+            126 | 127 => hoist_model::ErrorClass::InvalidArgument,
+            _ => hoist_model::ErrorClass::Internal,
         }
     }
 }
@@ -45,7 +86,7 @@ impl fmt::Display for ProcessOwner {
 pub struct Launched {
     /// Its id in the engine's PID namespace.
     pub pid: i32,
-    /// When its program was executed.
+    /// When.
     pub started_at: Timestamp,
 }
 
@@ -53,20 +94,9 @@ pub struct Launched {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExitNotice {
     /// Whose.
-    pub of: ProcessOwner,
-    /// How.
-    pub record: ExitRecord,
-}
-
-/// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExitRecord {
-    /// 0 to 255; 128 + n for signal n; `None` if nobody was there to see it.
-    pub exit_code: Option<i32>,
-    /// Whether the kernel's out-of-memory killer took a process of the container.
-    pub oom_killed: bool,
-    /// When.
-    pub finished_at: Timestamp,
+    pub of: ProcessId,
+    /// How; `None` if its monitor died before it.
+    pub record: Option<ExitRecord>,
 }
 
 /// What became of a container while no engine watched.
@@ -74,89 +104,415 @@ pub struct ExitRecord {
 pub enum Adoption {
     /// It runs, and its monitor reports to us from now on.
     Running(Launched),
-    /// It ended, and this is how.
+    /// It ended.
     Exited(ExitRecord),
     /// Nobody knows.
     Unknown,
 }
 
-/// Everything that runs. Cheap to clone.
-///
-/// Owns one thread and one child process, the zygote. Both end when the last clone is dropped; monitors and containers
-/// do not.
-#[derive(Clone, Debug)]
-pub struct Runtime {}
+/// Everything that runs. Cheap to clone; the thread and the zygote end with the last clone, containers do not.
+#[derive(Clone)]
+pub struct Runtime {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: Settings,
+    /// Locked for one send, or to start a zygote anew.
+    zygote: Mutex<Zygote>,
+    /// Locked for single look-ups and changes.
+    processes: Mutex<HashMap<ProcessId, Known>>,
+    /// Numbers of control sockets in epoll, to whose they are.
+    epoll: OwnedFd,
+    exits: mpsc::UnboundedSender<ExitNotice>,
+}
+
+struct Zygote {
+    socket: OwnedFd,
+    process: std::process::Child,
+}
+
+/// A process we hear of.
+struct Known {
+    number: u64,
+    control: Arc<OwnedFd>,
+    pidfd: Option<OwnedFd>,
+    pid: i32,
+    /// Who waits for the start, with the plan to explain its failure.
+    starting: Option<(oneshot::Sender<Result<Launched, LaunchError>>, Plan)>,
+    /// The end was told.
+    ended: bool,
+}
 
 impl Runtime {
-    /// Starts the zygote and the thread. The channel then carries exactly one notice for every process that
-    /// [`Runtime::launch`] or [`Runtime::exec`] started and every container that [`Runtime::adopt`] found running.
-    ///
-    /// Blocking, about 5 ms.
+    /// Starts the zygote and the thread that hears monitors. The channel carries exactly one notice for every process
+    /// that was started here or found running. Blocking, some milliseconds.
     pub fn start(
-        _settings: Settings,
+        settings: Settings,
     ) -> Result<(Self, mpsc::UnboundedReceiver<ExitNotice>), RuntimeError> {
-        unimplemented!()
+        let failed = |what: String| move |source| RuntimeError { what, source };
+        let directory = settings.exec_root.join("c");
+        make_directory(&directory).map_err(failed(format!("mkdir {}", directory.display())))?;
+        let (socket, process) = zygote::spawn(&settings.executable).map_err(failed(format!(
+            "start the zygote from {}",
+            settings.executable.display()
+        )))?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
+            .map_err(|error| failed("epoll".to_owned())(error.into()))?;
+        let (exits, notices) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            settings,
+            zygote: Mutex::new(Zygote { socket, process }),
+            processes: Mutex::default(),
+            epoll,
+            exits,
+        });
+        let heard = Arc::downgrade(&shared);
+        std::thread::Builder::new()
+            .name("hoist-runtime".to_owned())
+            .spawn(move || hear::run(&heard))
+            .map_err(failed("start the runtime's thread".to_owned()))?;
+        Ok((Self { shared }, notices))
     }
 
-    /// Starts a container. The answer comes once its program was executed or could not be.
-    ///
-    /// A few system calls in the caller's thread, never a wait. Of a failed start nothing stays but what
-    /// [`Runtime::release`] removes.
-    pub fn launch(&self, _spec: LaunchSpec) -> oneshot::Receiver<Result<Launched, LaunchError>> {
-        unimplemented!()
+    /// Starts a container. The answer comes once its program was executed or could not be. A few system calls in the
+    /// caller's thread, never a wait. Of a failed start nothing stays but what [`Runtime::release`] removes.
+    pub fn launch(&self, spec: LaunchSpec) -> oneshot::Receiver<Result<Launched, LaunchError>> {
+        let (reply, answer) = oneshot::channel();
+        let owner = ProcessId::Container(spec.id.clone());
+        let result = self.order_launch(spec, owner, reply);
+        answer_failure(result);
+        answer
+    }
+
+    fn order_launch(
+        &self,
+        mut spec: LaunchSpec,
+        owner: ProcessId,
+        reply: oneshot::Sender<Result<Launched, LaunchError>>,
+    ) -> Result<(), Unordered> {
+        let id = spec.id.clone();
+        let prepare = || -> Result<(OwnedFd, OwnedFd, Option<OwnedFd>), (String, io::Error)> {
+            let directory = self.directory(&id);
+            let told = |what: &str| {
+                let what = format!("{what} in {}", directory.display());
+                move |error: io::Error| (what, error)
+            };
+            make_directory(&directory).map_err(told("make the container's directory"))?;
+            let record = record_slot(&directory).map_err(told("make the exit record"))?;
+            let listener = listener(&directory).map_err(told("make the monitor's socket"))?;
+            let log = spec.log.as_ref().map(open_log_directory).transpose();
+            let log = log.map_err(|error| ("open the log's directory".to_owned(), error))?;
+            Ok((listener, record, log))
+        };
+        let (listener, record, log_directory) = match prepare() {
+            Ok(made) => made,
+            Err((what, error)) => {
+                return Err(Unordered {
+                    reply,
+                    error: LaunchError::system(&what, &error),
+                });
+            }
+        };
+        let attached = std::mem::take(&mut spec.attached);
+        let log = spec.log.as_ref().map(log_order);
+        let process = spec.process.clone();
+        let (plan, fds) = plan::launch(spec);
+        let order = order(plan, &process, log, &attached, true);
+        let mut all = vec![listener, record];
+        all.extend(log_directory);
+        all.extend(
+            attached
+                .into_iter()
+                .map(|(_, stream)| OwnedFd::from(stream)),
+        );
+        all.extend(fds.0);
+        self.order(owner, order, &all, reply)
     }
 
     /// Starts a further process in a running container. As [`Runtime::launch`].
-    pub fn exec(&self, _spec: ExecSpec) -> oneshot::Receiver<Result<Launched, LaunchError>> {
-        unimplemented!()
+    pub fn exec(&self, mut spec: ExecSpec) -> oneshot::Receiver<Result<Launched, LaunchError>> {
+        let (reply, answer) = oneshot::channel();
+        let owner = ProcessId::Exec(spec.id.clone());
+        let attached: Vec<_> = spec.attached.take().into_iter().collect();
+        let process = spec.process.clone();
+        let (plan, fds) = plan::exec(spec);
+        let order = order(plan, &process, None, &attached, false);
+        let mut all: Vec<OwnedFd> = attached
+            .into_iter()
+            .map(|(_, stream)| OwnedFd::from(stream))
+            .collect();
+        all.extend(fds.0);
+        answer_failure(self.order(owner, order, &all, reply));
+        answer
     }
 
-    /// Connects to the streams of a running process.
-    ///
-    /// Reading gives Docker's multiplexed frames, or raw bytes where the process has a terminal; its end is the end of
-    /// the process. What is written becomes standard input. Shutting down the write side closes that input if the
-    /// process was started with `stdin_once`.
-    pub fn attach(
+    /// Sends an order to the zygote, with a control socket of its own in front.
+    fn order(
         &self,
-        _owner: &ProcessOwner,
-        _streams: Streams,
-    ) -> Result<UnixStream, ProcessError> {
-        unimplemented!()
+        owner: ProcessId,
+        order: Order,
+        fds: &[OwnedFd],
+        reply: oneshot::Sender<Result<Launched, LaunchError>>,
+    ) -> Result<(), Unordered> {
+        let (ours, theirs) = match message::pair() {
+            Ok(pair) => pair,
+            Err(error) => {
+                return Err(Unordered {
+                    reply,
+                    error: LaunchError::system("socketpair", &error),
+                });
+            }
+        };
+        let plan = order.plan.clone();
+        self.shared
+            .know(owner.clone(), ours, Some((reply, plan)), 0);
+        let mut borrowed: Vec<BorrowedFd<'_>> = vec![theirs.as_fd()];
+        borrowed.extend(fds.iter().map(AsFd::as_fd));
+        let sent = self.shared.send_order(&order, &borrowed);
+        if let Err(error) = sent {
+            let known = self.shared.processes().remove(&owner);
+            if let Some((reply, _)) = known.and_then(|known| known.starting) {
+                let error = LaunchError::system("reach the zygote", &error);
+                return Err(Unordered { reply, error });
+            }
+        }
+        Ok(())
     }
 
-    /// Sends a signal. To a process that has ended it is `NotRunning`.
-    pub fn signal(&self, _owner: &ProcessOwner, _signal: Signal) -> Result<(), ProcessError> {
-        unimplemented!()
+    /// Connects to the streams of a running process: Docker's frames, or raw bytes where it has a terminal.
+    pub fn attach(&self, owner: &ProcessId, streams: Streams) -> io::Result<UnixStream> {
+        let control = self.control(owner)?;
+        let (ours, theirs) = UnixStream::pair()?;
+        message::send(control.as_fd(), Kind::Attach, &streams, &[theirs.as_fd()])?;
+        Ok(ours)
+    }
+
+    /// Sends a signal. A process that is no more is no error.
+    pub fn signal(&self, owner: &ProcessId, signal: Signal) -> io::Result<()> {
+        let processes = self.shared.processes();
+        let Some(pidfd) = processes.get(owner).and_then(|known| known.pidfd.as_ref()) else {
+            return Ok(());
+        };
+        let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
+        hoist_sys::process::signal_pidfd(pidfd.as_fd(), signal.number()).or_else(
+            |error| match error.raw_os_error() {
+                Some(libc::ESRCH) => Ok(()),
+                Some(_) => Err(error),
+                None => Err(invalid()),
+            },
+        )
     }
 
     /// Sets the size of a terminal.
-    pub fn resize(&self, _owner: &ProcessOwner, _size: WindowSize) -> Result<(), ProcessError> {
-        unimplemented!()
+    pub fn resize(&self, owner: &ProcessId, rows: u16, columns: u16) -> io::Result<()> {
+        let control = self.control(owner)?;
+        message::send(control.as_fd(), Kind::Resize, &Size { rows, columns }, &[])
+    }
+
+    /// A descriptor of a running process.
+    pub fn pidfd(&self, owner: &ProcessId) -> io::Result<OwnedFd> {
+        let processes = self.shared.processes();
+        let pidfd = processes.get(owner).and_then(|known| known.pidfd.as_ref());
+        pidfd.ok_or_else(not_running)?.try_clone()
     }
 
     /// The process id, while it runs.
     #[must_use]
-    pub fn pid(&self, _owner: &ProcessOwner) -> Option<i32> {
-        unimplemented!()
+    pub fn pid(&self, owner: &ProcessId) -> Option<i32> {
+        let processes = self.shared.processes();
+        processes
+            .get(owner)
+            .filter(|known| !known.ended)
+            .map(|known| known.pid)
     }
 
-    /// The root directory of a running container, as the container sees it, for resolving users and copying files.
-    pub fn root(&self, _id: &ContainerId) -> io::Result<OwnedFd> {
-        unimplemented!()
+    /// Finds out what became of a container that an earlier engine started. Blocking, as long as a monitor takes to answer.
+    #[must_use]
+    pub fn adopt(&self, id: &ContainerId) -> Adoption {
+        let directory = self.directory(id);
+        if let Ok(control) = connect_monitor(&directory)
+            && let Ok(Some(message)) = message::receive(&control)
+            && message.kind == Kind::Started
+            && let Ok(started) = message.body::<crate::monitor::Started>()
+        {
+            let owner = ProcessId::Container(id.clone());
+            let launched = Launched {
+                pid: started.pid,
+                started_at: started.started_at,
+            };
+            let pidfd = message.fds.into_iter().next();
+            self.shared.know(owner.clone(), control, None, started.pid);
+            if let Some(known) = self.shared.processes().get_mut(&owner) {
+                known.pidfd = pidfd;
+            }
+            return Adoption::Running(launched);
+        }
+        let slot = fs::File::open(directory.join("exit"));
+        match slot.and_then(exit_record::read) {
+            Ok(Some(record)) => Adoption::Exited(record),
+            _ => Adoption::Unknown,
+        }
     }
 
-    /// Finds out what became of a container that an earlier engine started. Blocking, bounded by a second.
-    pub fn adopt(&self, _id: &ContainerId) -> Adoption {
-        unimplemented!()
-    }
-
-    /// Removes the directory of a container that does not run: its exit record and the monitor's socket.
-    pub fn release(&self, _id: &ContainerId) {
-        unimplemented!()
+    /// Removes the directory of a container that does not run.
+    pub fn release(&self, id: &ContainerId) {
+        let directory = self.directory(id);
+        if let Err(error) = fs::remove_dir_all(&directory)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(directory = %directory.display(), %error, "an exit record stays");
+        }
     }
 
     /// Containers that have a directory: what an earlier engine left.
-    pub fn leftovers(&self) -> io::Result<Vec<ContainerId>> {
-        unimplemented!()
+    #[must_use]
+    pub fn leftovers(&self) -> Vec<ContainerId> {
+        let Ok(entries) = fs::read_dir(self.shared.settings.exec_root.join("c")) else {
+            return Vec::new();
+        };
+        entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect()
     }
+
+    fn control(&self, owner: &ProcessId) -> io::Result<Arc<OwnedFd>> {
+        let processes = self.shared.processes();
+        processes
+            .get(owner)
+            .map(|known| known.control.clone())
+            .ok_or_else(not_running)
+    }
+
+    fn directory(&self, id: &ContainerId) -> PathBuf {
+        self.shared.settings.exec_root.join("c").join(id.as_str())
+    }
+}
+
+/// An order that never reached the zygote, and who waits for its outcome.
+struct Unordered {
+    reply: oneshot::Sender<Result<Launched, LaunchError>>,
+    error: LaunchError,
+}
+
+fn answer_failure(result: Result<(), Unordered>) {
+    if let Err(Unordered { reply, error }) = result {
+        let _ = reply.send(Err(error));
+    }
+}
+
+impl Shared {
+    fn processes(&self) -> MutexGuard<'_, HashMap<ProcessId, Known>> {
+        self.processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends to the zygote; starts it anew once if it is gone.
+    fn send_order(&self, order: &Order, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut zygote = self.zygote.lock().unwrap_or_else(PoisonError::into_inner);
+        let Err(error) = message::send(&zygote.socket, Kind::Order, order, fds) else {
+            return Ok(());
+        };
+        tracing::warn!(%error, "the zygote is gone and is started anew");
+        let (socket, process) = zygote::spawn(&self.settings.executable)?;
+        let mut old = std::mem::replace(&mut *zygote, Zygote { socket, process });
+        let _ = old.process.wait();
+        message::send(&zygote.socket, Kind::Order, order, fds)
+    }
+}
+
+impl Drop for Zygote {
+    fn drop(&mut self) {
+        // Its socket closes with us; it ends by itself and must not stay a zombie of a process that lives on.
+        let _ = self.process.try_wait();
+    }
+}
+
+fn order(
+    plan: Plan,
+    process: &Process,
+    log: Option<LogOrder>,
+    attached: &[(Streams, UnixStream)],
+    lasting: bool,
+) -> Order {
+    Order {
+        plan,
+        has_listener: lasting,
+        has_record: lasting,
+        log,
+        attached: attached.iter().map(|(streams, _)| *streams).collect(),
+        terminal: process.terminal.is_some(),
+        open_stdin: process.open_stdin,
+        stdin_once: process.stdin_once,
+    }
+}
+
+fn log_order(log: &LogSpec) -> LogOrder {
+    LogOrder {
+        name: log
+            .path
+            .file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        max_size: log.max_size,
+        max_files: log.max_files,
+    }
+}
+
+fn open_log_directory(log: &LogSpec) -> io::Result<OwnedFd> {
+    let directory = log.path.parent().unwrap_or(Path::new("/"));
+    Ok(fs::File::open(directory)?.into())
+}
+
+fn not_running() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the process is not running")
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}
+
+/// The slot for the exit record, filled with zeros, its blocks allocated.
+fn record_slot(directory: &Path) -> io::Result<OwnedFd> {
+    use std::io::Write;
+    let mut file = fs::File::create(directory.join("exit"))?;
+    file.write_all(&[0; exit_record::LENGTH])?;
+    Ok(file.into())
+}
+
+/// An address below a directory however deep that is: sun_path ends at 108 bytes.
+fn short_address(directory: &fs::File) -> io::Result<SocketAddrUnix> {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}/monitor.sock", directory.as_raw_fd());
+    Ok(SocketAddrUnix::new(path)?)
+}
+
+fn packet_socket() -> io::Result<OwnedFd> {
+    Ok(socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?)
+}
+
+fn listener(directory: &Path) -> io::Result<OwnedFd> {
+    let _ = fs::remove_file(directory.join("monitor.sock"));
+    let directory = fs::File::open(directory)?;
+    let socket = packet_socket()?;
+    bind(&socket, &short_address(&directory)?)?;
+    listen(&socket, 4)?;
+    Ok(socket)
+}
+
+fn connect_monitor(directory: &Path) -> io::Result<OwnedFd> {
+    let directory = fs::File::open(directory)?;
+    let socket = packet_socket()?;
+    connect(&socket, &short_address(&directory)?)?;
+    Ok(socket)
 }

@@ -1,15 +1,19 @@
-//! Hoist runtime: from a container's specification to a process, and what becomes of it.
+//! Hoist runtime.
 pub mod capabilities;
 pub mod cgroup;
+mod child;
 pub mod defaults;
 pub mod devices;
-mod error;
+mod exit_record;
 mod handle;
+mod message;
+mod monitor;
+mod plan;
 pub mod seccomp;
 pub mod spec;
 pub mod users;
 mod zygote;
 
-pub use error::{LaunchError, ProcessError, RuntimeError};
-pub use handle::{Adoption, ExitNotice, ExitRecord, Launched, ProcessOwner, Runtime, Settings};
-pub use zygote::{is_zygote, zygote_main};
+pub use exit_record::ExitRecord;
+pub use handle::{Adoption, ExitNotice, LaunchError, Launched, Runtime, RuntimeError, Settings};
+pub use zygote::{MARKER, is_zygote, zygote_main};

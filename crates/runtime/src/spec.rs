@@ -1,252 +1,186 @@
-//! What the engine hands over for one start: everything resolved, nothing left to look up.
-//!
-//! Paths are inside the container unless a field says otherwise; files of the host come as descriptors.
+//! What is to be started: resolved data and descriptors, nothing left to look up.
 
-use std::fs::File;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use hoist_model::{ContainerId, ExecId};
 
 use crate::capabilities::ProcessCapabilities;
 use crate::cgroup::CgroupHandle;
-use crate::defaults::MountAttributes;
 use crate::devices::DeviceNode;
 use crate::seccomp::Program;
+
+/// Whose process something is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub enum ProcessId {
+    /// A container's first process.
+    Container(ContainerId),
+    /// A process started by exec.
+    Exec(ExecId),
+}
 
 /// A container to be started.
 #[derive(Debug)]
 pub struct LaunchSpec {
-    /// Its identity; names the directory of its monitor.
+    /// Whose it is.
     pub id: ContainerId,
-    /// Its root file system: a detached mount.
+    /// The root file system: a detached mount.
     pub rootfs: OwnedFd,
-    /// Whether the root is made read-only once everything is mounted.
-    pub read_only_rootfs: bool,
-    /// Its namespaces. The mount namespace is always its own.
+    /// Whether nothing may be written to it.
+    pub readonly_rootfs: bool,
+    /// Name of the UTS namespace; not set if that is not new.
+    pub hostname: String,
+    /// NIS domain name; may be empty.
+    pub domainname: String,
+    /// Which namespaces.
     pub namespaces: Namespaces,
-    /// Host name, for a UTS namespace of its own.
-    pub hostname: Option<String>,
-    /// NIS domain name, for a UTS namespace of its own.
-    pub domain_name: Option<String>,
-    /// Mounts, in the order in which they are made.
-    pub mounts: Vec<Mount>,
-    /// Device nodes to make, after the mounts.
+    /// Everything mounted below the root, parents first.
+    pub mounts: Vec<MountEntry>,
+    /// Device nodes made below /dev, beyond the defaults.
     pub devices: Vec<DeviceNode>,
-    /// Symbolic links to make, after the mounts: path and what it says. One that is there already stays.
-    pub links: Vec<(String, String)>,
-    /// Paths to hide. One that is not there is no error.
+    /// Paths that are hidden.
     pub masked_paths: Vec<String>,
-    /// Paths to make read-only with everything mounted below. One that is not there is no error.
-    pub read_only_paths: Vec<String>,
-    /// Kernel parameters as `net.ipv4.ip_forward` and value.
+    /// Paths that become read-only.
+    pub readonly_paths: Vec<String>,
+    /// Kernel parameters, `net.ipv4.ip_forward` and value.
     pub sysctls: Vec<(String, String)>,
+    /// The cgroups it is put in.
+    pub cgroup: CgroupHandle,
     /// What runs.
     pub process: Process,
-    /// Ways into its control groups; `None` leaves it in the engine's.
-    pub cgroups: Option<CgroupHandle>,
-    /// `memory.events` (v2) or `memory.oom_control` (v1), open for reading: read after the end for `oom_kill`.
-    pub oom_counter: Option<OwnedFd>,
-    /// Where its output is logged; `None` logs nothing.
+    /// Where output is logged.
     pub log: Option<LogSpec>,
-    /// Streams that carry output from the first byte on.
+    /// Streams attached from the first byte on.
     pub attached: Vec<(Streams, UnixStream)>,
 }
 
 /// A further process in a running container.
 #[derive(Debug)]
 pub struct ExecSpec {
-    /// Its identity.
+    /// Whose it is.
     pub id: ExecId,
-    /// The container.
-    pub container: ContainerId,
-    /// What runs. An empty working directory means `/`.
+    /// The container's first process, whose namespaces are joined.
+    pub pidfd: OwnedFd,
+    /// The container's cgroups.
+    pub cgroup: CgroupHandle,
+    /// What runs.
     pub process: Process,
-    /// Ways into the container's control groups.
-    pub cgroups: Option<CgroupHandle>,
-    /// Streams that carry output from the first byte on.
-    pub attached: Vec<(Streams, UnixStream)>,
+    /// The stream attached from the first byte on.
+    pub attached: Option<(Streams, UnixStream)>,
 }
 
-/// A program and the circumstances it runs in.
+/// What runs.
 #[derive(Clone, Debug)]
 pub struct Process {
-    /// Program and arguments. A program without a slash is looked up in the `PATH` of `env`.
-    pub args: Vec<String>,
-    /// `NAME=value` each.
-    pub env: Vec<String>,
-    /// Absolute working directory, made if missing; empty is `/`.
-    pub cwd: String,
-    /// User id.
+    /// The program and its arguments; the program is looked up in the container's PATH if it has no slash.
+    pub arguments: Vec<String>,
+    /// `NAME=value`.
+    pub environment: Vec<String>,
+    /// Absolute; made if it is missing.
+    pub working_directory: String,
+    /// Numeric user.
     pub uid: u32,
-    /// Group id.
+    /// Numeric group.
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
-    /// A terminal of this size in place of three pipes.
-    pub terminal: Option<WindowSize>,
-    /// Whether standard input is a pipe; otherwise it is `/dev/null`. With a terminal input always arrives.
-    pub open_stdin: bool,
-    /// Whether the end of an attached client's input closes standard input.
-    pub stdin_once: bool,
-    /// Resource limits.
-    pub rlimits: Vec<Rlimit>,
-    /// The five capability sets.
+    /// Capability sets.
     pub capabilities: ProcessCapabilities,
-    /// `PR_SET_NO_NEW_PRIVS`.
+    /// Whether no execve gains privileges.
     pub no_new_privileges: bool,
-    /// `/proc/self/oom_score_adj`; `None` inherits the monitor's, which is 0.
-    pub oom_score_adj: Option<i32>,
-    /// The system call filter; `None` is unconfined.
+    /// The system call filter.
     pub seccomp: Option<Arc<Program>>,
+    /// Limits: number of setrlimit(2), soft, hard; `u64::MAX` is unlimited.
+    pub rlimits: Vec<(u32, u64, u64)>,
+    /// -1000 to 1000; `None` inherits the engine's.
+    pub oom_score_adj: Option<i32>,
+    /// Rows and columns of a terminal to be made; `None` makes pipes.
+    pub terminal: Option<(u16, u16)>,
+    /// Whether standard input is kept open for clients.
+    pub open_stdin: bool,
+    /// Whether it closes when its first client has.
+    pub stdin_once: bool,
 }
 
-/// Rows and columns of a terminal.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WindowSize {
-    /// Rows.
-    pub rows: u16,
-    /// Columns.
-    pub columns: u16,
+/// Which streams an attached client takes part in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Streams {
+    /// Gives input.
+    pub stdin: bool,
+    /// Takes output.
+    pub stdout: bool,
+    /// Takes errors.
+    pub stderr: bool,
 }
 
-/// One resource limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rlimit {
-    /// `RLIMIT_*` of `getrlimit(2)`; [`Rlimit::resource_by_name`] knows them by name.
-    pub resource: u32,
-    /// Soft limit; `u64::MAX` is unlimited.
-    pub soft: u64,
-    /// Hard limit; `u64::MAX` is unlimited.
-    pub hard: u64,
-}
-
-impl Rlimit {
-    /// The number of `nofile`, `RLIMIT_NOFILE` and the like.
-    #[must_use]
-    pub fn resource_by_name(name: &str) -> Option<u32> {
-        const NAMES: [&str; 16] = [
-            "cpu",
-            "fsize",
-            "data",
-            "stack",
-            "core",
-            "rss",
-            "nproc",
-            "nofile",
-            "memlock",
-            "as",
-            "locks",
-            "sigpending",
-            "msgqueue",
-            "nice",
-            "rtprio",
-            "rttime",
-        ];
-        let lower = name.to_ascii_lowercase();
-        let plain = lower.strip_prefix("rlimit_").unwrap_or(&lower);
-        NAMES
-            .iter()
-            .position(|known| *known == plain)
-            .and_then(|index| u32::try_from(index).ok())
-    }
-}
-
-/// The namespaces of a container, by kind.
-#[derive(Debug, Default)]
+/// Where each namespace comes from.
+#[derive(Debug)]
 pub struct Namespaces {
-    /// Process ids.
-    pub pid: Namespace,
-    /// Network.
-    pub network: Namespace,
-    /// System V IPC and POSIX message queues.
-    pub ipc: Namespace,
+    /// Processes.
+    pub pid: NamespaceSource,
+    /// Interfaces; never new: it comes ready from a pool.
+    pub network: NamespaceSource,
+    /// System V IPC and message queues.
+    pub ipc: NamespaceSource,
     /// Host name.
-    pub uts: Namespace,
-    /// The view of the control groups.
-    pub cgroup: Namespace,
+    pub uts: NamespaceSource,
+    /// The view on cgroups.
+    pub cgroup: NamespaceSource,
 }
 
-/// One namespace of a container.
-#[derive(Debug, Default)]
-pub enum Namespace {
-    /// A fresh one.
-    #[default]
+/// Where a namespace comes from.
+#[derive(Debug)]
+pub enum NamespaceSource {
+    /// Made for this container.
     New,
-    /// The engine's.
+    /// The host's.
     Host,
-    /// This one: a descriptor of a `/proc/<pid>/ns` file or of a bind mount of one.
+    /// An open nsfs file.
     Join(OwnedFd),
 }
 
-impl Namespace {
-    /// The namespace that a process is in; `kind` is a name in `/proc/<pid>/ns` such as `net`. Blocking.
-    pub fn of_process(pid: i32, kind: &str) -> io::Result<Self> {
-        let file = File::open(format!("/proc/{pid}/ns/{kind}"))?;
-        Ok(Self::Join(file.into()))
-    }
-}
-
-/// One mount.
+/// Something mounted below the root.
 #[derive(Debug)]
-pub struct Mount {
-    /// Where: an absolute path. Made if missing, as a directory or as a file, whichever the source is.
+pub struct MountEntry {
+    /// Absolute path in the container.
     pub target: String,
     /// What.
-    pub source: MountSource,
+    pub source: MountFrom,
+    /// Attributes to set, in the bits of `hoist_sys::mount_attributes`.
+    pub attributes: u64,
+    /// Whether attributes also go to mounts below (recursive binds).
+    pub recursive: bool,
+    /// `MS_PRIVATE` and its like, or 0 to leave it.
+    pub propagation: u64,
 }
 
-/// What is mounted.
+/// What a [`MountEntry`] mounts.
 #[derive(Debug)]
-pub enum MountSource {
-    /// A detached mount (`open_tree` with `OPEN_TREE_CLONE`, or `fsmount`) with its attributes and propagation set.
-    Detached(OwnedFd),
-    /// A new instance of a kernel file system, made inside the container's namespaces.
-    Filesystem {
-        /// `proc`, `tmpfs`, `devpts`, `sysfs`, `mqueue`, `cgroup2` and so on.
-        fs_type: String,
-        /// The source, as the mount table shows it.
-        source: String,
-        /// `fsconfig` options as key and value; an empty value is a flag.
+pub enum MountFrom {
+    /// A detached mount: bind of a file or directory.
+    Detached {
+        /// The mount.
+        mount: OwnedFd,
+        /// Whether it is a directory, so that a missing target is made alike.
+        directory: bool,
+    },
+    /// A new file system, made inside the container's namespaces.
+    New {
+        /// `proc`, `tmpfs`, …
+        kind: String,
+        /// Options as pairs; an empty value is a flag.
         options: Vec<(String, String)>,
-        /// Per-mount attributes.
-        attributes: MountAttributes,
     },
 }
 
-/// Where and how output is logged, in Docker's json-file format.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where output is logged, in Docker's json-file format.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct LogSpec {
-    /// The newest file, a path of the host. Its directory exists.
-    pub path: PathBuf,
-    /// Bytes after which a file is rotated.
+    /// Absolute path of the newest file.
+    pub path: std::path::PathBuf,
+    /// Bytes after which a new file is begun.
     pub max_size: u64,
-    /// How many files there are at most, the newest included; at least 1.
+    /// Files kept, the newest among them.
     pub max_files: u32,
-}
-
-impl LogSpec {
-    /// Five files of 10 MB, so that no container fills the disk by talking.
-    #[must_use]
-    pub fn new(path: PathBuf) -> Self {
-        Self {
-            path,
-            max_size: 10_000_000,
-            max_files: 5,
-        }
-    }
-}
-
-/// Which streams a client takes and gives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Streams {
-    /// What the client sends becomes standard input.
-    pub stdin: bool,
-    /// The client gets standard output.
-    pub stdout: bool,
-    /// The client gets standard error.
-    pub stderr: bool,
 }

@@ -1,20 +1,191 @@
-//! The zygote.
+//! The zygote: this same binary, started once, small and of one thread, from which every monitor is forked.
+//!
+//! It sits in a mount namespace of its own whose root is an empty tmpfs, so that what its children copy is tiny and no
+//! path of the host can be reached from it. Its standard input is the packet socket to the daemon; when that closes it
+//! ends, and monitors go on.
 
-use std::process::ExitCode;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
 
-/// Whether this process was started as a zygote. The first thing that `main` asks.
+use hoist_sys::mount_attributes::{self, MountAttributes};
+use hoist_sys::process::{self, Forked};
+use rustix::fs::{CWD, FileType, Mode};
+use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount};
+
+use crate::child::{NULL, ROOT_PLACE, file_system};
+use crate::message::{self, Kind};
+use crate::monitor::{self, Order};
+
+/// The word that makes a program of ours a zygote; in place of its name.
+pub const MARKER: &str = "hoist-zygote";
+
+/// Whether a program was started to be a zygote. `main` asks first of all, before it starts a thread.
 #[must_use]
-pub fn is_zygote() -> bool {
-    let mut arguments = std::env::args_os();
-    arguments.next().is_some_and(|name| name == ZYGOTE)
-        && arguments
-            .next()
-            .is_some_and(|argument| argument == "zygote")
+pub fn is_zygote(first_argument: Option<&OsStr>) -> bool {
+    first_argument == Some(OsStr::new(MARKER))
 }
 
-pub(crate) const ZYGOTE: &str = "hoist-zygote";
-
-/// The whole life of a zygote: returns when the engine's end of its socket closes.
+/// Lives as a zygote. For `main`, in a process of one thread.
+#[must_use]
 pub fn zygote_main() -> ExitCode {
-    unimplemented!()
+    match live() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Standard error is the daemon's.
+            let text = format!("hoist zygote: {error}\n");
+            let _ = rustix::io::write(rustix::stdio::stderr(), text.as_bytes());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn live() -> io::Result<()> {
+    process::set_undumpable()?;
+    process::become_subreaper()?;
+    process::ignore_children_and_pipes();
+    process::set_name(c"hoist-zygote")?;
+    rustix::process::setsid()?;
+    // Nothing that it or its children make is narrowed by whoever started the engine.
+    rustix::process::umask(Mode::empty());
+    let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    enter_private_root()?;
+    let null = rustix::fs::openat(
+        CWD,
+        NULL,
+        rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    rustix::stdio::dup2_stdin(&null)?;
+    while let Some(message) = message::receive(&control)? {
+        if message.kind != Kind::Order {
+            continue;
+        }
+        match process::fork_single_threaded()? {
+            Forked::Parent(_) => {}
+            Forked::Child => {
+                drop((control, null));
+                become_monitor(message);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn become_monitor(mut message: message::Message) -> ! {
+    process::wait_for_children();
+    let _ = process::set_name(c"hoist-monitor");
+    let fds = std::mem::take(&mut message.fds);
+    match message.body::<Order>() {
+        Ok(order) => {
+            drop(message);
+            monitor::run(&order, fds);
+        }
+        Err(error) => {
+            let failure = crate::plan::ChildFailure::Clone {
+                what: format!("read the order: {error}"),
+                errno: libc::EBADMSG,
+            };
+            if let Some(control) = fds.first() {
+                let _ = message::send(control, Kind::Failed, &failure, &[]);
+            }
+        }
+    }
+    process::end_now(0)
+}
+
+/// A root of our own: an empty tmpfs with a place for containers' roots and a null device.
+fn enter_private_root() -> io::Result<()> {
+    process::unshare(libc::CLONE_NEWNS)?;
+    let slash = rustix::fs::openat(
+        CWD,
+        "/",
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let private = MountAttributes::new(0, 0, libc::MS_PRIVATE);
+    mount_attributes::set_attributes(slash.as_fd(), true, &private)?;
+    let options = [
+        ("mode".to_owned(), "700".to_owned()),
+        ("size".to_owned(), "64k".to_owned()),
+    ];
+    let root = file_system(
+        "tmpfs",
+        &options,
+        mount_attributes::NO_SUID | mount_attributes::NO_EXEC,
+    )?;
+    rustix::fs::mkdirat(&root, ROOT_PLACE.trim_start_matches('/'), Mode::RWXU)?;
+    let null = NULL.trim_start_matches('/');
+    let device = rustix::fs::makedev(1, 3);
+    rustix::fs::mknodat(
+        &root,
+        null,
+        FileType::CharacterDevice,
+        Mode::from_raw_mode(0o666),
+        device,
+    )?;
+    // Placed over any directory there is: the old root goes right after.
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(&root, "", CWD, "/tmp", flags)
+        .or_else(|_| move_mount(&root, "", CWD, "/proc", flags))?;
+    rustix::process::fchdir(&root)?;
+    rustix::process::pivot_root(".", ".")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+    rustix::process::chdir("/")?;
+    Ok(())
+}
+
+/// Starts a zygote of a program whose `main` asks [`is_zygote`]; answers the socket to it.
+///
+/// The program is executed through a detached read-only overlay of its directory, so that nobody who gets hold of
+/// /proc/PID/exe can write to it (CVE-2019-5736), without a copy in memory.
+pub(crate) fn spawn(executable: &Path) -> io::Result<(OwnedFd, std::process::Child)> {
+    use std::os::unix::process::CommandExt;
+    let (ours, theirs) = message::pair()?;
+    let sealed = seal(executable);
+    let program = match &sealed {
+        Ok((_, path)) => path.as_path(),
+        Err(error) => {
+            tracing::warn!(%error, "the zygote is started from the plain file");
+            executable
+        }
+    };
+    let child = Command::new(program)
+        .arg0(MARKER)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .spawn()?;
+    Ok((ours, child))
+}
+
+/// A path to the program within a detached read-only overlay of its directory, good while the descriptor is held.
+fn seal(executable: &Path) -> io::Result<(OwnedFd, std::path::PathBuf)> {
+    use std::os::fd::AsRawFd;
+    let directory = executable.parent().unwrap_or(Path::new("/"));
+    let name = executable
+        .file_name()
+        .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let directory = directory
+        .to_str()
+        .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+    if directory.contains([':', ',', '\\']) || directory.len() > 120 {
+        return Err(io::Error::other(format!(
+            "the path {directory} does not fit a mount option"
+        )));
+    }
+    // An overlay without an upper directory needs two lower ones; nothing is looked for in the second.
+    let options = [(
+        "lowerdir".to_owned(),
+        format!("{directory}:/proc/self/fdinfo"),
+    )];
+    let overlay = file_system("overlay", &options, mount_attributes::READ_ONLY).or_else(|_| {
+        let options = [("lowerdir".to_owned(), format!("{directory}:/dev"))];
+        file_system("overlay", &options, mount_attributes::READ_ONLY)
+    })?;
+    let path = format!("/proc/{}/fd/{}", std::process::id(), overlay.as_raw_fd());
+    Ok((overlay, Path::new(&path).join(name)))
 }

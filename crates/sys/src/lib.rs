@@ -10,6 +10,8 @@
 
 pub mod bpf;
 pub mod floor;
+pub mod mount_attributes;
 pub mod netlink;
 pub mod netns;
+pub mod process;
 pub mod seccomp;

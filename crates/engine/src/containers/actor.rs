@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 use super::events::container_event;
 use super::step::{Command, Input, Life, Refusal, step};
 use super::{AttachRequest, Containers, Outcome, WaitCondition, WaitOutcome};
-use crate::chain::chain;
 use crate::clock::now;
 use crate::error::ContainerError;
 use crate::ports::{ExitNotice, ProcessOwner};
 use crate::records::ContainerRecord;
+use hoist_model::chain;
 
 /// Where an answer goes. A caller that went away is no error.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, ContainerError>>;
@@ -232,7 +232,7 @@ impl Actor {
         match command {
             Command::Launch => return self.launch_and_feed().await,
             Command::Release => {
-                self.containers.inner.parts.runtime.release(&self.record.id);
+                self.containers.inner.parts.runtime.release(&self.record);
                 if let Some(attachment) = &self.record.attachment {
                     self.events.push(super::events::network_event(
                         "disconnect",

@@ -9,11 +9,11 @@ use hoist_store::{Class, Transaction};
 use super::events::container_event;
 use super::merge::merge_image;
 use super::{Containers, CreateRequest, Created};
-use crate::chain::chain;
 use crate::clock::{now, random_bytes, random_number};
 use crate::error::{ContainerError, ImageError};
 use crate::names::made_up;
 use crate::records::{ContainerRecord, ImageRecord, MountPoint};
+use hoist_model::chain;
 
 /// How often a made-up name is made up anew after a clash.
 const NAME_TRIES: u32 = 10;

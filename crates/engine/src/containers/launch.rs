@@ -7,10 +7,10 @@ use hoist_store::Class;
 
 use super::actor::Actor;
 use super::events::{container_event, network_event};
-use crate::chain::chain;
 use crate::error::ContainerError;
 use crate::ports::{Joins, LaunchRequest, Launched, NetworkNamespace};
 use crate::records::ContainerRecord;
+use hoist_model::chain;
 
 impl Actor {
     /// Connects the container and hands it to the runtime. What was taken is given back by `Release` if this fails.

@@ -41,13 +41,13 @@ pub use self::requests::{
     AttachRequest, Attached, CreateRequest, Created, LogEntry, LogRequest, Outcome, RemoveRequest,
     StopRequest, WaitCondition, WaitOutcome,
 };
-use crate::chain::chain;
 use crate::error::ContainerError;
 use crate::images::Images;
 use crate::networks::Networks;
 use crate::ports::{ExitNotice, Network, ProcessOwner, Runtime};
 use crate::records::ContainerRecord;
 use crate::volumes::Volumes;
+use hoist_model::chain;
 
 /// The containers of this node.
 #[derive(Clone)]

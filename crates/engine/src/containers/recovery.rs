@@ -148,7 +148,7 @@ impl Containers {
         }
         for id in parts.runtime.leftovers() {
             if !known.contains(&id) {
-                parts.runtime.release(&id);
+                parts.runtime.sweep(&id);
             }
         }
         parts.images.collect().await;

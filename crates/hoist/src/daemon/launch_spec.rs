@@ -1,0 +1,399 @@
+//! From a container's record to what the runtime starts: mounts opened, users and capabilities resolved, cgroups made.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use hoist_engine::ports::{ExecLaunch, LaunchFailure, LaunchRequest, NetworkNamespace};
+use hoist_engine::records::{ContainerRecord, MountKind};
+use hoist_model::container::{NamespaceMode, SeccompChoice};
+use hoist_model::{ContainerId, chain};
+use hoist_runtime::cgroup::{CgroupHandle, CgroupRequest, CgroupVersion, Cgroups, Group};
+use hoist_runtime::devices::{self, DeviceNode, DeviceRule};
+use hoist_runtime::seccomp::{Profile, Program, Seccomp};
+use hoist_runtime::spec::{
+    ExecSpec, LaunchSpec, LogSpec, MountEntry, NamespaceSource, Namespaces, Process, Streams,
+};
+use hoist_runtime::{capabilities, defaults, users};
+use std::sync::Arc;
+
+use super::mounts;
+use super::rlimits;
+
+/// Log files of a container unless it says otherwise: five of ten megabytes.
+const LOG_SIZE: u64 = 10_000_000;
+const LOG_FILES: u32 = 5;
+
+/// What of this machine a start needs.
+pub(crate) struct Machine {
+    pub(crate) cgroups: Cgroups,
+    pub(crate) seccomp: Seccomp,
+}
+
+impl Machine {
+    pub(crate) fn group(&self, id: &ContainerId) -> Group {
+        self.cgroups.group(id, "")
+    }
+
+    pub(crate) fn remove_cgroup(&self, id: &ContainerId, parent: &str) {
+        self.cgroups.remove(self.cgroups.group(id, parent));
+    }
+
+    pub(crate) fn oom_killed(&self, id: &ContainerId) -> bool {
+        self.group(id).oom_kills().is_ok_and(|kills| kills > 0)
+    }
+}
+
+/// A refusal of something the caller asked for, or of the machine.
+fn refuse(message: String) -> LaunchFailure {
+    LaunchFailure {
+        message,
+        exit_code: 128,
+    }
+}
+
+fn refused<E: std::error::Error + 'static>(error: E) -> LaunchFailure {
+    refuse(chain(&error))
+}
+
+/// Everything for a container's first process.
+pub(crate) fn launch_spec(
+    machine: &Machine,
+    request: LaunchRequest,
+) -> Result<LaunchSpec, LaunchFailure> {
+    let record = request.record.clone();
+    let spec = &record.spec;
+    let security = &spec.security;
+    let privileged = security.privileged;
+    let rootfs = request.rootfs;
+    let mut nodes = devices::resolve(&spec.resources.devices).map_err(refused)?;
+    let mut rules: Vec<DeviceRule> = nodes.iter().map(|node: &DeviceNode| node.rule).collect();
+    for text in &spec.resources.device_cgroup_rules {
+        rules.push(DeviceRule::parse(text).map_err(refused)?);
+    }
+    let process = process(
+        machine,
+        &record,
+        rootfs.as_fd(),
+        &Wanted {
+            process: &spec.process,
+            environment: &[],
+            privileged,
+            user: &spec.process.user,
+            terminal: spec
+                .process
+                .terminal
+                .then(|| request.console_size.unwrap_or((24, 80))),
+            open_stdin: spec.process.open_stdin,
+            stdin_once: spec.process.stdin_once,
+        },
+    )?;
+    let namespaces = namespaces(machine, &record, request.network, request.joins)?;
+    let mut entries = mounts::default_entries(&record, machine.cgroups.version())?;
+    for (target, source) in &request.etc_files {
+        entries.push(mounts::bind(target, source, 0, false, true)?);
+    }
+    for point in &record.mounts {
+        entries.push(match point.kind {
+            MountKind::Tmpfs => mounts::tmpfs(&point.destination, &point.options, !point.writable)?,
+            MountKind::Bind | MountKind::Volume => mounts::of_point(point)?,
+            MountKind::Image => {
+                return Err(refuse(format!(
+                    "image mount at {} is not supported",
+                    point.destination
+                )));
+            }
+        });
+    }
+    entries.sort_by_key(|entry: &MountEntry| depth(&entry.target));
+    if privileged {
+        nodes.extend(mounts::host_devices());
+    }
+    let cgroup = machine
+        .cgroups
+        .create(
+            &record.id,
+            &CgroupRequest {
+                parent: &spec.cgroup_parent,
+                resources: &spec.resources,
+                devices: &rules,
+                privileged,
+            },
+        )
+        .map_err(refused)?;
+    let paths = |own: &Option<Vec<String>>, default: &[&str]| match own {
+        Some(paths) => paths.clone(),
+        None if privileged => Vec::new(),
+        None => default.iter().map(|path| (*path).to_owned()).collect(),
+    };
+    let attached: Vec<(Streams, UnixStream)> = request
+        .attached
+        .into_iter()
+        .map(|(wanted, stream)| (super::zygote::streams(wanted), stream))
+        .collect();
+    Ok(LaunchSpec {
+        id: record.id.clone(),
+        rootfs,
+        readonly_rootfs: security.readonly_rootfs,
+        hostname: hostname(&record),
+        domainname: spec.domainname.clone(),
+        namespaces,
+        mounts: entries,
+        devices: nodes,
+        masked_paths: paths(&security.masked_paths, defaults::MASKED_PATHS),
+        readonly_paths: paths(&security.readonly_paths, defaults::READ_ONLY_PATHS),
+        sysctls: security.sysctls.clone().into_iter().collect(),
+        cgroup,
+        process,
+        log: log_spec(&record, request.log_path)?,
+        attached,
+    })
+}
+
+/// Everything for a further process of a running container, whose first process has this id.
+pub(crate) fn exec_spec(
+    machine: &Machine,
+    request: &ExecLaunch,
+    pidfd: OwnedFd,
+    pid: i32,
+    stream: Option<UnixStream>,
+) -> Result<ExecSpec, LaunchFailure> {
+    let record = &request.container;
+    let wanted = &request.request;
+    let cgroup: CgroupHandle = machine
+        .cgroups
+        .group(&record.id, &record.spec.cgroup_parent)
+        .join()
+        .map_err(refused)?;
+    let root = std::fs::File::open(format!("/proc/{pid}/root")).map_err(|error| {
+        refuse(format!(
+            "open the root of container {}: {error}",
+            record.id.as_str()
+        ))
+    })?;
+    let user = if wanted.process.user.is_empty() {
+        &record.spec.process.user
+    } else {
+        &wanted.process.user
+    };
+    let mut own = wanted.process.clone();
+    if own.working_directory.is_empty() {
+        own.working_directory
+            .clone_from(&record.spec.process.working_directory);
+    }
+    let process = process(
+        machine,
+        record,
+        root.as_fd(),
+        &Wanted {
+            process: &own,
+            environment: &record.spec.process.environment,
+            privileged: wanted.privileged || record.spec.security.privileged,
+            user,
+            terminal: own
+                .terminal
+                .then(|| request.console_size.unwrap_or((24, 80))),
+            open_stdin: wanted.attach.stdin,
+            stdin_once: true,
+        },
+    )?;
+    let streams = Streams {
+        stdin: wanted.attach.stdin,
+        stdout: wanted.attach.stdout,
+        stderr: wanted.attach.stderr,
+    };
+    Ok(ExecSpec {
+        id: request.id.clone(),
+        pidfd,
+        cgroup,
+        process,
+        attached: stream.map(|stream| (streams, stream)),
+    })
+}
+
+/// What is asked of a process, whether a container's first or a further one.
+struct Wanted<'a> {
+    process: &'a hoist_model::container::ProcessSpec,
+    /// Variables under its own.
+    environment: &'a [String],
+    privileged: bool,
+    user: &'a str,
+    terminal: Option<(u16, u16)>,
+    open_stdin: bool,
+    stdin_once: bool,
+}
+
+fn process(
+    machine: &Machine,
+    record: &ContainerRecord,
+    root: std::os::fd::BorrowedFd<'_>,
+    wanted: &Wanted<'_>,
+) -> Result<Process, LaunchFailure> {
+    let security = &record.spec.security;
+    let groups = &record.spec.process.additional_groups;
+    let user = users::resolve(root, wanted.user, groups).map_err(refused)?;
+    let available = capabilities::available();
+    let set = capabilities::resolve(
+        &security.cap_add,
+        &security.cap_drop,
+        wanted.privileged,
+        available,
+    )
+    .map_err(refused)?;
+    let seccomp = filter(machine, record, wanted.privileged, set)?;
+    let mut environment = vec![];
+    let has = |own: &[String], name: &str| {
+        own.iter()
+            .any(|variable| variable.split('=').next() == Some(name))
+    };
+    let own = &wanted.process.environment;
+    let defaults = [
+        ("PATH", defaults::PATH.to_owned()),
+        ("HOSTNAME", hostname(record)),
+        (
+            "TERM",
+            if wanted.terminal.is_some() {
+                "xterm".to_owned()
+            } else {
+                String::new()
+            },
+        ),
+        ("HOME", user.home.clone()),
+    ];
+    for (name, value) in defaults {
+        if !value.is_empty() && !has(own, name) && !has(wanted.environment, name) {
+            environment.push(format!("{name}={value}"));
+        }
+    }
+    environment.extend(
+        wanted
+            .environment
+            .iter()
+            .filter(|v| !has(own, v.split('=').next().unwrap_or(v)))
+            .cloned(),
+    );
+    environment.extend(own.iter().cloned());
+    Ok(Process {
+        arguments: wanted.process.arguments(),
+        environment,
+        working_directory: wanted.process.working_directory.clone(),
+        uid: user.uid,
+        gid: user.gid,
+        groups: user.groups,
+        capabilities: capabilities::for_process(set, user.uid),
+        no_new_privileges: security.no_new_privileges,
+        seccomp,
+        rlimits: rlimits::resolve(&record.spec.resources.ulimits).map_err(refuse)?,
+        oom_score_adj: i32::try_from(security.oom_score_adj)
+            .ok()
+            .filter(|score| *score != 0),
+        terminal: wanted.terminal,
+        open_stdin: wanted.open_stdin,
+        stdin_once: wanted.stdin_once,
+    })
+}
+
+fn filter(
+    machine: &Machine,
+    record: &ContainerRecord,
+    privileged: bool,
+    set: capabilities::CapabilitySet,
+) -> Result<Option<Arc<Program>>, LaunchFailure> {
+    let own;
+    let profile = match &record.spec.security.seccomp {
+        SeccompChoice::Unconfined => return Ok(None),
+        SeccompChoice::Default if privileged => return Ok(None),
+        SeccompChoice::Default => Profile::docker_default(),
+        SeccompChoice::Profile(text) => {
+            own = Profile::parse(text.as_bytes()).map_err(refused)?;
+            &own
+        }
+    };
+    machine
+        .seccomp
+        .program(profile, set)
+        .map(Some)
+        .map_err(refused)
+}
+
+fn namespaces(
+    machine: &Machine,
+    record: &ContainerRecord,
+    network: NetworkNamespace,
+    joins: hoist_engine::ports::Joins,
+) -> Result<Namespaces, LaunchFailure> {
+    let security = &record.spec.security;
+    let of = |pid: i32, kind: &str| {
+        let path = format!("/proc/{pid}/ns/{kind}");
+        std::fs::File::open(&path)
+            .map(|file| NamespaceSource::Join(file.into()))
+            .map_err(|error: io::Error| refuse(format!("open {path}: {error}")))
+    };
+    let source = |mode: &NamespaceMode, join: Option<i32>, kind: &str| match (mode, join) {
+        (NamespaceMode::Host, _) => Ok(NamespaceSource::Host),
+        (NamespaceMode::Container(_), Some(pid)) => of(pid, kind),
+        _ => Ok(NamespaceSource::New),
+    };
+    if matches!(security.ipc, NamespaceMode::Container(_)) {
+        return Err(refuse(
+            "ipc mode container:<name> is not supported yet".to_owned(),
+        ));
+    }
+    // Docker's default: the host's view on v1 and hybrid hosts, one's own on v2.
+    let own_view = match &security.cgroup {
+        Some(NamespaceMode::Host) => false,
+        Some(_) => true,
+        None => machine.cgroups.version() == CgroupVersion::V2,
+    };
+    Ok(Namespaces {
+        pid: source(&security.pid, joins.pid, "pid")?,
+        network: match network {
+            NetworkNamespace::Own(fd) => NamespaceSource::Join(fd),
+            NetworkNamespace::Host => NamespaceSource::Host,
+            NetworkNamespace::OfProcess(pid) => of(pid, "net")?,
+        },
+        ipc: source(&security.ipc, joins.ipc, "ipc")?,
+        uts: source(&security.uts, None, "uts")?,
+        cgroup: if own_view {
+            NamespaceSource::New
+        } else {
+            NamespaceSource::Host
+        },
+    })
+}
+
+fn hostname(record: &ContainerRecord) -> String {
+    if record.spec.hostname.is_empty() {
+        hoist_model::container::default_hostname(&record.id)
+    } else {
+        record.spec.hostname.clone()
+    }
+}
+
+fn log_spec(
+    record: &ContainerRecord,
+    path: Option<std::path::PathBuf>,
+) -> Result<Option<LogSpec>, LaunchFailure> {
+    let Some(path) = path else { return Ok(None) };
+    let options = &record.spec.log.options;
+    let max_size = match options.get("max-size") {
+        Some(text) => mounts::size(text)
+            .ok_or_else(|| refuse(format!("invalid log option max-size {text:?}")))?,
+        None => LOG_SIZE,
+    };
+    let max_files = match options.get("max-file") {
+        Some(text) => text
+            .parse()
+            .map_err(|_| refuse(format!("invalid log option max-file {text:?}")))?,
+        None => LOG_FILES,
+    };
+    Ok(Some(LogSpec {
+        path,
+        max_size,
+        max_files,
+    }))
+}
+
+fn depth(target: &str) -> usize {
+    target.split('/').filter(|part| !part.is_empty()).count()
+}

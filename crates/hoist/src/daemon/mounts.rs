@@ -1,0 +1,336 @@
+//! Opening what a container mounts: detached copies of host paths, and the file systems every container has.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use hoist_engine::ports::LaunchFailure;
+use hoist_engine::records::{ContainerRecord, MountPoint};
+use hoist_model::container::{NamespaceMode, Propagation};
+use hoist_runtime::cgroup::CgroupVersion;
+use hoist_runtime::defaults;
+use hoist_runtime::devices::{DeviceKind, DeviceNode, DeviceRule};
+use hoist_runtime::spec::{MountEntry, MountFrom};
+use hoist_sys::mount_attributes::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::mount::{OpenTreeFlags, open_tree};
+
+/// `MS_*` of mount(2) for propagation.
+const MS_PRIVATE: u64 = 1 << 18;
+const MS_SLAVE: u64 = 1 << 19;
+const MS_SHARED: u64 = 1 << 20;
+
+fn refuse(message: String) -> LaunchFailure {
+    LaunchFailure {
+        message,
+        exit_code: 128,
+    }
+}
+
+/// The file systems every container has, with what its modes change of them.
+pub(crate) fn default_entries(
+    record: &ContainerRecord,
+    cgroups: CgroupVersion,
+) -> Result<Vec<MountEntry>, LaunchFailure> {
+    let security = &record.spec.security;
+    let mut entries = Vec::with_capacity(8);
+    for default in defaults::MOUNTS {
+        let has_own = record
+            .mounts
+            .iter()
+            .any(|point| point.destination == default.target);
+        if has_own {
+            continue;
+        }
+        if default.target == "/dev/shm" {
+            match security.ipc {
+                NamespaceMode::Host => {
+                    entries.push(bind("/dev/shm", Path::new("/dev/shm"), 0, true, true)?);
+                    continue;
+                }
+                NamespaceMode::None => continue,
+                _ => {}
+            }
+        }
+        let mut attributes = bits(default.attributes);
+        if security.privileged && default.target == "/sys" {
+            attributes &= !READ_ONLY;
+        }
+        let mut options: Vec<(String, String)> = default
+            .options
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+            .collect();
+        if default.target == "/dev/shm" && record.spec.shm_size > 0 {
+            options.retain(|(name, _)| name != "size");
+            options.push(("size".to_owned(), record.spec.shm_size.to_string()));
+        }
+        entries.push(new(default.target, default.fs_type, options, attributes));
+    }
+    let mut attributes = NO_SUID | NO_DEV | NO_EXEC;
+    if !security.privileged {
+        attributes |= READ_ONLY;
+    }
+    entries.push(match cgroups {
+        CgroupVersion::V2 => new("/sys/fs/cgroup", "cgroup2", Vec::new(), attributes),
+        // One directory per controller would be bound here on v1; an empty one says that there is nothing to see.
+        CgroupVersion::V1 => {
+            let options = vec![("mode".to_owned(), "755".to_owned())];
+            new("/sys/fs/cgroup", "tmpfs", options, attributes)
+        }
+    });
+    Ok(entries)
+}
+
+fn bits(attributes: defaults::MountAttributes) -> u64 {
+    let pick = |on: bool, bit: u64| if on { bit } else { 0 };
+    pick(attributes.read_only, READ_ONLY)
+        | pick(attributes.no_suid, NO_SUID)
+        | pick(attributes.no_dev, NO_DEV)
+        | pick(attributes.no_exec, NO_EXEC)
+}
+
+fn new(target: &str, kind: &str, options: Vec<(String, String)>, attributes: u64) -> MountEntry {
+    MountEntry {
+        target: target.to_owned(),
+        source: MountFrom::New {
+            kind: kind.to_owned(),
+            options,
+        },
+        attributes,
+        recursive: false,
+        propagation: 0,
+    }
+}
+
+/// A tmpfs with options as `--tmpfs` writes them: `size=64m,mode=1777,noexec,ro`.
+pub(crate) fn tmpfs(
+    target: &str,
+    text: &str,
+    read_only: bool,
+) -> Result<MountEntry, LaunchFailure> {
+    let mut attributes = NO_SUID | NO_DEV | NO_EXEC;
+    let mut options = Vec::new();
+    let mut has_mode = false;
+    for word in text
+        .split(',')
+        .map(str::trim)
+        .filter(|word| !word.is_empty())
+    {
+        match word {
+            "ro" => attributes |= READ_ONLY,
+            "rw" => attributes &= !READ_ONLY,
+            "noexec" => attributes |= NO_EXEC,
+            "exec" => attributes &= !NO_EXEC,
+            "nosuid" => attributes |= NO_SUID,
+            "suid" => attributes &= !NO_SUID,
+            "nodev" => attributes |= NO_DEV,
+            "dev" => attributes &= !NO_DEV,
+            // Propagation and access times of a memory file system of one's own change nothing.
+            "rprivate" | "private" | "rslave" | "slave" | "rshared" | "shared" | "noatime"
+            | "relatime" | "strictatime" | "tmpcopyup" | "defaults" => {}
+            word => match word.split_once('=') {
+                Some((name @ ("size" | "mode" | "uid" | "gid" | "nr_inodes"), value)) => {
+                    has_mode |= name == "mode";
+                    options.push((name.to_owned(), value.to_owned()));
+                }
+                _ => {
+                    return Err(refuse(format!(
+                        "invalid tmpfs option {word:?} for {target}"
+                    )));
+                }
+            },
+        }
+    }
+    if !has_mode {
+        options.push(("mode".to_owned(), "1777".to_owned()));
+    }
+    if read_only {
+        attributes |= READ_ONLY;
+    }
+    Ok(new(target, "tmpfs", options, attributes))
+}
+
+/// A bind of a host path, opened now: later changes of the path do not move it.
+pub(crate) fn bind(
+    target: &str,
+    source: &Path,
+    attributes: u64,
+    recursive: bool,
+    private: bool,
+) -> Result<MountEntry, LaunchFailure> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let opened = openat(CWD, source, flags, Mode::empty()).map_err(|error| {
+        refuse(format!(
+            "bind source path {} for {target}: {error}",
+            source.display()
+        ))
+    })?;
+    entry(
+        target,
+        source,
+        &opened,
+        attributes,
+        recursive,
+        if private { MS_PRIVATE } else { 0 },
+    )
+}
+
+fn entry(
+    target: &str,
+    source: &Path,
+    opened: &OwnedFd,
+    attributes: u64,
+    recursive: bool,
+    propagation: u64,
+) -> Result<MountEntry, LaunchFailure> {
+    let failed = |error: rustix::io::Errno| {
+        refuse(format!("bind {} to {target}: {error}", source.display()))
+    };
+    let kind = rustix::fs::fstat(opened).map_err(failed)?.st_mode;
+    let directory = rustix::fs::FileType::from_raw_mode(kind) == rustix::fs::FileType::Directory;
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let mount = open_tree(opened.as_fd(), "", flags).map_err(failed)?;
+    Ok(MountEntry {
+        target: target.to_owned(),
+        source: MountFrom::Detached { mount, directory },
+        attributes,
+        recursive,
+        propagation,
+    })
+}
+
+/// The bind or volume of a resolved mount point.
+pub(crate) fn of_point(point: &MountPoint) -> Result<MountEntry, LaunchFailure> {
+    let attributes = if point.writable { 0 } else { READ_ONLY };
+    let (propagation, recursive) = match Propagation::from_name(&point.propagation) {
+        Some(Propagation::Shared) => (MS_SHARED, false),
+        Some(Propagation::RShared) => (MS_SHARED, point.recursive),
+        Some(Propagation::Slave) => (MS_SLAVE, false),
+        Some(Propagation::RSlave) => (MS_SLAVE, point.recursive),
+        Some(Propagation::Private) => (MS_PRIVATE, false),
+        Some(Propagation::RPrivate) | None => (MS_PRIVATE, point.recursive),
+    };
+    let source = Path::new(&point.source);
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let failed = |error: rustix::io::Errno| {
+        refuse(format!(
+            "invalid mount config: source path {} for {}: {error}",
+            source.display(),
+            point.destination
+        ))
+    };
+    let mut opened = openat(CWD, source, flags, Mode::empty()).map_err(failed)?;
+    if !point.subpath.is_empty() {
+        // Links inside a volume belong to whoever writes to it: they must not lead out (CVE-2017-1002101).
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        opened = openat2(
+            &opened,
+            point.subpath.as_str(),
+            flags,
+            Mode::empty(),
+            resolve,
+        )
+        .map_err(failed)?;
+    }
+    entry(
+        &point.destination,
+        source,
+        &opened,
+        attributes,
+        recursive,
+        propagation,
+    )
+}
+
+/// The device nodes of the host, for privileged containers. Terminals and what containers have of their own stay out.
+pub(crate) fn host_devices() -> Vec<DeviceNode> {
+    let mut nodes = Vec::new();
+    let Ok(entries) = fs::read_dir("/dev") else {
+        return nodes;
+    };
+    for entry in entries.flatten() {
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let kind = match metadata.file_type() {
+            kind if kind.is_block_device() => DeviceKind::Block,
+            kind if kind.is_char_device() => DeviceKind::Char,
+            _ => continue,
+        };
+        if matches!(name.as_str(), "console" | "ptmx" | "tty") {
+            continue;
+        }
+        let device = metadata.rdev();
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        nodes.push(DeviceNode {
+            path: format!("/dev/{name}"),
+            kind,
+            major,
+            minor,
+            mode: metadata.mode() & 0o7777,
+            uid: metadata.uid(),
+            gid: metadata.gid(),
+            rule: DeviceRule {
+                allow: true,
+                kind,
+                major: Some(major),
+                minor: Some(minor),
+                read: true,
+                write: true,
+                mknod: true,
+            },
+        });
+    }
+    nodes
+}
+
+/// A size as people write it: digits and k, m or g.
+pub(crate) fn size(text: &str) -> Option<u64> {
+    let lower = text.to_ascii_lowercase();
+    let lower = lower.strip_suffix('b').unwrap_or(&lower);
+    let (digits, unit) = match lower.as_bytes().last()? {
+        b'k' => (&lower[..lower.len() - 1], 1 << 10),
+        b'm' => (&lower[..lower.len() - 1], 1 << 20),
+        b'g' => (&lower[..lower.len() - 1], 1 << 30),
+        _ => (lower, 1),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tmpfs_options_are_taken_or_named() {
+        let entry = tmpfs("/t", "size=64m,exec,ro", false).unwrap();
+        assert_eq!(entry.attributes, READ_ONLY | NO_SUID | NO_DEV);
+        let MountFrom::New { options, .. } = entry.source else {
+            panic!("a new file system")
+        };
+        assert_eq!(options[0], ("size".into(), "64m".into()));
+        assert!(
+            tmpfs("/t", "nope=1", false)
+                .unwrap_err()
+                .message
+                .contains("nope=1")
+        );
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("10m"), Some(10 << 20));
+        assert_eq!(size("5"), Some(5));
+        assert_eq!(size("2GB"), Some(2 << 30));
+        assert_eq!(size("m"), None);
+        assert_eq!(size(""), None);
+    }
+}

@@ -1,0 +1,133 @@
+//! Facts about this machine for `version` and `info`, gathered once at start.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context;
+use hoist_docker::{LimitSupport, Node};
+use hoist_image::SnapshotterKind;
+use hoist_model::Timestamp;
+use hoist_runtime::cgroup::{CgroupSupport, CgroupVersion};
+
+use super::settings::Settings;
+
+/// What of the node only the other parts know.
+pub(crate) struct Found {
+    pub(crate) storage: SnapshotterKind,
+    pub(crate) cgroups: CgroupVersion,
+    pub(crate) support: CgroupSupport,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) started_at: Timestamp,
+}
+
+pub(crate) fn describe(settings: &Settings, found: Found) -> anyhow::Result<Node> {
+    let system = rustix::system::uname();
+    let text = |value: &std::ffi::CStr| value.to_string_lossy().into_owned();
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let support = found.support;
+    Ok(Node {
+        name: text(system.nodename()),
+        id: identity(&settings.data_root)?,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        git_commit: option_env!("HOIST_COMMIT").unwrap_or_default().to_owned(),
+        build_time: option_env!("HOIST_BUILD_TIME")
+            .unwrap_or_default()
+            .to_owned(),
+        started_at: found.started_at,
+        data_root: settings.data_root.display().to_string(),
+        storage_driver: found.storage.as_str().to_owned(),
+        storage_status: Vec::new(),
+        cgroup_driver: "cgroupfs".to_owned(),
+        cgroup_version: match found.cgroups {
+            CgroupVersion::V1 => "1".to_owned(),
+            CgroupVersion::V2 => "2".to_owned(),
+        },
+        kernel_version: text(system.release()),
+        operating_system: release_field(&release, "PRETTY_NAME")
+            .unwrap_or("Linux")
+            .to_owned(),
+        operating_system_version: release_field(&release, "VERSION_ID")
+            .unwrap_or_default()
+            .to_owned(),
+        architecture: text(system.machine()),
+        cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        memory: memory_bytes(&fs::read_to_string("/proc/meminfo").unwrap_or_default()),
+        limits: LimitSupport {
+            memory: support.memory,
+            swap: support.swap,
+            oom_kill_disable: support.oom_kill_disable,
+            cpu_period: support.cpu_quota,
+            cpu_quota: support.cpu_quota,
+            cpu_shares: support.cpu_shares,
+            cpuset: support.cpuset,
+            pids: support.pids,
+        },
+        security_options: security_options(found.cgroups),
+        labels: settings.labels.clone(),
+        debug: settings.debug,
+        ipv4_forwarding: fs::read_to_string("/proc/sys/net/ipv4/ip_forward")
+            .is_ok_and(|text| text.trim() == "1"),
+        insecure_registries: settings.insecure_registries.clone(),
+        registry_mirrors: settings.registry_mirrors.clone(),
+        address_pools: settings
+            .pools
+            .iter()
+            .map(|p| (p.base.to_string(), p.size))
+            .collect(),
+        proxies: ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"]
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
+            .collect::<BTreeMap<_, _>>(),
+        warnings: found.warnings,
+    })
+}
+
+fn security_options(cgroups: CgroupVersion) -> Vec<String> {
+    let mut options = vec!["name=seccomp,profile=builtin".to_owned()];
+    if cgroups == CgroupVersion::V2 {
+        options.push("name=cgroupns".to_owned());
+    }
+    options
+}
+
+/// The data root's own identity, a UUID kept beside the data.
+fn identity(data_root: &Path) -> anyhow::Result<String> {
+    let path = data_root.join("engine-id");
+    if let Ok(text) = fs::read_to_string(&path) {
+        return Ok(text.trim().to_owned());
+    }
+    let text = fs::read_to_string("/proc/sys/kernel/random/uuid")
+        .context("read /proc/sys/kernel/random/uuid")?;
+    fs::write(&path, &text).with_context(|| format!("write {}", path.display()))?;
+    Ok(text.trim().to_owned())
+}
+
+fn release_field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+        .map(|value| value.trim_matches('"'))
+}
+
+fn memory_bytes(text: &str) -> u64 {
+    text.lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
+        .map_or(0, |kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn release_and_memory_are_read() {
+        assert_eq!(
+            release_field("A=\"b c\"\nVERSION_ID=12\n", "VERSION_ID"),
+            Some("12")
+        );
+        assert_eq!(release_field("A=\"b c\"\n", "A"), Some("b c"));
+        assert_eq!(memory_bytes("MemTotal:  1024 kB\n"), 1_048_576);
+        assert_eq!(memory_bytes(""), 0);
+    }
+}

@@ -1,0 +1,72 @@
+//! The engine's ImageSource port over hoist-registry.
+
+use std::sync::Arc;
+
+use hoist_engine::ports::{BoxFuture, Credentials, ImageSource, ProgressFn, SourceError};
+use hoist_image::{ContentStore, Snapshotter, StoredImage};
+use hoist_model::{ImageReference, Platform, chain};
+use hoist_registry::{Client, PullError};
+
+/// A registry client and where it puts what it brings.
+pub(crate) struct RegistrySource {
+    pub(crate) client: Client,
+    pub(crate) content: Arc<ContentStore>,
+    pub(crate) snapshotter: Arc<dyn Snapshotter>,
+}
+
+fn translate(error: &PullError) -> SourceError {
+    SourceError {
+        message: chain(error),
+        class: error.class(),
+    }
+}
+
+fn credentials(given: Credentials) -> hoist_registry::Credentials {
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    hoist_registry::Credentials {
+        username: given.username,
+        password: given.password,
+        identity_token: some(given.identity_token),
+        registry_token: some(given.registry_token),
+    }
+}
+
+impl ImageSource for RegistrySource {
+    fn pull<'a>(
+        &'a self,
+        reference: &'a ImageReference,
+        platform: Option<&'a Platform>,
+        given: Option<Credentials>,
+        progress: ProgressFn,
+    ) -> BoxFuture<'a, Result<StoredImage, SourceError>> {
+        Box::pin(async move {
+            hoist_registry::pull(
+                &self.client,
+                &self.content,
+                self.snapshotter.clone(),
+                reference,
+                platform,
+                given.map(credentials),
+                progress,
+            )
+            .await
+            .map_err(|error| translate(&error))
+        })
+    }
+
+    fn authenticate(
+        &self,
+        given: Credentials,
+    ) -> BoxFuture<'_, Result<(String, Option<String>), SourceError>> {
+        Box::pin(async move {
+            let server = given.server_address.clone();
+            let answer = self.client.authenticate(&server, credentials(given)).await;
+            answer
+                .map(|answer| {
+                    let token = Some(answer.identity_token).filter(|token| !token.is_empty());
+                    (answer.status.to_owned(), token)
+                })
+                .map_err(|error| translate(&error))
+        })
+    }
+}

@@ -1,0 +1,186 @@
+//! The composition root: every part is made and joined here, top to bottom. Reading it is reading the architecture.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use hoist_engine::Engine;
+use hoist_engine::containers::{Containers, Parts};
+use hoist_engine::events::Events;
+use hoist_engine::execs::Execs;
+use hoist_engine::images::Images;
+use hoist_engine::networks::Networks;
+use hoist_engine::ports::ExitNotice;
+use hoist_engine::records::{ContainerRecord, ImageRecord, NetworkRecord, TagRecord, VolumeRecord};
+use hoist_engine::volumes::Volumes;
+use hoist_image::ContentStore;
+use hoist_model::{Timestamp, chain};
+use hoist_net::Instance;
+use hoist_store::Store;
+use sha2::Digest as _;
+use tokio::sync::mpsc;
+
+use super::network::HostNetwork;
+use super::node::{self, Found};
+use super::registry::RegistrySource;
+use super::settings::{DATA_ROOT, Settings};
+use super::zygote::ZygoteRuntime;
+
+/// A whole engine, ready to serve.
+pub(crate) struct Wired {
+    pub(crate) engine: Engine,
+    pub(crate) node: hoist_docker::Node,
+    /// Ends of processes, to be handed to [`deliver`].
+    pub(crate) exits: mpsc::UnboundedReceiver<ExitNotice>,
+    networks: hoist_net::Networks,
+}
+
+/// Makes every part of the engine and joins them.
+pub(crate) async fn wire(settings: &Settings, started_at: Timestamp) -> anyhow::Result<Wired> {
+    for directory in [&settings.data_root, &settings.exec_root] {
+        private_directory(directory, 0o711)?;
+    }
+    let instance = instance(&settings.data_root);
+
+    // State: one file, all records in memory.
+    let store = Store::builder()
+        .table::<ContainerRecord>()
+        .table::<ImageRecord>()
+        .table::<TagRecord>()
+        .table::<VolumeRecord>()
+        .table::<NetworkRecord>()
+        .open(&settings.data_root.join("store"))?;
+
+    // Images: documents as they came, layers as tar and index, a registry to bring them from.
+    let image_root = settings.data_root.join("image");
+    private_directory(&image_root, 0o700)?;
+    let content = Arc::new(ContentStore::open(&image_root)?);
+    let snapshotter = hoist_image::open_snapshotter(&image_root, settings.storage)?;
+    let source = Arc::new(RegistrySource {
+        client: hoist_registry::Client::new(registry_settings(settings)?),
+        content: content.clone(),
+        snapshotter: snapshotter.clone(),
+    });
+    let images = Images::new(store.clone(), content, snapshotter.clone(), source);
+
+    // The host's side: bridge, namespaces and ports; zygote, monitors and cgroups.
+    let networks = hoist_net::Networks::start(network_settings(settings, instance.clone()))?;
+    let network = Arc::new(HostNetwork::new(networks.clone()));
+    let (report, exits) = mpsc::unbounded_channel();
+    let runtime = Arc::new(ZygoteRuntime::start(settings, &instance, report)?);
+
+    // What one node can do.
+    let engine_networks = Networks::open(store.clone(), network.clone()).await?;
+    network.name_bridge(engine_networks.resolve("bridge")?.id.clone());
+    let volumes = Volumes::open(store.clone(), &settings.data_root.join("volumes"))?;
+    let container_root = settings.data_root.join("containers");
+    private_directory(&container_root, 0o710)?;
+    let containers = Containers::new(Parts {
+        store: store.clone(),
+        images: images.clone(),
+        volumes: volumes.clone(),
+        networks: engine_networks.clone(),
+        runtime: runtime.clone(),
+        network: network.clone(),
+        root: container_root,
+    });
+    let execs = Execs::new(store.clone(), containers.clone(), runtime.clone());
+    let events = Events::new(store);
+    let node = node::describe(
+        settings,
+        Found {
+            storage: snapshotter.kind(),
+            cgroups: runtime.cgroups().version(),
+            support: runtime.cgroups().support(),
+            warnings: Vec::new(),
+            started_at,
+        },
+    )?;
+
+    // What an earlier engine left is taken over before the first request.
+    containers.recover().await?;
+    if let Err(error) = networks.sweep() {
+        tracing::warn!(
+            error = chain(&error),
+            "network leftovers of an earlier engine stay"
+        );
+    }
+    let engine = Engine {
+        containers,
+        images,
+        networks: engine_networks,
+        volumes,
+        execs,
+        events,
+    };
+    Ok(Wired {
+        engine,
+        node,
+        exits,
+        networks,
+    })
+}
+
+/// Hands ends of processes to whom they concern, until the runtime is gone.
+pub(crate) async fn deliver(engine: Engine, mut exits: mpsc::UnboundedReceiver<ExitNotice>) {
+    while let Some(notice) = exits.recv().await {
+        engine.execs.notice(&notice).await;
+        engine.containers.notice(notice);
+    }
+}
+
+impl Wired {
+    /// What has to be undone when the engine ends; containers go on.
+    pub(crate) fn networks(&self) -> hoist_net::Networks {
+        self.networks.clone()
+    }
+}
+
+/// Which engine this is: kernel names derive from the data root.
+fn instance(data_root: &Path) -> Instance {
+    if data_root == Path::new(DATA_ROOT) {
+        return Instance::default_engine();
+    }
+    let canonical = data_root
+        .canonicalize()
+        .unwrap_or_else(|_| data_root.to_owned());
+    let hash = sha2::Sha256::digest(canonical.as_os_str().as_encoded_bytes());
+    Instance::of([hash[0], hash[1], hash[2]])
+}
+
+fn network_settings(settings: &Settings, instance: Instance) -> hoist_net::Settings {
+    hoist_net::Settings {
+        bridge_address: settings.bip,
+        pools: settings.pools.clone(),
+        mtu: settings.mtu,
+        ..hoist_net::Settings::new(instance)
+    }
+}
+
+fn registry_settings(settings: &Settings) -> anyhow::Result<hoist_registry::Settings> {
+    Ok(hoist_registry::Settings {
+        hosts: settings
+            .registry_host_overrides
+            .clone()
+            .into_iter()
+            .collect(),
+        insecure: settings
+            .insecure_registries
+            .iter()
+            .map(|text| text.parse())
+            .collect::<Result<_, _>>()?,
+        certificates: Some(settings.registry_certificates.clone()),
+        ..hoist_registry::Settings::default()
+    })
+}
+
+/// Makes a directory if it is missing; only root may list it.
+fn private_directory(path: &Path, mode: u32) -> anyhow::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .with_context(|| format!("mkdir {}", path.display()))
+}

@@ -1,0 +1,252 @@
+//! The engine's Runtime port over hoist-runtime.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use anyhow::Context;
+use hoist_engine::containers::AttachRequest;
+use hoist_engine::ports::{
+    Adoption, BoxFuture, ExecLaunch, ExitNotice, LaunchFailure, LaunchRequest, Launched,
+    ProcessOwner, Runtime,
+};
+use hoist_engine::records::ContainerRecord;
+use hoist_model::{ContainerId, Signal, Timestamp, chain};
+use hoist_net::Instance;
+use hoist_runtime::cgroup::{CgroupDriver, CgroupSettings, Cgroups};
+use hoist_runtime::seccomp::Seccomp;
+use hoist_runtime::spec::{ProcessId, Streams};
+use tokio::sync::{mpsc, oneshot};
+
+use super::launch_spec::{Machine, exec_spec, launch_spec};
+use super::settings::Settings;
+
+/// hoist-runtime and the cgroups and filters that go with it.
+pub(crate) struct ZygoteRuntime {
+    runtime: hoist_runtime::Runtime,
+    machine: Arc<Machine>,
+}
+
+impl ZygoteRuntime {
+    /// Starts the zygote; ends of processes go to `report`.
+    pub(crate) fn start(
+        settings: &Settings,
+        instance: &Instance,
+        report: mpsc::UnboundedSender<ExitNotice>,
+    ) -> anyhow::Result<Self> {
+        let executable = std::fs::read_link("/proc/self/exe").context("read /proc/self/exe")?;
+        let exec_root = settings.exec_root.clone();
+        let settings = hoist_runtime::Settings {
+            exec_root,
+            executable,
+        };
+        let (runtime, notices) = hoist_runtime::Runtime::start(settings)?;
+        let parent = format!("/{}", instance.table().replace('_', "-"));
+        let cgroups = Cgroups::start(&CgroupSettings {
+            parent,
+            driver: CgroupDriver::Cgroupfs,
+        })?;
+        let machine = Arc::new(Machine {
+            cgroups,
+            seccomp: Seccomp::new(),
+        });
+        // Ends with the runtime, which holds the other side of the channel.
+        tokio::spawn(translate(notices, machine.clone(), report));
+        Ok(Self { runtime, machine })
+    }
+
+    pub(crate) fn cgroups(&self) -> &Cgroups {
+        &self.machine.cgroups
+    }
+}
+
+async fn translate(
+    mut notices: mpsc::UnboundedReceiver<hoist_runtime::ExitNotice>,
+    machine: Arc<Machine>,
+    report: mpsc::UnboundedSender<ExitNotice>,
+) {
+    while let Some(notice) = notices.recv().await {
+        let oom_killed = match &notice.of {
+            ProcessId::Container(id) => machine.oom_killed(id),
+            ProcessId::Exec(_) => false,
+        };
+        let ended = match notice.record {
+            Some(record) => ended(
+                owner(notice.of),
+                record.exit_code,
+                record.finished_at,
+                oom_killed,
+            ),
+            None => ExitNotice {
+                error: "exit status unknown: the monitor died before the process".to_owned(),
+                ..ended(owner(notice.of), 255, super::now(), oom_killed)
+            },
+        };
+        if report.send(ended).is_err() {
+            return;
+        }
+    }
+}
+
+fn ended(of: ProcessOwner, exit_code: i32, finished_at: Timestamp, oom_killed: bool) -> ExitNotice {
+    ExitNotice {
+        of,
+        exit_code,
+        oom_killed,
+        finished_at,
+        error: String::new(),
+    }
+}
+
+fn owner(id: ProcessId) -> ProcessOwner {
+    match id {
+        ProcessId::Container(id) => ProcessOwner::Container(id),
+        ProcessId::Exec(id) => ProcessOwner::Exec(id),
+    }
+}
+
+fn process_id(owner: &ProcessOwner) -> ProcessId {
+    match owner {
+        ProcessOwner::Container(id) => ProcessId::Container(id.clone()),
+        ProcessOwner::Exec(id) => ProcessId::Exec(id.clone()),
+    }
+}
+
+pub(super) fn streams(request: AttachRequest) -> Streams {
+    Streams {
+        stdin: request.stdin,
+        stdout: request.stdout,
+        stderr: request.stderr,
+    }
+}
+
+/// In the words Docker's runtime uses: its clients look for some of them.
+fn failure(what: &str, error: &hoist_runtime::LaunchError) -> LaunchFailure {
+    LaunchFailure {
+        message: format!("failed to create task for container: {what}: {error}"),
+        exit_code: error.exit_code,
+    }
+}
+
+async fn answer(
+    reply: oneshot::Receiver<Result<hoist_runtime::Launched, hoist_runtime::LaunchError>>,
+    what: &str,
+) -> Result<i32, LaunchFailure> {
+    match reply.await {
+        Ok(Ok(launched)) => Ok(launched.pid),
+        Ok(Err(error)) => Err(failure(what, &error)),
+        Err(_) => Err(LaunchFailure {
+            message: "the runtime ended before the start was done".to_owned(),
+            exit_code: 128,
+        }),
+    }
+}
+
+impl Runtime for ZygoteRuntime {
+    fn launch(
+        &self,
+        request: LaunchRequest,
+    ) -> BoxFuture<'static, Result<Launched, LaunchFailure>> {
+        let (runtime, machine) = (self.runtime.clone(), self.machine.clone());
+        Box::pin(async move {
+            let id = request.record.id.clone();
+            let parent = request.record.spec.cgroup_parent.clone();
+            let launched = match launch_spec(&machine, request) {
+                Ok(spec) => answer(runtime.launch(spec), "unable to start container process").await,
+                Err(failure) => Err(failure),
+            };
+            if launched.is_err() {
+                machine.remove_cgroup(&id, &parent);
+                runtime.release(&id);
+            }
+            launched.map(|pid| Launched { pid, stream: None })
+        })
+    }
+
+    fn exec(&self, request: ExecLaunch) -> BoxFuture<'static, Result<Launched, LaunchFailure>> {
+        let (runtime, machine) = (self.runtime.clone(), self.machine.clone());
+        Box::pin(async move {
+            let container = ProcessId::Container(request.container.id.clone());
+            let broken = |error: io::Error| LaunchFailure {
+                message: format!(
+                    "exec in container {}: {error}",
+                    request.container.id.as_str()
+                ),
+                exit_code: 128,
+            };
+            let pidfd = runtime.pidfd(&container).map_err(broken)?;
+            let pid = runtime.pid(&container).unwrap_or_default();
+            let (stream, theirs) = if request.detached {
+                (None, None)
+            } else {
+                let (ours, theirs) = UnixStream::pair().map_err(broken)?;
+                (Some(ours), Some(theirs))
+            };
+            let spec = exec_spec(&machine, &request, pidfd, pid, theirs)?;
+            let pid = answer(runtime.exec(spec), "unable to start container process").await?;
+            Ok(Launched { pid, stream })
+        })
+    }
+
+    fn attach(&self, id: &ContainerId, request: AttachRequest) -> io::Result<UnixStream> {
+        self.runtime
+            .attach(&ProcessId::Container(id.clone()), streams(request))
+    }
+
+    fn signal(&self, owner: &ProcessOwner, signal: Signal) -> io::Result<()> {
+        self.runtime.signal(&process_id(owner), signal)
+    }
+
+    fn resize(&self, owner: &ProcessOwner, rows: u16, columns: u16) -> io::Result<()> {
+        self.runtime.resize(&process_id(owner), rows, columns)
+    }
+
+    fn pause(&self, id: &ContainerId) -> io::Result<()> {
+        self.machine
+            .group(id)
+            .freeze()
+            .map_err(|error| io::Error::other(chain(&error)))
+    }
+
+    fn unpause(&self, id: &ContainerId) -> io::Result<()> {
+        self.machine
+            .group(id)
+            .thaw()
+            .map_err(|error| io::Error::other(chain(&error)))
+    }
+
+    fn release(&self, record: &ContainerRecord) {
+        self.machine
+            .remove_cgroup(&record.id, &record.spec.cgroup_parent);
+        self.runtime.release(&record.id);
+    }
+
+    fn adopt(&self, id: &ContainerId) -> BoxFuture<'static, Adoption> {
+        let (runtime, machine, id) = (self.runtime.clone(), self.machine.clone(), id.clone());
+        let find = move || match runtime.adopt(&id) {
+            hoist_runtime::Adoption::Running(launched) => Adoption::Running { pid: launched.pid },
+            hoist_runtime::Adoption::Exited(record) => {
+                let oom_killed = machine.oom_killed(&id);
+                let of = ProcessOwner::Container(id);
+                Adoption::Exited(ended(of, record.exit_code, record.finished_at, oom_killed))
+            }
+            hoist_runtime::Adoption::Unknown => Adoption::Unknown,
+        };
+        Box::pin(async move {
+            tokio::task::spawn_blocking(find)
+                .await
+                .unwrap_or(Adoption::Unknown)
+        })
+    }
+
+    fn leftovers(&self) -> Vec<ContainerId> {
+        let mut left = self.runtime.leftovers();
+        left.extend(self.machine.cgroups.existing().unwrap_or_default());
+        left
+    }
+
+    fn sweep(&self, id: &ContainerId) {
+        self.machine.remove_cgroup(id, "");
+        self.runtime.release(id);
+    }
+}

@@ -1,0 +1,497 @@
+//! The child between clone and execve: a loop over the plan's steps.
+//!
+//! It runs on a copy of a monitor's memory, in a process of one thread, so nothing another thread held can be locked here.
+//! No step looks anything up by a path of the host: targets are opened below the root with `openat2`
+//! (`RESOLVE_IN_ROOT`, no magic links) and mounts move from descriptor to descriptor, so that no link or race of a hostile
+//! image leads out. There is no way back: success is execve, failure is a report and the end.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use hoist_sys::mount_attributes::{self, MountAttributes};
+use hoist_sys::process::{self, StringTable};
+use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fstat, openat, openat2};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
+    open_tree,
+};
+
+use crate::message::{self, Kind};
+use crate::plan::{ChildFailure, FdIndex, Plan, Step};
+
+/// Where the zygote keeps, in its private root, a directory to place a container's root on.
+pub(crate) const ROOT_PLACE: &str = "/root";
+/// The zygote's own null device: what files are masked with. Never the container's.
+pub(crate) const NULL: &str = "/null";
+
+/// What a child works with.
+pub(crate) struct Child<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) fds: &'a [OwnedFd],
+    /// To become 0, 1 and 2 where no terminal is made.
+    pub(crate) streams: Option<&'a [OwnedFd; 3]>,
+    /// To the monitor; closes on execve.
+    pub(crate) report: &'a OwnedFd,
+    pub(crate) arguments: &'a StringTable,
+    pub(crate) environment: &'a StringTable,
+}
+
+/// What is opened on the way.
+#[derive(Default)]
+struct Opened {
+    root: Option<OwnedFd>,
+    procfs: Option<OwnedFd>,
+    mask: Option<OwnedFd>,
+}
+
+impl Opened {
+    fn root(&self) -> io::Result<BorrowedFd<'_>> {
+        self.root
+            .as_ref()
+            .map(AsFd::as_fd)
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
+    }
+}
+
+impl Child<'_> {
+    /// Carries the plan out. Does not return.
+    pub(crate) fn run(&self) -> ! {
+        let failure = self.become_program();
+        // The monitor may be gone; then nobody wants to know.
+        let _ = message::send(self.report, Kind::Failed, &failure, &[]);
+        process::end_now(127)
+    }
+
+    fn become_program(&self) -> ChildFailure {
+        let mut opened = Opened::default();
+        for (index, step) in self.plan.steps.iter().enumerate() {
+            if let Err(error) = self.step(step, &mut opened) {
+                return ChildFailure::Step {
+                    index,
+                    errno: errno(&error),
+                };
+            }
+        }
+        drop(opened);
+        process::reset_signals();
+        process::close_on_exec_from(3);
+        ChildFailure::Execute {
+            errno: self.execute(),
+        }
+    }
+
+    /// Tries every candidate; answers the most telling errno.
+    fn execute(&self) -> i32 {
+        let mut told = libc::ENOENT;
+        for candidate in &self.plan.candidates {
+            let Ok(path) = std::ffi::CString::new(candidate.as_str()) else {
+                return libc::EINVAL;
+            };
+            let error = errno(&process::execute(&path, self.arguments, self.environment));
+            match error {
+                libc::ENOENT | libc::ENOTDIR => {}
+                libc::EACCES => {
+                    let is_directory = rustix::fs::stat(path.as_c_str())
+                        .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory);
+                    told = if is_directory {
+                        libc::EISDIR
+                    } else {
+                        libc::EACCES
+                    };
+                }
+                other => return other,
+            }
+        }
+        told
+    }
+
+    fn fd(&self, index: FdIndex) -> io::Result<BorrowedFd<'_>> {
+        self.fds
+            .get(index)
+            .map(AsFd::as_fd)
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
+    }
+
+    fn step(&self, step: &Step, opened: &mut Opened) -> io::Result<()> {
+        match step {
+            Step::JoinCgroup(fd) => rustix::io::write(self.fd(*fd)?, b"0").map(drop)?,
+            Step::Enter {
+                namespace, kinds, ..
+            } => {
+                process::enter_namespaces(self.fd(*namespace)?, *kinds)?;
+            }
+            Step::Unshare { kinds, .. } => process::unshare(*kinds)?,
+            Step::PlaceRoot { mount } => {
+                let place = openat(
+                    CWD,
+                    ROOT_PLACE,
+                    OFlags::PATH | OFlags::CLOEXEC,
+                    Mode::empty(),
+                )?;
+                attach(self.fd(*mount)?, place.as_fd())?;
+                opened.root = Some(openat(CWD, ROOT_PLACE, directory_flags(), Mode::empty())?);
+            }
+            Step::KeepRoot => {
+                opened.root = Some(openat(CWD, "/", directory_flags(), Mode::empty())?)
+            }
+            Step::Place {
+                mount,
+                target,
+                directory,
+                attributes,
+                recursive,
+                propagation,
+            } => {
+                let mount = self.fd(*mount)?;
+                let target = make(opened.root()?, target, *directory)?;
+                mount_attributes::set_attributes(
+                    mount,
+                    *recursive,
+                    &MountAttributes::new(*attributes, 0, *propagation),
+                )?;
+                attach(mount, target.as_fd())?;
+            }
+            Step::Mount {
+                kind,
+                options,
+                target,
+                attributes,
+            } => {
+                let mount = file_system(kind, options, *attributes)?;
+                let target = if matches!(kind.as_str(), "proc" | "sysfs") {
+                    make_real_directory(opened.root()?, target)?
+                } else {
+                    make(opened.root()?, target, true)?
+                };
+                attach(mount.as_fd(), target.as_fd())?;
+            }
+            Step::Node {
+                path,
+                mode,
+                major,
+                minor,
+                uid,
+                gid,
+            } => {
+                node(opened.root()?, path, *mode, (*major, *minor), (*uid, *gid))?;
+            }
+            Step::Link { path, to } => {
+                let (parent, name) = parent(opened.root()?, path)?;
+                match rustix::fs::symlinkat(to.as_str(), parent, name) {
+                    Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Step::Terminal {
+                rows,
+                columns,
+                console,
+            } => {
+                self.terminal(opened.root()?, *rows, *columns, *console)?;
+            }
+            Step::Streams { uid } => self.place_streams(*uid)?,
+            Step::Sysctl { name, value } => {
+                let path = format!("sys/{}", name.replace('.', "/"));
+                write_proc(&mut opened.procfs, &path, value)?;
+            }
+            Step::OomScore(score) => {
+                write_proc(&mut opened.procfs, "self/oom_score_adj", &score.to_string())?;
+            }
+            Step::Hostname(name) => rustix::system::sethostname(name.as_bytes())?,
+            Step::Domainname(name) => rustix::system::setdomainname(name.as_bytes())?,
+            Step::Mask(path) => mask(opened, path)?,
+            Step::Protect(path) => protect(opened.root()?, path)?,
+            Step::ProtectRoot => mount_attributes::set_attributes(
+                opened.root()?,
+                false,
+                &MountAttributes::new(mount_attributes::READ_ONLY, 0, 0),
+            )?,
+            Step::Pivot => {
+                rustix::process::fchdir(opened.root()?)?;
+                rustix::process::pivot_root(".", ".")?;
+                rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+                rustix::process::chdir("/")?;
+            }
+            Step::MakeDirectory(path) => make(opened.root()?, path, true).map(drop)?,
+            Step::WorkingDirectory(path) => {
+                rustix::process::chdir(path.as_str())?;
+                // A directory outside the root shows as "(unreachable)…" (CVE-2024-21626).
+                let inside = rustix::process::getcwd(Vec::new())?;
+                if !inside.as_bytes().starts_with(b"/") {
+                    return Err(io::Error::from_raw_os_error(libc::EPERM));
+                }
+            }
+            Step::Limit {
+                resource,
+                soft,
+                hard,
+            } => process::set_limit(*resource, *soft, *hard)?,
+            Step::NoNewPrivileges => process::set_no_new_privileges()?,
+            Step::Credentials {
+                uid,
+                gid,
+                groups,
+                bounding,
+                effective,
+                permitted,
+                inheritable,
+            } => {
+                for capability in 0..64 {
+                    if bounding & (1 << capability) == 0 {
+                        process::drop_bounding(capability)?;
+                    }
+                }
+                process::keep_capabilities(true)?;
+                process::set_credentials(*uid, *gid, groups)?;
+                process::keep_capabilities(false)?;
+                process::clear_ambient()?;
+                process::set_capabilities(*effective, *permitted, *inheritable)?;
+            }
+            Step::Seccomp { program, flags } => process::install_seccomp(program, *flags)?,
+        }
+        Ok(())
+    }
+
+    fn place_streams(&self, uid: u32) -> io::Result<()> {
+        let streams = self
+            .streams
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
+        rustix::process::setsid()?;
+        for stream in streams {
+            // So that the program may open /dev/stdout anew; a null device is not ours to give away.
+            if FileType::from_raw_mode(fstat(stream)?.st_mode) == FileType::Fifo {
+                rustix::fs::fchown(stream, Some(Uid::from_raw(uid)), None)?;
+            }
+        }
+        rustix::stdio::dup2_stdin(&streams[0])?;
+        rustix::stdio::dup2_stdout(&streams[1])?;
+        rustix::stdio::dup2_stderr(&streams[2])?;
+        Ok(())
+    }
+
+    fn terminal(
+        &self,
+        root: BorrowedFd<'_>,
+        rows: u16,
+        columns: u16,
+        console: bool,
+    ) -> io::Result<()> {
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let master = openat2(root, "dev/pts/ptmx", flags, Mode::empty(), in_root())?;
+        let stat = fstat(&master)?;
+        let ptmx = rustix::fs::makedev(5, 2);
+        if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice
+            || stat.st_rdev != ptmx
+        {
+            return Err(io::Error::from_raw_os_error(libc::ENOTTY));
+        }
+        rustix::pty::unlockpt(&master)?;
+        let open = rustix::pty::OpenptFlags::RDWR
+            | rustix::pty::OpenptFlags::NOCTTY
+            | rustix::pty::OpenptFlags::CLOEXEC;
+        let slave = rustix::pty::ioctl_tiocgptpeer(&master, open)?;
+        let size = rustix::termios::Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        rustix::termios::tcsetwinsize(&slave, size)?;
+        message::send(self.report, Kind::Attach, &(), &[master.as_fd()])?;
+        if console {
+            let name = rustix::pty::ptsname(&master, Vec::new())?;
+            let name = name.to_string_lossy().into_owned();
+            let node = openat2(root, name.as_str(), path_flags(), Mode::empty(), in_root())?;
+            let clone = clone_mount(node.as_fd(), false)?;
+            let place = make(root, "/dev/console", false)?;
+            attach(clone.as_fd(), place.as_fd())?;
+        }
+        rustix::process::setsid()?;
+        process::set_controlling_terminal(slave.as_fd())?;
+        rustix::stdio::dup2_stdin(&slave)?;
+        rustix::stdio::dup2_stdout(&slave)?;
+        rustix::stdio::dup2_stderr(&slave)?;
+        Ok(())
+    }
+}
+
+fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+fn in_root() -> ResolveFlags {
+    ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS
+}
+
+fn directory_flags() -> OFlags {
+    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC
+}
+
+fn path_flags() -> OFlags {
+    OFlags::PATH | OFlags::CLOEXEC
+}
+
+/// Moves a detached mount to an open target.
+fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(mount, "", target, "", flags)?)
+}
+
+/// A detached copy of the mount below an open path.
+fn clone_mount(path: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    Ok(open_tree(path, "", flags)?)
+}
+
+/// A new file system as a detached mount.
+pub(crate) fn file_system(
+    kind: &str,
+    options: &[(String, String)],
+    attributes: u64,
+) -> io::Result<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (name, value) in options {
+        if value.is_empty() {
+            fsconfig_set_flag(context.as_fd(), name.as_str())?;
+        } else {
+            fsconfig_set_string(context.as_fd(), name.as_str(), value.as_str())?;
+        }
+    }
+    fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes).unwrap_or(0));
+    Ok(fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        attributes,
+    )?)
+}
+
+/// Opens a path below the root; made, with its parents, if it is missing.
+fn make(root: BorrowedFd<'_>, path: &str, directory: bool) -> io::Result<OwnedFd> {
+    match openat2(root, path, path_flags(), Mode::empty(), in_root()) {
+        Err(rustix::io::Errno::NOENT) => {}
+        result => return Ok(result?),
+    }
+    let (parent, name) = parent(root, path)?;
+    if directory {
+        match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+    } else {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        drop(openat(&parent, name, flags, Mode::from_raw_mode(0o644))?);
+    }
+    Ok(openat2(root, path, path_flags(), Mode::empty(), in_root())?)
+}
+
+/// Opens the parent of a path below the root, made if missing, and answers it with the last name.
+fn parent<'p>(root: BorrowedFd<'_>, path: &'p str) -> io::Result<(OwnedFd, &'p str)> {
+    let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
+    let path = path.trim_end_matches('/');
+    let name = Path::new(path)
+        .file_name()
+        .and_then(|n| n.to_str())
+        .ok_or_else(invalid)?;
+    let above = &path[..path.len() - name.len()];
+    let above = above.trim_matches('/');
+    let opened = if above.is_empty() {
+        openat2(root, ".", path_flags(), Mode::empty(), in_root())?
+    } else {
+        make(root, above, true)?
+    };
+    Ok((opened, name))
+}
+
+/// As [`make`], but no part of the path may be a link: procfs and sysfs go to real directories only.
+fn make_real_directory(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
+    let resolve = in_root() | ResolveFlags::NO_SYMLINKS;
+    let flags = path_flags() | OFlags::DIRECTORY;
+    match openat2(root, path, flags, Mode::empty(), resolve) {
+        Err(rustix::io::Errno::NOENT) => {
+            drop(make(root, path, true)?);
+            Ok(openat2(root, path, flags, Mode::empty(), resolve)?)
+        }
+        result => Ok(result?),
+    }
+}
+
+fn node(
+    root: BorrowedFd<'_>,
+    path: &str,
+    mode: u32,
+    (major, minor): (u32, u32),
+    (uid, gid): (u32, u32),
+) -> io::Result<()> {
+    let (parent, name) = parent(root, path)?;
+    let device = rustix::fs::makedev(major, minor);
+    let kind = FileType::from_raw_mode(mode);
+    let bits = Mode::from_raw_mode(mode & 0o7777);
+    match rustix::fs::mknodat(&parent, name, kind, bits, device) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::EXIST) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
+    // The umask took bits away.
+    rustix::fs::chmodat(&parent, name, bits, rustix::fs::AtFlags::empty())?;
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    Ok(rustix::fs::chownat(
+        &parent,
+        name,
+        Some(uid),
+        Some(gid),
+        rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
+    )?)
+}
+
+/// Writes through a procfs of our own that nobody else can have tampered with.
+fn write_proc(procfs: &mut Option<OwnedFd>, path: &str, value: &str) -> io::Result<()> {
+    let mount = match procfs {
+        Some(mount) => mount,
+        None => procfs.insert(file_system("proc", &[], 0)?),
+    };
+    let file = openat(mount, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(&file, value.as_bytes())?;
+    Ok(())
+}
+
+/// Covers a path, if it is there, with our null device or an empty read-only directory.
+fn mask(opened: &mut Opened, path: &str) -> io::Result<()> {
+    let target = match openat2(opened.root()?, path, path_flags(), Mode::empty(), in_root()) {
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(()),
+        result => result?,
+    };
+    let cover = if FileType::from_raw_mode(fstat(&target)?.st_mode) == FileType::Directory {
+        let empty = match &opened.mask {
+            Some(empty) => empty,
+            None => {
+                let attributes = mount_attributes::READ_ONLY | mount_attributes::NO_EXEC;
+                &*opened.mask.insert(file_system("tmpfs", &[], attributes)?)
+            }
+        };
+        clone_mount(empty.as_fd(), false)?
+    } else {
+        let null = openat(CWD, NULL, path_flags(), Mode::empty())?;
+        clone_mount(null.as_fd(), false)?
+    };
+    attach(cover.as_fd(), target.as_fd())
+}
+
+/// Makes a path, if it is there, read-only.
+fn protect(root: BorrowedFd<'_>, path: &str) -> io::Result<()> {
+    let target = match openat2(root, path, path_flags(), Mode::empty(), in_root()) {
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(()),
+        result => result?,
+    };
+    let own = clone_mount(target.as_fd(), true)?;
+    let attributes = MountAttributes::new(mount_attributes::READ_ONLY, 0, 0);
+    mount_attributes::set_attributes(own.as_fd(), true, &attributes)?;
+    attach(own.as_fd(), target.as_fd())
+}

@@ -1,0 +1,213 @@
+//! Making the container's process, and finding out how it ended.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use hoist_model::Timestamp;
+use hoist_sys::process::{self, Cloned, StringTable};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use super::attached::Attached;
+use super::log_file::LogFile;
+use super::output::Output;
+use super::{Monitor, Order, Size, Started};
+use crate::child::{Child, NULL};
+use crate::message::{self, Kind};
+use crate::plan::ChildFailure;
+
+fn failed(what: &'static str) -> impl Fn(io::Error) -> ChildFailure {
+    move |error| ChildFailure::Clone {
+        what: what.to_owned(),
+        errno: error.raw_os_error().unwrap_or(libc::EIO),
+    }
+}
+
+/// The container's ends of its pipes, and ours.
+struct Pipes {
+    theirs: [OwnedFd; 3],
+    stdin: Option<OwnedFd>,
+    outputs: Vec<Output>,
+}
+
+fn pipes(open_stdin: bool) -> io::Result<Pipes> {
+    let (stdin, ours) = if open_stdin {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+        (read, Some(write))
+    } else {
+        (
+            openat(CWD, NULL, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?,
+            None,
+        )
+    };
+    let (stdout_read, stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (stderr_read, stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+    if let Some(ours) = &ours {
+        rustix::io::ioctl_fionbio(ours, true)?;
+    }
+    Ok(Pipes {
+        theirs: [stdin, stdout, stderr],
+        stdin: ours,
+        outputs: vec![Output::new(stdout_read, 1)?, Output::new(stderr_read, 2)?],
+    })
+}
+
+impl Monitor {
+    /// Clones the child, lets it carry the plan out, and answers once the program was executed.
+    pub(super) fn start(
+        order: &Order,
+        control: &OwnedFd,
+        mut fds: impl Iterator<Item = OwnedFd>,
+    ) -> Result<Self, ChildFailure> {
+        let missing = || ChildFailure::Clone {
+            what: "order".to_owned(),
+            errno: libc::EBADF,
+        };
+        let listener = order.has_listener.then(|| fds.next()).flatten();
+        let record = order.has_record.then(|| fds.next()).flatten();
+        let log = match &order.log {
+            Some(log) => Some(LogFile::open(fds.next().ok_or_else(missing)?, log.clone())),
+            None => None,
+        };
+        let mut attached = Vec::with_capacity(order.attached.len());
+        for streams in &order.attached {
+            attached.push(Attached::new(
+                fds.next().ok_or_else(missing)?,
+                *streams,
+                order.terminal,
+            ));
+        }
+        let plan_fds: Vec<OwnedFd> = fds.collect();
+        let pipes = if order.terminal {
+            None
+        } else {
+            Some(pipes(order.open_stdin).map_err(failed("pipe"))?)
+        };
+        let (report, theirs) = message::pair().map_err(failed("socketpair"))?;
+        let arguments =
+            StringTable::new(order.plan.arguments.iter().cloned()).map_err(failed("arguments"))?;
+        let environment = StringTable::new(order.plan.environment.iter().cloned())
+            .map_err(failed("environment"))?;
+        if let Some((fd, kinds)) = order.plan.pid_namespace {
+            let namespace = plan_fds.get(fd).ok_or_else(missing)?;
+            process::enter_namespaces(namespace.as_fd(), kinds)
+                .map_err(failed("enter pid namespace"))?;
+        }
+        let cgroup = order
+            .plan
+            .cgroup
+            .and_then(|fd| plan_fds.get(fd))
+            .map(AsFd::as_fd);
+        let cloned = process::clone_into(order.plan.namespaces, cgroup).map_err(failed("clone"))?;
+        let (pid, pidfd) = match cloned {
+            Cloned::Child => Child {
+                plan: &order.plan,
+                fds: &plan_fds,
+                streams: pipes.as_ref().map(|pipes| &pipes.theirs),
+                report: &theirs,
+                arguments: &arguments,
+                environment: &environment,
+            }
+            .run(),
+            Cloned::Parent { pid, pidfd } => (pid, pidfd),
+        };
+        drop((theirs, plan_fds));
+        let terminal = await_program(&report, &pidfd)?;
+        let _ = control;
+        let mut monitor = Self {
+            control: None,
+            listener,
+            record,
+            started: Started {
+                pid,
+                started_at: now(),
+            },
+            pidfd,
+            ended: None,
+            noted: false,
+            outputs: Vec::new(),
+            stdin: None,
+            input: Vec::new(),
+            input_ends: false,
+            terminal: None,
+            stdin_once: order.stdin_once,
+            attached,
+            log,
+        };
+        if let Some(pipes) = pipes {
+            monitor.stdin = pipes.stdin;
+            monitor.outputs = pipes.outputs;
+        }
+        if let Some(terminal) = terminal {
+            let copies = terminal
+                .try_clone()
+                .and_then(|a| Ok((a, terminal.try_clone()?)));
+            let (read, write) = copies.map_err(failed("dup"))?;
+            monitor.outputs = vec![Output::new(read, 1).map_err(failed("terminal"))?];
+            monitor.stdin = order.open_stdin.then_some(write);
+            monitor.terminal = Some(terminal);
+        }
+        Ok(monitor)
+    }
+}
+
+/// Hears from the child until it became the program (the socket closes) or could not; answers its terminal, if one was made.
+fn await_program(report: &OwnedFd, pidfd: &OwnedFd) -> Result<Option<OwnedFd>, ChildFailure> {
+    let mut terminal = None;
+    loop {
+        match message::receive(report).map_err(failed("hear from the child"))? {
+            None => break,
+            Some(message) if message.kind == Kind::Attach => {
+                terminal = message.fds.into_iter().next();
+            }
+            Some(message) => {
+                let failure = message.body().map_err(failed("hear from the child"))?;
+                let _ = reap_blocking(pidfd);
+                return Err(failure);
+            }
+        }
+    }
+    Ok(terminal)
+}
+
+/// How the process ended: 0 to 255, or 128 and the signal; `None` if it has not.
+pub(super) fn reap(pidfd: &OwnedFd) -> Option<i32> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    exit_code(
+        waitid(WaitId::PidFd(pidfd.as_fd()), options)
+            .ok()
+            .flatten()?,
+    )
+}
+
+fn reap_blocking(pidfd: &OwnedFd) -> Option<i32> {
+    exit_code(
+        waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)
+            .ok()
+            .flatten()?,
+    )
+}
+
+fn exit_code(status: rustix::process::WaitIdStatus) -> Option<i32> {
+    status
+        .exit_status()
+        .or_else(|| status.terminating_signal().map(|signal| 128 + signal))
+}
+
+/// Sets a terminal's size; one that is closing does not mind.
+pub(super) fn resize(terminal: &OwnedFd, size: &Size) {
+    let size = rustix::termios::Winsize {
+        ws_row: size.rows,
+        ws_col: size.columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let _ = rustix::termios::tcsetwinsize(terminal, size);
+}
+
+/// Now. The monitor is an edge: it is where a process is seen to end.
+pub(super) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Timestamp::from_nanos(since.map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX)))
+}
