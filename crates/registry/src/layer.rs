@@ -1,17 +1,15 @@
-//! One layer: socket → digest → bounded channel → decompress → layer writer, in one pass.
+//! One layer's download: socket → digest → bounded channel, resumed where connections break.
 //!
-//! The worker commits only after it was told that every byte came and the digest is right. If the download is
-//! given up, in whatever way, its channel closes without that word and the writer is dropped unfinished.
+//! The worker at the channel's other end ([`crate::unpack`]) commits only after it was told that every byte came
+//! and the digest is right. If the download is given up, in whatever way, the channel closes without that word.
 
-use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hoist_http::client::ResponseBody;
-use hoist_image::decompress::Decompressor;
+use hoist_image::Snapshotter;
 use hoist_image::document::Descriptor;
-use hoist_image::{LayerError, Snapshotter};
 use hoist_model::{Digest, ImageReference, LayerPhase, Progress};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
@@ -22,12 +20,10 @@ use crate::error::PullError;
 use crate::manifest::{blob_target, named};
 use crate::pull::ProgressReport;
 use crate::session::{LONGEST_PAUSE, Session};
+use crate::unpack::{Piece, unpack};
 
 /// Pieces between the socket and the worker; each is at most hyper's read buffer.
 const PIECES: usize = 8;
-const COPY_BUFFER: usize = 256 << 10;
-/// What one layer may decompress to.
-const LAYER_LIMIT: u64 = 256 << 30;
 /// Progress that counts as such: an attempt that brings less is one of the counted failures.
 const REAL_PROGRESS: u64 = 1 << 20;
 /// When a layer turns out unreadable with no more than this to come, the rest is fetched to learn whether its
@@ -35,13 +31,6 @@ const REAL_PROGRESS: u64 = 1 << 20;
 const WORTH_KNOWING: u64 = 64 << 20;
 /// Between two reports of one layer's download.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
-
-/// A piece of a layer on its way to the worker.
-enum Piece {
-    Data(Bytes),
-    /// Everything came and the digest is right.
-    Verified,
-}
 
 /// Fetches and stores one layer, unless it is here.
 pub(crate) async fn store(
@@ -73,7 +62,7 @@ pub(crate) async fn store(
         }
     };
     let (pieces, receiver) = mpsc::channel(PIECES);
-    let worker = tokio::task::spawn_blocking(move || write(receiver, &*snapshotter, &diff_id));
+    let worker = tokio::task::spawn_blocking(move || unpack(receiver, &*snapshotter, &diff_id));
     let mut download = Download {
         session: &session,
         reference: &reference,
@@ -291,69 +280,4 @@ impl<R: Fn(LayerPhase)> Download<'_, R> {
 fn length(response: &Response<ResponseBody>) -> Option<u64> {
     let value = response.headers().get(CONTENT_LENGTH)?;
     value.to_str().ok()?.parse().ok()
-}
-
-/// The worker: everything from the channel into a layer.
-fn write(
-    pieces: mpsc::Receiver<Piece>,
-    snapshotter: &dyn Snapshotter,
-    diff_id: &Digest,
-) -> Result<(), LayerError> {
-    let mut pieces = Pieces {
-        channel: pieces,
-        current: Bytes::new(),
-        verified: false,
-    };
-    let mut layer = snapshotter.layer_writer()?;
-    let invalid = |e: io::Error| LayerError::Invalid(e.to_string());
-    let mut decoder = Decompressor::new(&mut pieces, LAYER_LIMIT).map_err(invalid)?;
-    let mut buffer = vec![0; COPY_BUFFER];
-    loop {
-        let count = match decoder.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(invalid(e)),
-        };
-        if let Err(e) = layer.write_all(&buffer[..count]) {
-            if e.kind() == io::ErrorKind::InvalidData {
-                // The writer knows what is wrong with the tar.
-                return layer.finish(None).and(Err(invalid(e)));
-            }
-            return Err(LayerError::Io {
-                action: "writing",
-                path: "the layer".into(),
-                source: e,
-            });
-        }
-    }
-    drop(decoder);
-    // Whatever follows the compressed stream is still part of the blob, and only its end says that all is well.
-    while pieces.read(&mut buffer).map_err(invalid)? > 0 {}
-    layer.finish(Some(diff_id)).map(drop)
-}
-
-/// The channel as a reader; ends only with [`Piece::Verified`].
-struct Pieces {
-    channel: mpsc::Receiver<Piece>,
-    current: Bytes,
-    verified: bool,
-}
-
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() && !self.verified {
-            match self.channel.blocking_recv() {
-                Some(Piece::Data(data)) => self.current = data,
-                Some(Piece::Verified) => self.verified = true,
-                None => {
-                    let text = "the download was given up";
-                    return Err(io::Error::new(io::ErrorKind::ConnectionAborted, text));
-                }
-            }
-        }
-        let count = buffer.len().min(self.current.len());
-        buffer[..count].copy_from_slice(&self.current.split_to(count));
-        Ok(count)
-    }
 }

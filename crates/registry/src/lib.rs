@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! pull ─▶ Session (one repository: endpoint, token) ─▶ Transport (one client per origin, redirects) ─▶ hoist_http
-//!   └───▶ layer (download, resume) ─▶ bounded channel ─▶ blocking thread: decompress, LayerWriter
+//!   └───▶ layer (download, resume) ─▶ unpack (two threads: decompress │ LayerWriter)
 //! ```
 //!
 //! Absent: push, mirrors, the server.
@@ -24,6 +24,7 @@ mod session;
 mod settings;
 mod token;
 mod transport;
+mod unpack;
 
 pub use authenticate::Authenticated;
 pub use client::Client;

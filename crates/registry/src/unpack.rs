@@ -1,0 +1,169 @@
+//! From a layer's pieces to a stored layer, on two threads of its own: one decompresses, one writes.
+//!
+//! ```text
+//! pieces ─▶ decompress ─full buffers─▶ write (hash, index, disk)
+//!                     ◀─empty buffers─
+//! ```
+//!
+//! Inflating costs about as much as all that follows it; side by side a layer takes the longer of the two.
+
+use std::io::{self, Read, Write};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use bytes::Bytes;
+use hoist_image::decompress::Decompressor;
+use hoist_image::{LayerError, LayerWriter, Snapshotter};
+use hoist_model::Digest;
+use tokio::sync::mpsc;
+
+/// What one layer may decompress to.
+const LAYER_LIMIT: u64 = 256 << 30;
+const BUFFER: usize = 256 << 10;
+/// Buffers that go round between the two threads.
+const BUFFERS: usize = 4;
+
+/// A piece of a layer on its way here.
+pub(crate) enum Piece {
+    Data(Bytes),
+    /// Everything came and the digest is right.
+    Verified,
+}
+
+/// Stores what comes through the channel as one layer. Blocking.
+///
+/// Commits only after [`Piece::Verified`]; a channel that closes without it leaves nothing.
+pub(crate) fn unpack(
+    pieces: mpsc::Receiver<Piece>,
+    snapshotter: &dyn Snapshotter,
+    diff_id: &Digest,
+) -> Result<(), LayerError> {
+    let layer = snapshotter.layer_writer()?;
+    std::thread::scope(|scope| {
+        let (full, filled) = sync_channel::<Buffer>(BUFFERS);
+        let (spent, empty) = sync_channel::<Buffer>(BUFFERS);
+        let writer = std::thread::Builder::new()
+            .name("layer writer".to_owned())
+            .spawn_scoped(scope, move || write(layer, &filled, &spent))
+            .map_err(|e| io_error("starting", e))?;
+        let decoded = decompress(pieces, &full, &empty);
+        drop(full);
+        let written = writer.join().unwrap_or_else(|_| {
+            let panicked = io::Error::other("the layer writer panicked");
+            Err(io_error("writing", panicked))
+        });
+        // A writer that failed is why the decoder could not go on.
+        let layer = written?;
+        decoded?;
+        layer.finish(Some(diff_id)).map(drop)
+    })
+}
+
+struct Buffer {
+    bytes: Vec<u8>,
+    length: usize,
+}
+
+/// Fills buffers until the stream and everything after it came, verified.
+fn decompress(
+    channel: mpsc::Receiver<Piece>,
+    full: &SyncSender<Buffer>,
+    empty: &Receiver<Buffer>,
+) -> Result<(), LayerError> {
+    let invalid = |e: io::Error| LayerError::Invalid(e.to_string());
+    let mut pieces = Pieces {
+        channel,
+        current: Bytes::new(),
+        verified: false,
+    };
+    let mut decoder = Decompressor::new(&mut pieces, LAYER_LIMIT).map_err(invalid)?;
+    let mut made = 0;
+    loop {
+        let mut buffer = if made < BUFFERS {
+            made += 1;
+            Buffer {
+                bytes: vec![0; BUFFER],
+                length: 0,
+            }
+        } else {
+            match empty.recv() {
+                Ok(buffer) => buffer,
+                // The writer gave up and knows why.
+                Err(_) => return Ok(()),
+            }
+        };
+        buffer.length = 0;
+        while buffer.length < BUFFER {
+            match decoder.read(&mut buffer.bytes[buffer.length..]) {
+                Ok(0) => break,
+                Ok(count) => buffer.length += count,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(invalid(e)),
+            }
+        }
+        if buffer.length == 0 {
+            break;
+        }
+        if full.send(buffer).is_err() {
+            return Ok(());
+        }
+    }
+    drop(decoder);
+    // Whatever follows the compressed stream is still part of the blob, and only its end says that all is well.
+    let mut rest = vec![0; BUFFER];
+    while pieces.read(&mut rest).map_err(invalid)? > 0 {}
+    Ok(())
+}
+
+/// Writes buffers until there are no more, and gives the unfinished layer back.
+fn write(
+    mut layer: Box<dyn LayerWriter>,
+    filled: &Receiver<Buffer>,
+    spent: &SyncSender<Buffer>,
+) -> Result<Box<dyn LayerWriter>, LayerError> {
+    while let Ok(buffer) = filled.recv() {
+        if let Err(e) = layer.write_all(&buffer.bytes[..buffer.length]) {
+            if e.kind() == io::ErrorKind::InvalidData {
+                // The writer knows what is wrong with the tar.
+                let invalid = LayerError::Invalid(e.to_string());
+                return layer.finish(None).and(Err(invalid));
+            }
+            return Err(io_error("writing", e));
+        }
+        // Nobody takes it back once the decoder is done.
+        let _ = spent.try_send(buffer);
+    }
+    Ok(layer)
+}
+
+fn io_error(action: &'static str, source: io::Error) -> LayerError {
+    LayerError::Io {
+        action,
+        path: "the layer".into(),
+        source,
+    }
+}
+
+/// The channel as a reader; ends only with [`Piece::Verified`].
+struct Pieces {
+    channel: mpsc::Receiver<Piece>,
+    current: Bytes,
+    verified: bool,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() && !self.verified {
+            match self.channel.blocking_recv() {
+                Some(Piece::Data(data)) => self.current = data,
+                Some(Piece::Verified) => self.verified = true,
+                None => {
+                    let text = "the download was given up";
+                    return Err(io::Error::new(io::ErrorKind::ConnectionAborted, text));
+                }
+            }
+        }
+        let count = buffer.len().min(self.current.len());
+        buffer[..count].copy_from_slice(&self.current.split_to(count));
+        Ok(count)
+    }
+}
