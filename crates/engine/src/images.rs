@@ -174,6 +174,13 @@ impl Images {
         ImageConfig::parse(&bytes).map_err(|e| broken(chain(&e)))
     }
 
+    /// Bytes of each layer's files, bottom first; 0 for one that is not here.
+    #[must_use]
+    pub fn layer_sizes(&self, image: &ImageRecord) -> Vec<u64> {
+        let size = |layer| self.inner.snapshotter.layer(layer).map_or(0, |layer| layer.file_bytes);
+        image.layers.iter().map(size).collect()
+    }
+
     /// The directory or mount that holds an image's layers, for those who mount it.
     pub(crate) fn snapshotter(&self) -> &Arc<dyn Snapshotter> {
         &self.inner.snapshotter

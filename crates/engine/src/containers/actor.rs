@@ -248,9 +248,9 @@ impl Actor {
                 self.events
                     .push(container_event(action, &self.record, &attributes));
             }
-            Command::AnswerExit => {
+            Command::AnswerExit(exit_code) => {
                 self.write().await.map_err(Failure::Broken)?;
-                self.last_exit = exit_code(&self.life.state);
+                self.last_exit = exit_code;
                 self.answer(|condition| condition != WaitCondition::Removed, None);
                 self.attached.clear();
             }

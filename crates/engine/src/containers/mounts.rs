@@ -62,17 +62,6 @@ impl Containers {
             let point = self.resolve_mount(mount, destination.clone()).await?;
             points.insert(destination, point);
         }
-        for (target, options) in &spec.tmpfs {
-            let destination = clean_target(target)?;
-            if own.insert(destination.clone(), ()).is_some() {
-                return Err(ContainerError::Invalid(format!(
-                    "Duplicate mount point: {destination}"
-                )));
-            }
-            let mut point = blank(MountKind::Tmpfs, destination.clone());
-            point.options.clone_from(options);
-            points.insert(destination, point);
-        }
         for path in &spec.anonymous_volumes {
             let destination = clean_target(path)?;
             if points.contains_key(&destination) {

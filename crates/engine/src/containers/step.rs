@@ -66,8 +66,8 @@ pub(crate) enum Command {
         action: &'static str,
         attributes: Vec<(&'static str, String)>,
     },
-    /// Answer those who wait for the end.
-    AnswerExit,
+    /// Answer those who wait for the end with this code.
+    AnswerExit(i32),
     /// Feed `Start{by_policy}` in after this long.
     RestartAfter(Duration),
     /// Drop a pending `RestartAfter`.
@@ -167,6 +167,7 @@ pub(crate) fn step(
             vec![Command::Persist, emit("start")]
         }
         (ContainerState::Starting, Input::LaunchFailed { exit_code, message }) => {
+            let answer = Command::AnswerExit(exit_code);
             next.state = match next.before_start.take() {
                 Some(exited) => ContainerState::Exited(ExitedState {
                     exit_code,
@@ -177,7 +178,7 @@ pub(crate) fn step(
                     failure: Some(StartFailure { exit_code, message }),
                 },
             };
-            let mut commands = vec![Command::Release, Command::Persist, Command::AnswerExit];
+            let mut commands = vec![Command::Release, Command::Persist, answer];
             if life.auto_remove {
                 commands.extend(begin_removal(&mut next));
             }
@@ -264,7 +265,7 @@ fn exited(
             ("execDuration", ran.as_secs().to_string()),
         ],
     });
-    commands.push(Command::AnswerExit);
+    commands.push(Command::AnswerExit(exit_code));
     if life.auto_remove {
         commands.extend(begin_removal(next));
     } else if wants_restart(life, exit_code) {
@@ -362,7 +363,7 @@ mod tests {
                     action: "die",
                     attributes: vec![("exitCode", "3".into()), ("execDuration", "4".into())],
                 },
-                Command::AnswerExit,
+                Command::AnswerExit(3),
             ]
         );
     }
@@ -375,7 +376,7 @@ mod tests {
         );
         let answered = commands
             .iter()
-            .position(|c| *c == Command::AnswerExit)
+            .position(|c| *c == Command::AnswerExit(0))
             .unwrap();
         let gone = commands
             .iter()

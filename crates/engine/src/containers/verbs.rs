@@ -225,6 +225,11 @@ impl Containers {
         }
     }
 
+    /// Tells that a client detached from its streams.
+    pub async fn detached(&self, id: &ContainerId) {
+        self.tell(id, "detach").await;
+    }
+
     async fn signal(
         &self,
         id: &ContainerId,

@@ -39,7 +39,7 @@ pub struct ContainerSpec {
     pub mounts: Vec<MountSpec>,
     /// The binds as the caller wrote them (`src:dst:opts`), kept for inspect.
     pub binds: Vec<String>,
-    /// tmpfs mounts of `--tmpfs`, path to options.
+    /// tmpfs mounts of `--tmpfs` as written, path to options, kept for inspect; `mounts` holds them too.
     pub tmpfs: BTreeMap<String, String>,
     /// Containers whose mounts are taken over, `name[:ro|:rw]`.
     pub volumes_from: Vec<String>,
