@@ -177,7 +177,12 @@ impl Images {
     /// Bytes of each layer's files, bottom first; 0 for one that is not here.
     #[must_use]
     pub fn layer_sizes(&self, image: &ImageRecord) -> Vec<u64> {
-        let size = |layer| self.inner.snapshotter.layer(layer).map_or(0, |layer| layer.file_bytes);
+        let size = |layer| {
+            self.inner
+                .snapshotter
+                .layer(layer)
+                .map_or(0, |layer| layer.file_bytes)
+        };
         image.layers.iter().map(size).collect()
     }
 
