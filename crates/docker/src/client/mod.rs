@@ -92,19 +92,16 @@ impl Client {
     }
 
     /// Begins a `GET`.
-    #[must_use]
     pub fn get(&self, path: impl Into<String>) -> Call<'_> {
         Call::new(self, Method::GET, path.into())
     }
 
     /// Begins a `POST`.
-    #[must_use]
     pub fn post(&self, path: impl Into<String>) -> Call<'_> {
         Call::new(self, Method::POST, path.into())
     }
 
     /// Begins a `DELETE`.
-    #[must_use]
     pub fn delete(&self, path: impl Into<String>) -> Call<'_> {
         Call::new(self, Method::DELETE, path.into())
     }

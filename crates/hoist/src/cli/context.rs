@@ -47,6 +47,7 @@ impl Program {
                 )
             }
             (Self::Docker, true) => format!("Error response from daemon: {message}"),
+            (Self::Docker, false) if message.starts_with("No ") => format!("Error: {message}"),
             (Self::Docker, false) => format!("docker: {message}"),
         }
     }

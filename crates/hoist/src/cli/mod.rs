@@ -223,10 +223,10 @@ pub(crate) fn main(program: Program, arguments: &[OsString]) -> ExitCode {
         Err(error) => {
             // Nobody reads it: the status still says it.
             let _ = error.print();
-            let code = if error.use_stderr() {
-                usage_code(arguments)
-            } else {
-                0
+            let code = match error.kind() {
+                _ if !error.use_stderr() => 0,
+                clap::error::ErrorKind::MissingRequiredArgument => 1,
+                _ => usage_code(arguments),
             };
             return ExitCode::from(code);
         }

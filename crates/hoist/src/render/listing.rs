@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::table::align;
-use super::template::{Template, TemplateError};
+use super::template::{Template, TemplateError, go_json};
 
 /// Rows and how to show them.
 pub(crate) struct Listing {
@@ -24,7 +24,7 @@ impl Listing {
     pub(crate) fn render(&self, format: Option<&str>) -> Result<String, TemplateError> {
         let format = format.filter(|f| !f.is_empty()).unwrap_or("table");
         if format == "json" {
-            return Ok(self.rows.iter().map(|row| format!("{row}\n")).collect());
+            return Ok(self.rows.iter().map(|row| go_json(row) + "\n").collect());
         }
         let (is_table, template) = match format.strip_prefix("table") {
             Some("") => (true, self.table),

@@ -1,5 +1,6 @@
 //! Columns as Go's `text/tabwriter` lays them out for Docker: at least 10 wide, three blanks between.
 
+/// The narrowest column of Docker's lists.
 const MINIMUM: usize = 10;
 const PADDING: usize = 3;
 
@@ -10,6 +11,11 @@ fn width(cell: &str) -> usize {
 /// Lays out lines whose cells are separated by tabs. A line's last cell is not padded, and, as in
 /// `tabwriter`, a column is as wide as its block: the neighbouring lines that have a cell after it.
 pub(crate) fn align(text: &str) -> String {
+    align_to(text, MINIMUM)
+}
+
+/// The same with another narrowest column; `top` has 20.
+pub(crate) fn align_to(text: &str, minimum: usize) -> String {
     let lines: Vec<Vec<&str>> = text
         .lines()
         .map(|line| line.split('\t').collect())
@@ -29,7 +35,7 @@ pub(crate) fn align(text: &str) -> String {
                 .position(|line| !has(line))
                 .map_or(lines.len(), |n| start + n);
             let widest = lines[start..end].iter().map(|l| width(l[column])).max();
-            let cell = (widest.unwrap_or(0) + PADDING).max(MINIMUM);
+            let cell = (widest.unwrap_or(0) + PADDING).max(minimum);
             for line in &mut widths[start..end] {
                 line[column] = cell;
             }

@@ -89,6 +89,13 @@ pub(crate) fn show(value: &Value) -> String {
     }
 }
 
+/// JSON as Go writes it: `<`, `>` and `&` escaped, so that it can stand in HTML.
+pub(crate) fn go_json(value: &Value) -> String {
+    let text = value.to_string();
+    // These bytes occur in JSON only inside strings.
+    text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+}
+
 fn inner(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
@@ -320,6 +327,7 @@ mod tests {
         );
         check("{{printf \"%s-%d\" .Id .Size}}", "4c01-42");
         check("{{.Name | json}}", "\"/web\"");
+        check("{{json \"<&>\"}}", "\"\\u003c\\u0026\\u003e\"");
         check("{{if not .Health}}{{$.Id}}{{end}}", "4c01");
         check("{{/* nothing */}}x", "x");
         check(

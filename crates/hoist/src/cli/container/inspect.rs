@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::cli::reference::segment;
 use crate::cli::{Context, Failure, Run, output};
-use crate::render::template::Template;
+use crate::render::template::{Template, go_json};
 
 /// Where an object of a kind is read, `{}` standing for its name, in the order in which kinds are tried.
 const KINDS: [(&str, &str); 4] = [
@@ -91,7 +91,7 @@ async fn find(
             Err(error) => return Err(error.into()),
         }
     }
-    Err(Failure::new(format!("no such object: {name}")))
+    Err(Failure::new(format!("No such object: {name}")))
 }
 
 /// Prints objects as a list with four blanks of indentation, or through a template. What was found is
@@ -120,10 +120,10 @@ pub(crate) async fn print_objects(
     match (template, format) {
         (Some(template), _) => {
             for object in &found {
-                output::line(template.render(object)?)?;
+                output::line(template.render(object).map_err(|e| Failure::new(e.to_string()))?)?;
             }
         }
-        (None, Some("json")) => output::line(Value::from(found).to_string())?,
+        (None, Some("json")) => output::line(go_json(&Value::from(found)))?,
         _ => output::text(pretty(&Value::from(found))?)?,
     }
     for failure in &failures {

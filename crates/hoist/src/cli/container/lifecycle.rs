@@ -8,7 +8,7 @@ use super::filters::api_filters;
 use crate::cli::reference::segment;
 use crate::cli::{Context, Failure, Run, output};
 use crate::render::human;
-use crate::render::table::align;
+use crate::render::table::{align, align_to};
 
 /// Does the same to each operand, names those that worked, and says of the rest why not.
 pub(crate) async fn each(
@@ -277,7 +277,7 @@ impl Run for Port {
             };
             let published = ports.get(&key).map(bindings).unwrap_or_default();
             if published.is_empty() {
-                let message = format!("no public port '{key}' published for {}", self.container);
+                let message = format!("No public port '{wanted}' published for {}", self.container);
                 return Err(Failure::new(message));
             }
             for binding in published {
@@ -330,7 +330,7 @@ impl Run for Top {
         };
         let mut text = row(&found["Titles"]);
         text.extend(found["Processes"].as_array().into_iter().flatten().map(row));
-        output::text(align(&text))?;
+        output::text(align_to(&text, 20))?;
         Ok(0)
     }
 }

@@ -157,6 +157,7 @@ fn row(container: &Value, now: Timestamp, whole: bool) -> Value {
         "Mounts": mounts.iter().map(mount).collect::<Vec<_>>().join(","),
         "Names": names(container, whole),
         "Networks": networks.join(","),
+        "Platform": Value::Null,
         "Ports": ports(&container["Ports"]),
         "RunningFor": human::ago(now, created),
         "Size": size(container),

@@ -158,6 +158,7 @@ impl Show {
                 "Size": size("Size"),
                 "Tag": tag,
                 "UniqueSize": "N/A",
+                "VirtualSize": number("Size").map_or_else(String::new, |n| human::size(n.unsigned_abs(), 4)),
             })
         };
         names.into_iter().map(row).collect()

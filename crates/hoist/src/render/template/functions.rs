@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{TemplateError, show, truth};
+use super::{TemplateError, go_json, show, truth};
 
 fn wrong(function: &str, detail: impl Into<String>) -> TemplateError {
     TemplateError::Call {
@@ -40,7 +40,7 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, TemplateErr
             .ok_or_else(|| wrong(name, "too few arguments"))
     };
     Ok(match name {
-        "json" => one()?.to_string().into(),
+        "json" => go_json(one()?).into(),
         "upper" => text(0)?.to_uppercase().into(),
         "lower" => text(0)?.to_lowercase().into(),
         "title" => {
