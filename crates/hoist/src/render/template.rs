@@ -93,7 +93,9 @@ pub(crate) fn show(value: &Value) -> String {
 pub(crate) fn go_json(value: &Value) -> String {
     let text = value.to_string();
     // These bytes occur in JSON only inside strings.
-    text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+    text.replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
 }
 
 fn inner(value: &Value) -> String {

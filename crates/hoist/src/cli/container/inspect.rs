@@ -120,7 +120,11 @@ pub(crate) async fn print_objects(
     match (template, format) {
         (Some(template), _) => {
             for object in &found {
-                output::line(template.render(object).map_err(|e| Failure::new(e.to_string()))?)?;
+                output::line(
+                    template
+                        .render(object)
+                        .map_err(|e| Failure::new(e.to_string()))?,
+                )?;
             }
         }
         (None, Some("json")) => output::line(go_json(&Value::from(found)))?,

@@ -99,7 +99,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Node>, TemplateError> {
     let (nodes, end) = parser.nodes()?;
     match end {
         End::Text => Ok(nodes),
-        End::End => Err(syntax("{{end}} without a beginning")),
+        End::Closed => Err(syntax("{{end}} without a beginning")),
         End::Else(_) => Err(syntax("{{else}} without {{if}}")),
     }
 }
@@ -110,7 +110,7 @@ struct Parser<'a> {
 
 enum End {
     Text,
-    End,
+    Closed,
     /// With what follows: nothing, or `if …`.
     Else(String),
 }
@@ -131,7 +131,7 @@ impl Parser<'_> {
                 .split_once(char::is_whitespace)
                 .unwrap_or((action, ""));
             match word {
-                "end" => return Ok((nodes, End::End)),
+                "end" => return Ok((nodes, End::Closed)),
                 "else" => return Ok((nodes, End::Else(rest.trim().to_owned()))),
                 "if" => nodes.push(self.branch("if", rest)?),
                 "with" => nodes.push(self.branch("with", rest)?),
@@ -178,9 +178,9 @@ impl Parser<'_> {
         let (then, end) = self.nodes()?;
         match end {
             End::Text => Err(open()),
-            End::End => Ok((then, Vec::new())),
+            End::Closed => Ok((then, Vec::new())),
             End::Else(rest) if rest.is_empty() => match self.nodes()? {
-                (otherwise, End::End) => Ok((then, otherwise)),
+                (otherwise, End::Closed) => Ok((then, otherwise)),
                 _ => Err(open()),
             },
             End::Else(rest) => match rest.strip_prefix("if ") {
