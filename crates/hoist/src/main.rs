@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         "docker" => cli::main(cli::Program::Docker, &arguments),
         "dockerd" => daemon::main(arguments.into_iter().skip(1)),
         _ if arguments.get(1).is_some_and(|word| word == "daemon") => {
+            cli::detach_if_asked();
             daemon::main(arguments.into_iter().skip(2))
         }
         _ => cli::main(cli::Program::Hoist, &arguments),

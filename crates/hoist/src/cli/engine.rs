@@ -106,7 +106,16 @@ fn start(socket: &Path) -> Result<(), Failure> {
 }
 
 /// Tells the engine that it was started by a client and belongs to no terminal.
-pub(crate) const DETACH: &str = "HOIST_DETACH";
+const DETACH: &str = "HOIST_DETACH";
+
+/// Called by the engine before anything else: leaves the session of the client that started it, so that closing
+/// the terminal or pressing Ctrl-C there does not reach the engine.
+pub(crate) fn detach_if_asked() {
+    if std::env::var_os(DETACH).is_some() {
+        // Refused only to a process that leads a session already.
+        let _ = rustix::process::setsid();
+    }
+}
 
 fn await_socket(socket: &Path, engine: &mut Child) -> Result<(), String> {
     let begun = Instant::now();

@@ -27,6 +27,7 @@ use clap::builder::{ArgAction, BoolishValueParser};
 use clap::{Arg, ArgMatches, Args, Command};
 
 pub(crate) use context::{Context, Program};
+pub(crate) use engine::detach_if_asked;
 pub(crate) use failure::Failure;
 
 /// A verb: its flags and what it does.
