@@ -357,6 +357,8 @@ pub(crate) fn file_system(
     attributes: u64,
 ) -> io::Result<OwnedFd> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // What the mount table shows as its source.
+    fsconfig_set_string(context.as_fd(), "source", kind)?;
     for (name, value) in options {
         if value.is_empty() {
             fsconfig_set_flag(context.as_fd(), name.as_str())?;

@@ -1,6 +1,9 @@
 //! Execs: create, start, resize, inspect.
 
+use hoist_engine::containers::Attached;
+use hoist_engine::error::ExecError;
 use hoist_engine::execs::{ExecRequest, ExecSnapshot};
+use hoist_model::ErrorClass;
 use hoist_model::container::{AttachFlags, ProcessSpec};
 use http::StatusCode;
 use serde::Deserialize;
@@ -103,8 +106,17 @@ pub(crate) async fn start(mut call: Call) -> Reply {
         return Ok(empty(StatusCode::OK));
     }
     let hijack = hijack?;
-    let Some(attached) = execs.start(call.name(), false, console).await? else {
-        return Ok(empty(StatusCode::OK));
+    let attached = match execs.start(call.name(), false, console).await {
+        Ok(Some(attached)) => attached,
+        Ok(None) => return Ok(empty(StatusCode::OK)),
+        // Docker has taken the connection by then: clients read why from the stream and the exit code by inspect.
+        Err(ExecError::Start { message, .. }) => {
+            said(&message, exec.request.process.terminal).map_err(|error| {
+                let text = format!("exec {}: {message}: {error}", exec.id.as_str());
+                ApiError::new(ErrorClass::Internal, text)
+            })?
+        }
+        Err(error) => return Err(error.into()),
     };
     let streams = bridge::Streams {
         attached,
@@ -114,6 +126,21 @@ pub(crate) async fn start(mut call: Call) -> Reply {
         replay: None,
     };
     bridge::answer(&call, hijack, streams)
+}
+
+/// A stream that says one sentence and ends, in the place of a process that was not started.
+fn said(message: &str, terminal: bool) -> std::io::Result<Attached> {
+    use std::io::Write;
+    let (ours, mut theirs) = std::os::unix::net::UnixStream::pair()?;
+    let text = format!("{message}\r\n");
+    if !terminal {
+        let length = u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes();
+        theirs.write_all(&[1, 0, 0, 0])?;
+        theirs.write_all(&length)?;
+    }
+    theirs.write_all(text.as_bytes())?;
+    ours.set_nonblocking(true)?;
+    Ok(Attached { stream: tokio::net::UnixStream::from_std(ours)?, terminal })
 }
 
 /// `POST /exec/{id}/resize`.

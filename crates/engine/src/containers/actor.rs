@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use hoist_model::container::ContainerState;
-use hoist_model::{Event, Signal};
+use hoist_model::{Event, Signal, Timestamp};
 use hoist_store::Class;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -173,7 +173,14 @@ impl Actor {
             }
             Message::Wait { condition, reply } => self.wait(condition, reply),
             Message::Attach { request, reply } => {
-                let _ = reply.send(self.attach(request));
+                let attached = self.attach(request);
+                if attached.is_ok() {
+                    self.tell(container_event("attach", &self.record, &[]));
+                    if let Err(error) = self.write().await {
+                        tracing::warn!(container = %self.record.id, %error, "an event was lost");
+                    }
+                }
+                let _ = reply.send(attached);
             }
             Message::Resize {
                 rows,
@@ -201,7 +208,8 @@ impl Actor {
                     error: notice.error,
                 };
                 // An end of a process we do not hold as running was told twice: nothing to do.
-                if let Err(Failure::Broken(error)) = self.feed(input).await {
+                let fed = self.feed_at(input, notice.finished_at).await;
+                if let Err(Failure::Broken(error)) = fed {
                     tracing::error!(container = %self.record.id, %error, "after the process ended");
                 }
             }
@@ -210,7 +218,12 @@ impl Actor {
 
     /// Steps, and carries out what follows from it.
     async fn feed(&mut self, input: Input) -> Result<(), Failure> {
-        let (life, commands) = step(&self.life, input, now()).map_err(Failure::Refused)?;
+        self.feed_at(input, now()).await
+    }
+
+    /// As [`Actor::feed`], of something that happened at this instant.
+    async fn feed_at(&mut self, input: Input, at: Timestamp) -> Result<(), Failure> {
+        let (life, commands) = step(&self.life, input, at).map_err(Failure::Refused)?;
         self.life = life;
         let mut outcome = Ok(());
         for command in commands {

@@ -123,7 +123,7 @@ pub(super) fn streams(request: AttachRequest) -> Streams {
 /// In the words Docker's runtime uses: its clients look for some of them.
 fn failure(what: &str, error: &hoist_runtime::LaunchError) -> LaunchFailure {
     LaunchFailure {
-        message: format!("failed to create task for container: {what}: {error}"),
+        message: format!("{what}: unable to start container process: {error}"),
         exit_code: error.exit_code,
     }
 }
@@ -152,7 +152,7 @@ impl Runtime for ZygoteRuntime {
             let id = request.record.id.clone();
             let parent = request.record.spec.cgroup_parent.clone();
             let launched = match launch_spec(&machine, request) {
-                Ok(spec) => answer(runtime.launch(spec), "unable to start container process").await,
+                Ok(spec) => answer(runtime.launch(spec), "failed to create task for container").await,
                 Err(failure) => Err(failure),
             };
             if launched.is_err() {
@@ -183,7 +183,7 @@ impl Runtime for ZygoteRuntime {
                 (Some(ours), Some(theirs))
             };
             let spec = exec_spec(&machine, &request, pidfd, pid, theirs)?;
-            let pid = answer(runtime.exec(spec), "unable to start container process").await?;
+            let pid = answer(runtime.exec(spec), "exec failed").await?;
             Ok(Launched { pid, stream })
         })
     }

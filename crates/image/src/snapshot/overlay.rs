@@ -26,6 +26,8 @@ pub(super) fn mount_overlay(
 ) -> io::Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let context = context.as_fd();
+    // What the mount table shows as its source.
+    fsconfig_set_string(context, "source", "overlay")?;
     for lower in lowers {
         set_directory(context, "lowerdir+", *lower)?;
     }
