@@ -7,6 +7,12 @@
     unsafe_code,
     reason = "this crate is where the workspace keeps its unsafe code"
 )]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::ptr_as_ptr,
+    reason = "the kernel's interface has widths of its own"
+)]
 
 pub mod bpf;
 pub mod floor;

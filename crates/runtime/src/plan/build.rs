@@ -1,5 +1,10 @@
 //! From what is to be started to a plan and the descriptors beside it. Pure but for moving descriptors.
 
+#![allow(
+    clippy::cast_sign_loss,
+    reason = "clone flags are small and positive, whatever type the constants have"
+)]
+
 use std::os::fd::OwnedFd;
 
 use super::{FdIndex, Plan, Step};
