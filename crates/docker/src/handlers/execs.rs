@@ -110,12 +110,11 @@ pub(crate) async fn start(mut call: Call) -> Reply {
         Ok(Some(attached)) => attached,
         Ok(None) => return Ok(empty(StatusCode::OK)),
         // Docker has taken the connection by then: clients read why from the stream and the exit code by inspect.
-        Err(ExecError::Start { message, .. }) => {
-            said(&message, exec.request.process.terminal).map_err(|error| {
+        Err(ExecError::Start { message, .. }) => said(&message, exec.request.process.terminal)
+            .map_err(|error| {
                 let text = format!("exec {}: {message}: {error}", exec.id.as_str());
                 ApiError::new(ErrorClass::Internal, text)
-            })?
-        }
+            })?,
         Err(error) => return Err(error.into()),
     };
     let streams = bridge::Streams {
@@ -140,7 +139,10 @@ fn said(message: &str, terminal: bool) -> std::io::Result<Attached> {
     }
     theirs.write_all(text.as_bytes())?;
     ours.set_nonblocking(true)?;
-    Ok(Attached { stream: tokio::net::UnixStream::from_std(ours)?, terminal })
+    Ok(Attached {
+        stream: tokio::net::UnixStream::from_std(ours)?,
+        terminal,
+    })
 }
 
 /// `POST /exec/{id}/resize`.

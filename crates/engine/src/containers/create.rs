@@ -68,7 +68,10 @@ impl Containers {
         self.check_network(&spec.network.mode)?;
         if spec.network.mode == NetworkMode::Host && spec.hostname.is_empty() {
             // Whoever shares the host's network answers to its name.
-            spec.hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+            spec.hostname = rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned();
         }
         let mounts = self.resolve_mounts(&spec).await?;
         let record = ContainerRecord {

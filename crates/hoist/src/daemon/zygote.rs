@@ -152,7 +152,9 @@ impl Runtime for ZygoteRuntime {
             let id = request.record.id.clone();
             let parent = request.record.spec.cgroup_parent.clone();
             let launched = match launch_spec(&machine, request) {
-                Ok(spec) => answer(runtime.launch(spec), "failed to create task for container").await,
+                Ok(spec) => {
+                    answer(runtime.launch(spec), "failed to create task for container").await
+                }
                 Err(failure) => Err(failure),
             };
             if launched.is_err() {
