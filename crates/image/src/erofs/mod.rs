@@ -22,6 +22,8 @@
 
 mod crc32c;
 mod layout;
+#[cfg(test)]
+mod tests;
 mod write;
 mod xattr;
 

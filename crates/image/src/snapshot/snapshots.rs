@@ -13,7 +13,7 @@ use super::containers::Containers;
 use super::form::LayerForm;
 use super::layer_files::{LayerFiles, io_at, make_directory};
 use super::layer_writer::StreamingWriter;
-use super::overlay::{Writable, mount_overlay};
+use super::overlay::{Staging, Writable, mount_overlay};
 use super::{
     LayerError, LayerRecord, LayerWriter, MAX_LAYERS, SnapshotError, Snapshotter, SnapshotterKind,
 };
@@ -31,6 +31,7 @@ pub(super) struct Snapshots<F> {
     lowers: Mutex<HashMap<Digest, Arc<OwnedFd>>>,
     /// Two empty directories: an overlay needs a lower, and a read-only one two different ones.
     empty: [OwnedFd; 2],
+    staging: Staging,
 }
 
 impl<F: LayerForm> Snapshots<F> {
@@ -38,6 +39,8 @@ impl<F: LayerForm> Snapshots<F> {
         make_directory(root)?;
         let files = Arc::new(LayerFiles::open(root, durable)?);
         let containers = Containers::open(root)?;
+        let staging = root.join("empty/staging");
+        make_directory(&staging)?;
         let empty = |name: &str| -> Result<OwnedFd, LayerError> {
             let path = root.join("empty").join(name);
             make_directory(&path)?;
@@ -50,6 +53,7 @@ impl<F: LayerForm> Snapshots<F> {
             containers,
             lowers: Mutex::new(HashMap::new()),
             empty: [empty("a")?, empty("b")?],
+            staging: Staging::new(staging),
         })
     }
 
@@ -146,7 +150,7 @@ impl<F: LayerForm> Snapshotter for Snapshots<F> {
             upper: directories.upper.as_fd(),
             work: directories.work.as_fd(),
         };
-        mount_overlay(&fds, Some(writable)).map_err(|source| SnapshotError::Mount {
+        mount_overlay(&fds, Some(writable), &self.staging).map_err(|source| SnapshotError::Mount {
             what: format!("the root of container {key}"),
             source,
         })
@@ -160,7 +164,7 @@ impl<F: LayerForm> Snapshotter for Snapshots<F> {
                 fds.push(empty.as_fd());
             }
         }
-        mount_overlay(&fds, None).map_err(|source| SnapshotError::Mount {
+        mount_overlay(&fds, None, &self.staging).map_err(|source| SnapshotError::Mount {
             what: "a read-only view".into(),
             source,
         })
