@@ -42,10 +42,11 @@ impl Connection {
         self.peer
     }
 
-    /// Completes when the client is gone: on unix sockets when it closed, on TCP already when it stopped
-    /// writing (the two look alike there). Cancel-safe. Replies under way end by themselves then.
+    /// Completes when the client is gone, both ways: on unix sockets when it closed, on TCP when it reset the connection
+    /// (which it does once something is sent to a socket it closed). A client that only stopped writing is not
+    /// gone. Cancel-safe. Ordinary replies under way end by themselves when their client goes.
     pub async fn closed(&self) {
-        self.socket.gone().await;
+        self.socket.gone(false).await;
     }
 
     /// Runs a task that the server owns: joined at shutdown, dropped at its deadline. For hijacked connections.

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -42,8 +43,9 @@ impl http_body::Body for Reply {
             return Poll::Ready(frame);
         }
         let gone = this.gone.get_or_insert_with(|| {
-            let connection = this.connection.clone();
-            Box::pin(async move { connection.closed().await })
+            let socket = Arc::clone(&this.connection.socket);
+            // On TCP a client that stopped writing counts as gone, as in Go's server: there is no telling them apart.
+            Box::pin(async move { socket.gone(true).await })
         });
         if gone.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Some(Err(axum::Error::new(crate::Disconnected))));

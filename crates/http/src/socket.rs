@@ -70,13 +70,19 @@ impl Socket {
         }
     }
 
-    /// Completes when the other end is gone. A unix client that only shut its writing side down is not gone. Cancel-safe.
-    pub(crate) async fn gone(&self) {
+    /// Completes when the other end is gone. Cancel-safe.
+    ///
+    /// A unix client that only shut its writing side down is not gone. A TCP client that closed looks the same as one
+    /// that did only that, until something is sent to it: `or_half_closed` says whether that counts as gone there.
+    pub(crate) async fn gone(&self, or_half_closed: bool) {
         self.watched.store(true, Ordering::Release);
         loop {
             let Some(half_closed) = self.hang_up() else {
                 return;
             };
+            if half_closed && or_half_closed && !self.unix {
+                return;
+            }
             // After a half-close the reading bits stay set for ever; the full close still comes as a writing edge.
             let interest = if half_closed {
                 Interest::WRITABLE
@@ -102,8 +108,7 @@ impl Socket {
         if seen.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
             return None;
         }
-        let half = seen.contains(PollFlags::RDHUP);
-        (self.unix || !half).then_some(half)
+        Some(seen.contains(PollFlags::RDHUP))
     }
 
     pub(crate) fn as_fd(&self) -> &OwnedFd {

@@ -172,12 +172,12 @@ pub enum PullError {
         config: usize,
     },
     /// A layer cannot be read or stored.
-    #[error("failed to register layer {digest}: {}", chain(.source))]
+    #[error("failed to register layer {digest}: {}", hoist_model::chain(.cause))]
     Layer {
         /// The layer, as the manifest names it.
         digest: Digest,
-        /// Why.
-        source: LayerError,
+        /// Why; its words are in the text.
+        cause: LayerError,
     },
     /// A document cannot be stored.
     #[error(transparent)]
@@ -211,7 +211,7 @@ impl PullError {
             | Self::UnsupportedMediaType(_)
             | Self::NotAnImage { .. }
             | Self::Document { .. } => ErrorClass::InvalidArgument,
-            Self::Layer { source, .. } => source.class(),
+            Self::Layer { cause, .. } => cause.class(),
             Self::Content(source) => source.class(),
             Self::Attempts { last, .. } => last.class(),
             // Docker answers 500 to what a registry or the network did (errdefs.Unknown).
@@ -244,18 +244,6 @@ impl PullError {
     }
 }
 
-/// An error and all its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
-}
-
 /// What happened to a connection, in the words of Go's net packages: people search for them.
 fn in_words(cause: &ClientError) -> String {
     use std::io::ErrorKind;
@@ -276,7 +264,7 @@ fn in_words(cause: &ClientError) -> String {
             format!("dial tcp {address}: connect: {what}")
         }
         ClientError::Handshake { host, source } => handshake_in_words(host, source),
-        ClientError::Talk { source, .. } => chain(source),
+        ClientError::Talk { source, .. } => hoist_model::chain(source),
         ClientError::Timeout { address, what } => match *what {
             "connection" => format!("dial tcp {address}: i/o timeout"),
             "response" => format!("{address}: timeout awaiting response headers"),

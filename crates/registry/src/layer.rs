@@ -81,9 +81,9 @@ pub(crate) async fn store(
         .await
         .map_err(|_| PullError::Worker(descriptor.digest.clone()))?;
     fetched?;
-    written.map_err(|source| PullError::Layer {
+    written.map_err(|cause| PullError::Layer {
         digest: descriptor.digest.clone(),
-        source,
+        cause,
     })?;
     report(LayerPhase::Extracting {
         current: descriptor.size,

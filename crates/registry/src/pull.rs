@@ -162,9 +162,9 @@ async fn store_layers(
     for diff_id in diff_ids {
         let record = snapshotter
             .layer(diff_id)
-            .map_err(|source| PullError::Layer {
+            .map_err(|cause| PullError::Layer {
                 digest: diff_id.clone(),
-                source,
+                cause,
             })?;
         size += record.file_bytes;
     }

@@ -54,7 +54,8 @@ async fn attach(
     response
         .headers_mut()
         .insert("api-version", "1.51".parse().unwrap());
-    connection.spawn(async move {
+    let gone = connection.clone();
+    let carry = async move {
         let mut raw = raw.await.unwrap();
         raw.write_all(b"body:").await.unwrap();
         raw.write_all(&body).await.unwrap();
@@ -68,8 +69,16 @@ async fn attach(
                 .await
                 .unwrap();
         }
+        // A client that only stopped writing still waits for what comes.
+        tokio::time::sleep(Duration::from_millis(50)).await;
         raw.write_all(b"eof").await.unwrap();
         raw.shutdown().await.unwrap();
+    };
+    connection.spawn(async move {
+        tokio::select! {
+            () = carry => {}
+            () = gone.closed() => {}
+        }
     });
     response
 }
