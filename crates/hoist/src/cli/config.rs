@@ -37,7 +37,13 @@ impl Config {
         let content = match std::fs::read(&file) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map_err(|e| Failure::new(format!("cannot read {}: {e}", file.display())))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => json!({}),
+            // Under sudo -u and the like, HOME may be somebody else's.
+            Err(error)
+                if [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied]
+                    .contains(&error.kind()) =>
+            {
+                json!({})
+            }
             Err(error) => {
                 return Err(Failure::new(format!(
                     "cannot read {}: {error}",
