@@ -4,7 +4,9 @@ use std::ffi::CStr;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat2, unlinkat};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat2, renameat, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::CgroupError;
@@ -47,6 +49,14 @@ impl Directory {
         self.fd.as_fd()
     }
 
+    /// The same directory after [`Directory::rename_child`].
+    pub(super) fn renamed(self, parent: &Self, name: &str) -> Self {
+        Self {
+            fd: self.fd,
+            path: parent.child_path(name),
+        }
+    }
+
     pub(super) fn into_fd(self) -> OwnedFd {
         self.fd
     }
@@ -73,6 +83,15 @@ impl Directory {
             Ok(()) => self.child(name),
             Err(Errno::EXIST) => Ok(None),
             Err(errno) => Err(directory_error("make", &self.child_path(name), errno)),
+        }
+    }
+
+    /// Gives a group below another name; v1 only. `Ok(false)` where there is one of that name.
+    pub(super) fn rename_child(&self, name: &str, to: &str) -> Result<bool, CgroupError> {
+        match renameat(self.fd(), name, self.fd(), to) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(errno) => Err(directory_error("rename", &self.child_path(name), errno)),
         }
     }
 

@@ -1,21 +1,19 @@
-//! One container's groups: made, joined, limited, frozen, killed.
+//! One container's groups once they exist: joined, limited, frozen, killed, looked at.
 
 use std::collections::{BTreeSet, HashSet};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
-use hoist_model::container::{IoThrottle, Resources};
+use hoist_model::container::Resources;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::device_program::{self, DEFAULT_RULES};
+use super::apply::{self, errno_of};
 use super::directory::Directory;
 use super::hierarchies::Hierarchies;
 use super::layout::Controller;
-use super::writes::{self, DeviceThrottle, LimitWrite};
-use super::{CgroupError, CgroupHandle, CgroupRequest, stats};
+use super::{CgroupError, CgroupHandle, stats};
 
 /// How long freezing may take before it is undone.
 const FREEZE_STEPS: u32 = 2_000;
@@ -27,18 +25,9 @@ const KILL_ROUNDS: u32 = 100;
 /// The control groups of one container, by name: no directory is held open, and they need not exist.
 #[derive(Clone, Debug)]
 pub struct Group {
-    hierarchies: Arc<Hierarchies>,
-    name: String,
-    parent: String,
-}
-
-fn errno_of(error: &CgroupError) -> Option<Errno> {
-    match error {
-        CgroupError::Directory { source, .. }
-        | CgroupError::Write { source, .. }
-        | CgroupError::Read { source, .. } => source.raw_os_error().map(Errno::from_raw_os_error),
-        _ => None,
-    }
+    pub(super) hierarchies: Arc<Hierarchies>,
+    pub(super) name: String,
+    pub(super) parent: String,
 }
 
 impl Group {
@@ -98,15 +87,8 @@ impl Group {
         Err(self.not_found())
     }
 
-    fn positions_for(&self, resources: &Resources) -> BTreeSet<usize> {
-        let mut wanted = vec![
-            Controller::Memory,
-            Controller::Cpu,
-            Controller::Cpuacct,
-            Controller::Pids,
-            Controller::Devices,
-            Controller::Freezer,
-        ];
+    pub(super) fn positions_for(&self, resources: &Resources) -> BTreeSet<usize> {
+        let mut wanted = Controller::ALWAYS.to_vec();
         if !resources.cpuset_cpus.is_empty() || !resources.cpuset_mems.is_empty() {
             wanted.push(Controller::Cpuset);
         }
@@ -117,123 +99,6 @@ impl Group {
             .into_iter()
             .filter_map(|controller| self.hierarchies.position(controller))
             .collect()
-    }
-
-    /// Makes the directories and sets everything; see [`super::Cgroups::create`].
-    pub(super) fn create(&self, request: &CgroupRequest<'_>) -> Result<CgroupHandle, CgroupError> {
-        let made = self.make(request);
-        if made.is_err() {
-            for error in self.remove_now() {
-                tracing::warn!(%error, "control group of a failed start stays");
-            }
-        }
-        made
-    }
-
-    fn make(&self, request: &CgroupRequest<'_>) -> Result<CgroupHandle, CgroupError> {
-        let hierarchies = &self.hierarchies;
-        let mut handle = CgroupHandle {
-            attach: Vec::new(),
-            unified: None,
-        };
-        let mut directories: Vec<(usize, Directory)> = Vec::new();
-        for position in self.positions_for(request.resources) {
-            let parent = hierarchies.ensure_parent_of(position, &self.parent)?;
-            let directory = self.make_fresh(&parent)?;
-            if hierarchies.position(Controller::Cpuset) == Some(position)
-                && !hierarchies.list[position].unified
-            {
-                let path = hierarchies.path_of(&self.parent, &self.name)?;
-                hierarchies.inherit_cpuset(position, &path)?;
-            }
-            directories.push((position, directory));
-        }
-        let find = |controller| {
-            let position = hierarchies.position(controller)?;
-            directories
-                .iter()
-                .find(|(p, _)| *p == position)
-                .map(|(_, directory)| directory)
-        };
-        self.apply(&self.limit_writes(request.resources)?, find)?;
-        if let Some(directory) = find(Controller::Devices)
-            && !request.privileged
-        {
-            restrict_devices(
-                directory,
-                hierarchies.is_unified(Controller::Devices),
-                request,
-            )?;
-        }
-        for (position, directory) in directories {
-            if hierarchies.list[position].unified {
-                handle.unified = Some(directory.into_fd());
-            } else {
-                handle
-                    .attach
-                    .push(directory.open_for_writing("cgroup.procs")?);
-            }
-        }
-        Ok(handle)
-    }
-
-    /// Makes one directory, replacing what an earlier run of the container left.
-    fn make_fresh(&self, parent: &Directory) -> Result<Directory, CgroupError> {
-        for _ in 0..2 {
-            if let Some(directory) = parent.make_child(&self.name)? {
-                return Ok(directory);
-            }
-            parent.remove_child(&self.name)?;
-        }
-        Err(CgroupError::Directory {
-            verb: "make",
-            path: format!("{}/{}", parent.path(), self.name),
-            source: Errno::EXIST.into(),
-        })
-    }
-
-    fn limit_writes(&self, resources: &Resources) -> Result<Vec<LimitWrite>, CgroupError> {
-        let throttles = throttles(&resources.io_throttles)?;
-        let (v1, v2) = (
-            writes::v1(resources, &throttles),
-            writes::v2(resources, &throttles),
-        );
-        // Each controller takes the list of the version it lives on.
-        let on_v2 = |write: &LimitWrite| self.hierarchies.is_unified(write.controller);
-        let mut all: Vec<LimitWrite> = v1.into_iter().filter(|write| !on_v2(write)).collect();
-        all.extend(v2.into_iter().filter(on_v2));
-        Ok(all)
-    }
-
-    /// Writes limits; one that the kernel refuses as it stands beside an old value is tried again after the others.
-    fn apply<'d>(
-        &self,
-        writes: &[LimitWrite],
-        find: impl Fn(Controller) -> Option<&'d Directory>,
-    ) -> Result<(), CgroupError> {
-        let mut again = Vec::new();
-        for (index, write) in writes.iter().enumerate() {
-            let Some(directory) = find(write.controller) else {
-                if write.optional {
-                    continue;
-                }
-                return Err(CgroupError::MissingController {
-                    controller: write.controller.v1_name(),
-                    option: write.option,
-                });
-            };
-            match apply_one(directory, write) {
-                Err(error)
-                    if errno_of(&error) == Some(Errno::INVAL) && index + 1 < writes.len() =>
-                {
-                    again.push((directory, write));
-                }
-                other => other?,
-            }
-        }
-        again
-            .into_iter()
-            .try_for_each(|(directory, write)| apply_one(directory, write))
     }
 
     /// Opens the ways into a container that runs, for one more process (exec).
@@ -263,7 +128,7 @@ impl Group {
     /// Changes the limits of a running container; what `resources` leaves empty stays as it is.
     pub fn update(&self, resources: &Resources) -> Result<(), CgroupError> {
         self.any_directory()?;
-        let writes = self.limit_writes(resources)?;
+        let writes = apply::limit_writes(&self.hierarchies, resources)?;
         let positions = self.positions_for(resources);
         let mut directories = Vec::new();
         for position in positions {
@@ -273,7 +138,7 @@ impl Group {
             };
             directories.push((position, directory));
         }
-        self.apply(&writes, |controller| {
+        apply::apply(&writes, |controller| {
             let position = self.hierarchies.position(controller)?;
             directories
                 .iter()
@@ -422,73 +287,4 @@ impl Group {
             })
             .collect()
     }
-}
-
-fn apply_one(directory: &Directory, write: &LimitWrite) -> Result<(), CgroupError> {
-    let mut last = Ok(());
-    for file in write.files {
-        last = directory.write(file, &write.value);
-        match &last {
-            Err(error) if errno_of(error) == Some(Errno::NOENT) => {}
-            _ => return last,
-        }
-    }
-    if write.optional { Ok(()) } else { last }
-}
-
-fn restrict_devices(
-    directory: &Directory,
-    unified: bool,
-    request: &CgroupRequest<'_>,
-) -> Result<(), CgroupError> {
-    let rules: Vec<_> = DEFAULT_RULES
-        .iter()
-        .chain(request.devices)
-        .copied()
-        .collect();
-    if unified {
-        let program_error = |source| CgroupError::DeviceProgram {
-            path: directory.path().to_owned(),
-            source,
-        };
-        let bytes = device_program::program(&rules);
-        let program = hoist_sys::bpf::load_device_program(&bytes).map_err(program_error)?;
-        let program = std::os::fd::AsFd::as_fd(&program);
-        return hoist_sys::bpf::attach_device_program(directory.fd(), program)
-            .map_err(program_error);
-    }
-    directory.write("devices.deny", "a")?;
-    for rule in &rules {
-        let file = if rule.allow {
-            "devices.allow"
-        } else {
-            "devices.deny"
-        };
-        directory.write(file, &device_program::v1_text(rule))?;
-    }
-    Ok(())
-}
-
-fn throttles(requests: &[IoThrottle]) -> Result<Vec<DeviceThrottle>, CgroupError> {
-    requests
-        .iter()
-        .map(|throttle| {
-            let invalid = |reason| CgroupError::InvalidValue {
-                option: "throttled device",
-                value: throttle.path.clone(),
-                reason,
-            };
-            let metadata =
-                std::fs::metadata(&throttle.path).map_err(|_| invalid("no such device"))?;
-            if !metadata.file_type().is_block_device() {
-                return Err(invalid("not a block device"));
-            }
-            Ok(DeviceThrottle {
-                major: rustix::fs::major(metadata.rdev()),
-                minor: rustix::fs::minor(metadata.rdev()),
-                kind: throttle.kind,
-                rate: throttle.rate,
-            })
-        })
-        .collect()
 }

@@ -7,14 +7,15 @@ use rustix::io::Errno;
 
 use super::directory::Directory;
 use super::layout::{self, Controller};
-use super::{CgroupError, CgroupSupport, CgroupVersion};
+use super::{CgroupError, CgroupMount, CgroupSupport, CgroupVersion};
+
+/// How names of groups made in advance begin; a container's name is its id, all digits and `a` to `f`.
+pub(super) const READY_PREFIX: &str = "ready-";
 
 /// One mounted hierarchy.
 #[derive(Debug)]
 pub(super) struct Hierarchy {
     root: Directory,
-    /// The engine's parent group.
-    parent: Directory,
     controllers: Vec<Controller>,
     pub(super) unified: bool,
 }
@@ -101,11 +102,9 @@ impl Hierarchies {
         let mut list = Vec::new();
         for mount in &layout.v1 {
             let root = Directory::open_mount(&mount.mount_point)?;
-            let made = make_path(&root, parent, false)?;
             let controllers = mount.controllers.clone();
             list.push(Hierarchy {
                 root,
-                parent: made,
                 controllers,
                 unified: false,
             });
@@ -130,7 +129,6 @@ impl Hierarchies {
                 .collect();
             list.push(Hierarchy {
                 root,
-                parent: made,
                 controllers,
                 unified: true,
             });
@@ -138,10 +136,17 @@ impl Hierarchies {
         if list.is_empty() {
             return Err(CgroupError::NotMounted);
         }
-        Ok(Self {
+        let hierarchies = Self {
             list,
             parent: parent.to_owned(),
-        })
+        };
+        for controller in Controller::ALWAYS {
+            if let Some(position) = hierarchies.position(controller) {
+                hierarchies.ensure_parent_of(position, "")?;
+            }
+        }
+        hierarchies.sweep_ready();
+        Ok(hierarchies)
     }
 
     /// Where a controller lives.
@@ -175,10 +180,11 @@ impl Hierarchies {
         let has = |controller| self.position(controller).is_some();
         let file = |controller, v1: &str, v2: &str| {
             self.position(controller).is_some_and(|position| {
-                let hierarchy = &self.list[position];
-                hierarchy
-                    .parent
-                    .has(if hierarchy.unified { v2 } else { v1 })
+                let file = if self.list[position].unified { v2 } else { v1 };
+                self.parent_of(position, "")
+                    .ok()
+                    .flatten()
+                    .is_some_and(|parent| parent.has(file))
             })
         };
         CgroupSupport {
@@ -261,10 +267,48 @@ impl Hierarchies {
         Ok(format!("{parent}/{name}"))
     }
 
+    pub(super) fn has_v1(&self) -> bool {
+        self.list.iter().any(|hierarchy| !hierarchy.unified)
+    }
+
+    pub(super) fn mounts(&self) -> Vec<CgroupMount> {
+        let mount = |hierarchy: &Hierarchy| {
+            let mount_point = hierarchy.root.path().to_owned();
+            let name = mount_point
+                .rsplit('/')
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            CgroupMount {
+                name,
+                mount_point,
+                unified: hierarchy.unified,
+            }
+        };
+        self.list.iter().map(mount).collect()
+    }
+
+    /// Removes groups made in advance by an engine that was killed.
+    fn sweep_ready(&self) {
+        for parent in self.parents() {
+            let names = parent.children().unwrap_or_default();
+            for name in names.iter().filter(|name| name.starts_with(READY_PREFIX)) {
+                if let Err(error) = parent.remove_child(name) {
+                    tracing::warn!(%error, "left-over control group stays");
+                }
+            }
+        }
+    }
+
+    /// The engine's own parent group, where a hierarchy has it.
+    fn parents(&self) -> impl Iterator<Item = Directory> {
+        (0..self.list.len()).filter_map(|position| self.parent_of(position, "").ok().flatten())
+    }
+
     pub(super) fn existing(&self) -> Result<Vec<ContainerId>, CgroupError> {
         let mut ids = BTreeSet::new();
-        for hierarchy in &self.list {
-            let names = hierarchy.parent.children()?;
+        for parent in self.parents() {
+            let names = parent.children()?;
             ids.extend(
                 names
                     .iter()
@@ -274,9 +318,11 @@ impl Hierarchies {
         Ok(ids.into_iter().collect())
     }
 
+    /// Removes the engine's parent groups unless containers are in them.
     pub(super) fn remove_parent(&self) -> Result<(), CgroupError> {
         let mut failed = None;
-        for hierarchy in &self.list {
+        let names = self.existing()?;
+        for hierarchy in self.list.iter().filter(|_| names.is_empty()) {
             if let Err(error) = hierarchy.root.remove_child(&self.parent) {
                 failed = Some(error);
             }

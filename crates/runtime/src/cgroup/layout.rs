@@ -28,6 +28,16 @@ impl Controller {
         Self::Blkio,
     ];
 
+    /// Those every container is put in; the others only when a limit needs them.
+    pub(super) const ALWAYS: [Self; 6] = [
+        Self::Memory,
+        Self::Cpu,
+        Self::Cpuacct,
+        Self::Pids,
+        Self::Devices,
+        Self::Freezer,
+    ];
+
     /// The name in v1 mount options.
     pub(super) const fn v1_name(self) -> &'static str {
         match self {

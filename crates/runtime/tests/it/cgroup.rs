@@ -393,3 +393,53 @@ fn another_parent_and_groups_made_inside_are_removed_too() {
     host.cgroups.settle();
     assert!(group.join().is_err());
 }
+
+#[test]
+fn groups_made_in_advance_do_not_outlive_their_engine() {
+    let Some(host) = Host::start("ready") else {
+        return;
+    };
+    let parent = format!("hoist-test-{}-ready", std::process::id());
+    let mounts = host.cgroups.mounts();
+    let ready = || {
+        let names = |mount: &hoist_runtime::cgroup::CgroupMount| {
+            std::fs::read_dir(format!("{}/{parent}", mount.mount_point))
+                .map(|entries| entries.filter_map(|e| e.ok()?.file_name().into_string().ok()))
+                .into_iter()
+                .flatten()
+                .filter(|name| name.starts_with("ready-"))
+                .count()
+        };
+        mounts.iter().map(names).sum::<usize>()
+    };
+    let has_v1 = mounts.iter().any(|mount| !mount.unified);
+    if has_v1 {
+        eventually("some are made", || ready() > 0);
+    }
+    // More starts than are ready, at once: the rest is made on the spot.
+    std::thread::scope(|scope| {
+        for n in 0..20 {
+            let cgroups = &host.cgroups;
+            scope.spawn(move || {
+                let id = ContainerId::from_bytes(&[100 + n; 32]);
+                let resources = Resources {
+                    pids_limit: Some(7),
+                    ..Resources::default()
+                };
+                let request = CgroupRequest {
+                    parent: "",
+                    resources: &resources,
+                    devices: &[],
+                    privileged: n % 2 == 0,
+                };
+                let handle = cgroups.create(&id, &request).unwrap();
+                assert!(!handle.attach.is_empty() || handle.unified.is_some());
+                cgroups.remove(cgroups.group(&id, ""));
+            });
+        }
+    });
+    host.cgroups.settle();
+    assert!(host.cgroups.existing().unwrap().is_empty());
+    host.cgroups.remove_parent().unwrap();
+    assert_eq!(ready(), 0);
+}

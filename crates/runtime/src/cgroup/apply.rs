@@ -1,0 +1,142 @@
+//! Writing what was planned: limits and device access.
+
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+use hoist_model::container::{IoThrottle, Resources};
+use rustix::io::Errno;
+
+use super::CgroupError;
+use super::device_program::{self, DEFAULT_RULES};
+use super::directory::Directory;
+use super::hierarchies::Hierarchies;
+use super::layout::Controller;
+use super::writes::{self, DeviceThrottle, LimitWrite};
+use crate::devices::DeviceRule;
+
+pub(super) fn errno_of(error: &CgroupError) -> Option<Errno> {
+    match error {
+        CgroupError::Directory { source, .. }
+        | CgroupError::Write { source, .. }
+        | CgroupError::Read { source, .. } => source.raw_os_error().map(Errno::from_raw_os_error),
+        _ => None,
+    }
+}
+
+fn apply_one(directory: &Directory, write: &LimitWrite) -> Result<(), CgroupError> {
+    let mut last = Ok(());
+    for file in write.files {
+        last = directory.write(file, &write.value);
+        match &last {
+            Err(error) if errno_of(error) == Some(Errno::NOENT) => {}
+            _ => return last,
+        }
+    }
+    if write.optional { Ok(()) } else { last }
+}
+
+/// v1: nothing but the default list.
+pub(super) fn restrict_devices(directory: &Directory) -> Result<(), CgroupError> {
+    directory.write("devices.deny", "a")?;
+    add_devices(directory, &DEFAULT_RULES)
+}
+
+/// v1: more rules, in order.
+pub(super) fn add_devices(directory: &Directory, rules: &[DeviceRule]) -> Result<(), CgroupError> {
+    rules.iter().try_for_each(|rule| {
+        let file = if rule.allow {
+            "devices.allow"
+        } else {
+            "devices.deny"
+        };
+        directory.write(file, &device_program::v1_text(rule))
+    })
+}
+
+/// v1: every device, as a group has it that was never restricted.
+pub(super) fn allow_all_devices(directory: &Directory) -> Result<(), CgroupError> {
+    directory.write("devices.allow", "a")
+}
+
+/// v2: the default list and `rules` as a program.
+pub(super) fn attach_device_program(
+    directory: &Directory,
+    rules: &[DeviceRule],
+) -> Result<(), CgroupError> {
+    let failed = |source| CgroupError::DeviceProgram {
+        path: directory.path().to_owned(),
+        source,
+    };
+    let rules: Vec<_> = DEFAULT_RULES.iter().chain(rules).copied().collect();
+    let program =
+        hoist_sys::bpf::load_device_program(&device_program::program(&rules)).map_err(failed)?;
+    hoist_sys::bpf::attach_device_program(directory.fd(), program.as_fd()).map_err(failed)
+}
+
+/// The writes for `resources`: each controller takes the list of the version it lives on.
+pub(super) fn limit_writes(
+    hierarchies: &Hierarchies,
+    resources: &Resources,
+) -> Result<Vec<LimitWrite>, CgroupError> {
+    let throttles = throttles(&resources.io_throttles)?;
+    let (v1, v2) = (
+        writes::v1(resources, &throttles),
+        writes::v2(resources, &throttles),
+    );
+    let on_v2 = |write: &LimitWrite| hierarchies.is_unified(write.controller);
+    let mut all: Vec<LimitWrite> = v1.into_iter().filter(|write| !on_v2(write)).collect();
+    all.extend(v2.into_iter().filter(on_v2));
+    Ok(all)
+}
+
+/// Writes limits; one that the kernel refuses as it stands beside an old value is tried again after the others.
+pub(super) fn apply<'d>(
+    writes: &[LimitWrite],
+    find: impl Fn(Controller) -> Option<&'d Directory>,
+) -> Result<(), CgroupError> {
+    let mut again = Vec::new();
+    for (index, write) in writes.iter().enumerate() {
+        let Some(directory) = find(write.controller) else {
+            if write.optional {
+                continue;
+            }
+            return Err(CgroupError::MissingController {
+                controller: write.controller.v1_name(),
+                option: write.option,
+            });
+        };
+        match apply_one(directory, write) {
+            Err(error) if errno_of(&error) == Some(Errno::INVAL) && index + 1 < writes.len() => {
+                again.push((directory, write));
+            }
+            other => other?,
+        }
+    }
+    again
+        .into_iter()
+        .try_for_each(|(directory, write)| apply_one(directory, write))
+}
+
+fn throttles(requests: &[IoThrottle]) -> Result<Vec<DeviceThrottle>, CgroupError> {
+    requests
+        .iter()
+        .map(|throttle| {
+            let invalid = |reason| CgroupError::InvalidValue {
+                option: "throttled device",
+                value: throttle.path.clone(),
+                reason,
+            };
+            let metadata =
+                std::fs::metadata(&throttle.path).map_err(|_| invalid("no such device"))?;
+            if !metadata.file_type().is_block_device() {
+                return Err(invalid("not a block device"));
+            }
+            Ok(DeviceThrottle {
+                major: rustix::fs::major(metadata.rdev()),
+                minor: rustix::fs::minor(metadata.rdev()),
+                kind: throttle.kind,
+                rate: throttle.rate,
+            })
+        })
+        .collect()
+}
