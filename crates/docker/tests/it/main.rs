@@ -1,0 +1,10 @@
+//! The whole façade over an engine whose processes are played by threads: requests over a real socket.
+
+#![allow(clippy::unwrap_used, reason = "tests and their helpers")]
+
+mod fake;
+mod lifecycle;
+mod refusals;
+mod streams;
+mod support;
+mod transfer;

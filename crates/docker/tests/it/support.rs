@@ -1,0 +1,236 @@
+//! An engine over a fake runtime behind a real socket.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hoist_docker::{LimitSupport, Node, is_hijackable, router};
+use hoist_engine::Engine;
+use hoist_engine::containers::{Containers, Parts};
+use hoist_engine::events::Events;
+use hoist_engine::execs::Execs;
+use hoist_engine::images::Images;
+use hoist_engine::networks::Networks;
+use hoist_engine::records::{ContainerRecord, ImageRecord, NetworkRecord, TagRecord, VolumeRecord};
+use hoist_engine::volumes::Volumes;
+use hoist_http::client::{Client, Deadlines, Endpoint, RequestBody, empty, full};
+use hoist_http::{Hijacked, Listener, ServeOptions, StaticNames, UnixSocket, serve};
+use hoist_image::{ContentStore, SnapshotterChoice, open_snapshotter};
+use hoist_testkit::{ImageBuilder, TemporaryDirectory};
+use http::{Method, Request, Response};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::fake::{FakeNetwork, FakeRuntime, FakeSource, now};
+
+pub(crate) struct Server {
+    pub(crate) client: Client,
+    _directory: TemporaryDirectory,
+}
+
+/// A served engine with the image `busybox:latest`, or `None` where overlay mounts are not to be had.
+pub(crate) async fn start() -> Option<Server> {
+    if !rustix::process::geteuid().is_root() {
+        hoist_testkit::skip("needs root for overlay mounts");
+        return None;
+    }
+    let directory = TemporaryDirectory::new("facade");
+    let root = directory.path();
+    let store = hoist_store::Store::builder()
+        .table::<ContainerRecord>()
+        .table::<ImageRecord>()
+        .table::<TagRecord>()
+        .table::<VolumeRecord>()
+        .table::<NetworkRecord>()
+        .open(&root.join("state"))
+        .unwrap();
+    let content = Arc::new(ContentStore::open(root).unwrap());
+    let snapshotter = open_snapshotter(root, SnapshotterChoice::Directory).unwrap();
+    let images = Images::new(store.clone(), content, snapshotter, Arc::new(FakeSource));
+    let network = Arc::new(FakeNetwork);
+    let volumes = Volumes::open(store.clone(), &root.join("volumes")).unwrap();
+    let networks = Networks::open(store.clone(), network.clone())
+        .await
+        .unwrap();
+    let (sender, mut notices) = tokio::sync::mpsc::unbounded_channel();
+    let runtime = Arc::new(FakeRuntime::new(sender));
+    let containers = Containers::new(Parts {
+        store: store.clone(),
+        images: images.clone(),
+        volumes: volumes.clone(),
+        networks: networks.clone(),
+        runtime: runtime.clone(),
+        network,
+        root: root.join("containers"),
+    });
+    let execs = Execs::new(store.clone(), containers.clone(), runtime);
+    let engine = Engine {
+        containers: containers.clone(),
+        images,
+        networks,
+        volumes,
+        execs: execs.clone(),
+        events: Events::new(store),
+    };
+    tokio::spawn(async move {
+        while let Some(notice) = notices.recv().await {
+            execs.notice(&notice).await;
+            containers.notice(notice);
+        }
+    });
+    let socket = root.join("docker.sock");
+    let options = UnixSocket {
+        mode: 0o660,
+        group: None,
+    };
+    let listener = Listener::unix(&socket, options).unwrap();
+    let app = router(engine, node(root.display().to_string()));
+    let options = ServeOptions {
+        hijackable: is_hijackable,
+        grace: Duration::from_secs(1),
+    };
+    tokio::spawn(serve(
+        vec![listener],
+        app,
+        options,
+        CancellationToken::new(),
+    ));
+    let client = Client::new(
+        Endpoint::Unix(socket),
+        Arc::new(StaticNames::default()),
+        Deadlines::local(),
+    );
+    let server = Server {
+        client,
+        _directory: directory,
+    };
+    let archive = ImageBuilder::new()
+        .layer(
+            hoist_testkit::TarBuilder::new()
+                .file("hello", 0o644, b"hi".to_vec())
+                .finish(),
+        )
+        .config("Cmd", serde_json::json!(["echo", "from the image"]))
+        .name("busybox:latest")
+        .docker_archive();
+    let (status, text) = server
+        .ask(Method::POST, "/images/load?quiet=1", Some(archive.into()))
+        .await;
+    assert_eq!(
+        (status, text.as_str()),
+        (200, "{\"stream\":\"Loaded image: busybox:latest\\n\"}\r\n")
+    );
+    Some(server)
+}
+
+impl Server {
+    /// Asks and reads the whole answer.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<bytes::Bytes>,
+    ) -> (u16, String) {
+        let mut response = self.client.send(request(method, path, body)).await.unwrap();
+        let limit = 16 << 20;
+        let bytes = response
+            .body_mut()
+            .collect_within(limit)
+            .await
+            .unwrap()
+            .unwrap();
+        (
+            response.status().as_u16(),
+            String::from_utf8_lossy(&bytes).into_owned(),
+        )
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
+        let (status, text) = self.ask(Method::GET, path, None).await;
+        (
+            status,
+            serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        )
+    }
+
+    /// Posts JSON (or nothing) and reads JSON (or nothing).
+    pub(crate) async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+        let body = (!body.is_null()).then(|| body.to_string().into());
+        let (status, text) = self.ask(Method::POST, path, body).await;
+        (
+            status,
+            serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        )
+    }
+
+    /// Makes a container of busybox and answers its id.
+    pub(crate) async fn create(&self, name: &str, mut body: Value) -> String {
+        body["Image"] = "busybox".into();
+        let (status, created) = self
+            .post(&format!("/containers/create?name={name}"), body)
+            .await;
+        assert_eq!(status, 201, "{created}");
+        created["Id"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn upgrade(
+        &self,
+        path: &str,
+        body: Option<Value>,
+    ) -> (Response<hoist_http::client::ResponseBody>, Option<Hijacked>) {
+        let body = body.map(|body| body.to_string().into());
+        self.client
+            .upgrade(request(Method::POST, path, body), "tcp")
+            .await
+            .unwrap()
+    }
+}
+
+fn request(method: Method, path: &str, body: Option<bytes::Bytes>) -> Request<RequestBody> {
+    let mut request = Request::builder().method(method).uri(path);
+    if body.as_ref().is_some_and(|body| body.starts_with(b"{")) {
+        request = request.header("content-type", "application/json");
+    }
+    request.body(body.map_or_else(empty, full)).unwrap()
+}
+
+fn node(data_root: String) -> Node {
+    Node {
+        name: "host".to_owned(),
+        id: "11111111-2222-3333-4444-555555555555".to_owned(),
+        version: "0.1.0".to_owned(),
+        git_commit: "abcdef0".to_owned(),
+        build_time: String::new(),
+        started_at: now(),
+        data_root,
+        storage_driver: "directory".to_owned(),
+        storage_status: Vec::new(),
+        cgroup_driver: "cgroupfs".to_owned(),
+        cgroup_version: "1".to_owned(),
+        kernel_version: "6.18.0".to_owned(),
+        operating_system: "Debian GNU/Linux 12 (bookworm)".to_owned(),
+        operating_system_version: "12".to_owned(),
+        architecture: "x86_64".to_owned(),
+        cpus: 2,
+        memory: 8 << 30,
+        limits: LimitSupport {
+            memory: true,
+            swap: true,
+            oom_kill_disable: true,
+            cpu_period: true,
+            cpu_quota: true,
+            cpu_shares: true,
+            cpuset: true,
+            pids: true,
+        },
+        security_options: Vec::new(),
+        labels: Vec::new(),
+        debug: false,
+        ipv4_forwarding: true,
+        insecure_registries: Vec::new(),
+        registry_mirrors: Vec::new(),
+        address_pools: Vec::new(),
+        proxies: BTreeMap::new(),
+        warnings: Vec::new(),
+    }
+}
