@@ -7,6 +7,7 @@ use hoist_model::container::{AttachFlags, ContainerState, ProcessSpec};
 use hoist_model::{ContainerId, ExecId};
 use hoist_store::{Class, Store};
 use tokio::net::UnixStream;
+use tokio::sync::Notify;
 
 use crate::clock::random_bytes;
 use crate::containers::{Attached, Containers, container_event};
@@ -29,6 +30,8 @@ struct Inner {
     runtime: Arc<dyn Runtime>,
     /// Held for single look-ups and changes only.
     table: Mutex<Table>,
+    /// Told whenever one of them ended.
+    settled: Notify,
 }
 
 #[derive(Default)]
@@ -84,6 +87,7 @@ impl Execs {
                 containers,
                 runtime,
                 table: Mutex::default(),
+                settled: Notify::new(),
             }),
         }
     }
@@ -235,21 +239,47 @@ impl Execs {
         let ProcessOwner::Exec(id) = &notice.of else {
             return;
         };
-        let Ok(exec) = self.get(id.as_str()) else {
-            return;
+        // One look at the table decides: a start that is still under way must find the early end, or no early end.
+        let container = {
+            let mut table = self.table();
+            let Some(exec) = table.execs.get(id) else {
+                return;
+            };
+            let container = exec.container.clone();
+            if exec.pid == 0 && exec.running {
+                table.early.insert(id.clone(), notice.exit_code);
+            } else {
+                drop(table);
+                self.settle(id, notice.exit_code);
+            }
+            container
         };
-        if exec.pid == 0 && exec.running {
-            self.table().early.insert(id.clone(), notice.exit_code);
-        } else {
-            self.settle(id, notice.exit_code);
-        }
-        if let Ok(record) = self.inner.containers.resolve(exec.container.as_str()) {
+        if let Ok(record) = self.inner.containers.resolve(container.as_str()) {
             self.tell("exec_die", &record, id, Some(notice.exit_code))
                 .await;
         }
     }
 
+    /// Waits until it does not run any more; one that is not known does not. Cancel-safe.
+    pub async fn ended(&self, id: &ExecId) {
+        loop {
+            let settled = self.inner.settled.notified();
+            tokio::pin!(settled);
+            // From here on no end is missed.
+            settled.as_mut().enable();
+            if !self.table().execs.get(id).is_some_and(|exec| exec.running) {
+                return;
+            }
+            settled.await;
+        }
+    }
+
     fn settle(&self, id: &ExecId, exit_code: i32) {
+        self.record_end(id, exit_code);
+        self.inner.settled.notify_waiters();
+    }
+
+    fn record_end(&self, id: &ExecId, exit_code: i32) {
         let mut table = self.table();
         if let Some(exec) = table.execs.get_mut(id) {
             exec.running = false;

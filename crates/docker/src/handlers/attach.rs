@@ -53,6 +53,7 @@ pub(crate) async fn attach(mut call: Call) -> Reply {
         output: stream,
         keys: attached.terminal.then_some(keys),
         attached,
+        afterwards: None,
         replay,
     };
     bridge::answer(&call, hijack, streams)

@@ -8,8 +8,11 @@
 //! The client closing its writing side closes the process's input; the end of the process's output ends the
 //! connection; a client that is gone ends both. One task per attached client, owned by the server.
 
+use std::time::Duration;
+
 use hoist_engine::containers::{Attached, LogEntry};
 use hoist_engine::error::ContainerError;
+use hoist_engine::ports::BoxFuture;
 use hoist_http::mux::{self, Stream};
 use hoist_http::{Connection, Hijack, Hijacked};
 use hoist_model::ErrorClass;
@@ -24,6 +27,10 @@ use crate::wire::detach_keys::Scanner;
 /// What is read at once; the monitor's frames are at most this long.
 const CHUNK: usize = 32 << 10;
 
+/// The longest that the end of a process may take to be known after its output ended; a grandchild may hold the one
+/// open or close it without the other.
+const SETTLING: Duration = Duration::from_secs(2);
+
 /// One side of a bridge, and what is to happen on the way.
 pub(super) struct Streams {
     pub(super) attached: Attached,
@@ -33,6 +40,9 @@ pub(super) struct Streams {
     pub(super) output: bool,
     /// Keys that detach; only with a terminal.
     pub(super) keys: Option<Vec<u8>>,
+    /// What the end of the output is followed by before the connection ends: clients of an exec ask for its exit code
+    /// as soon as they see that.
+    pub(super) afterwards: Option<BoxFuture<'static, ()>>,
     /// What is sent first.
     pub(super) replay: Option<mpsc::Receiver<Result<LogEntry, ContainerError>>>,
 }
@@ -92,6 +102,9 @@ async fn carry(client: Hijacked, streams: Streams) {
         }
         if streams.output {
             output(process_read, &mut client_write).await;
+        }
+        if let Some(afterwards) = streams.afterwards {
+            let _ = tokio::time::timeout(SETTLING, afterwards).await;
         }
     };
     tokio::select! {

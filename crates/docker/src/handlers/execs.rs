@@ -106,6 +106,7 @@ pub(crate) async fn start(mut call: Call) -> Reply {
         return Ok(empty(StatusCode::OK));
     }
     let hijack = hijack?;
+    let (ended, id) = (execs.clone(), exec.id.clone());
     let attached = match execs.start(call.name(), false, console).await {
         Ok(Some(attached)) => attached,
         Ok(None) => return Ok(empty(StatusCode::OK)),
@@ -123,6 +124,7 @@ pub(crate) async fn start(mut call: Call) -> Reply {
         output: true,
         keys,
         replay: None,
+        afterwards: Some(Box::pin(async move { ended.ended(&id).await })),
     };
     bridge::answer(&call, hijack, streams)
 }

@@ -190,15 +190,8 @@ async fn an_exec_runs_attached_and_detached() {
     let mut output = Vec::new();
     stream.read_to_end(&mut output).await.unwrap();
     assert_eq!(text(&output), "in");
-    // The notice of the end is on its way when the stream ends.
-    let mut inspected = Value::Null;
-    for _ in 0..100 {
-        inspected = server.get(&format!("/exec/{id}/json")).await.1;
-        if inspected["Running"] == false {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    let (_, inspected) = server.get(&format!("/exec/{id}/json")).await;
+    assert_eq!(inspected["Running"], false);
     assert_eq!(inspected["ExitCode"], 0);
     assert_eq!(inspected["ProcessConfig"]["entrypoint"], "cat");
     assert_eq!(
@@ -221,7 +214,14 @@ async fn an_exec_runs_attached_and_detached() {
         .post("/containers/one/exec", json!({ "Cmd": ["nosuch"] }))
         .await;
     let id = created["Id"].as_str().unwrap();
-    let (status, error) = server.post(&format!("/exec/{id}/start"), json!({})).await;
-    assert_eq!(status, 400, "{error}");
+    let (response, stream) = server
+        .upgrade(&format!("/exec/{id}/start"), Some(json!({})))
+        .await;
+    assert_eq!(response.status(), 101);
+    let mut output = Vec::new();
+    stream.unwrap().read_to_end(&mut output).await.unwrap();
+    assert!(text(&output).contains("executable file not found"));
+    let (_, inspected) = server.get(&format!("/exec/{id}/json")).await;
+    assert_eq!(inspected["ExitCode"], 127);
     server.post("/containers/one/kill", Value::Null).await;
 }
