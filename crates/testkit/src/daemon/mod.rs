@@ -1,5 +1,6 @@
 //! A daemon of a test's own: the built binary on private paths.
 
+mod family;
 mod request;
 
 use std::ffi::OsString;
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use family::{MARK, family};
 use request::exchange;
 
 use crate::TemporaryDirectory;
@@ -202,7 +204,7 @@ impl TemporaryDaemon {
     /// The process ids of the daemon and of everything it has started, containers excluded.
     #[must_use]
     pub fn processes(&self) -> Vec<u32> {
-        marked_processes(&self.mark)
+        family(&self.mark)
     }
 
     /// Removes every container, stops the daemon and says what of it is left: processes that carry its mark,
@@ -220,7 +222,7 @@ impl TemporaryDaemon {
         }
         let end = Instant::now() + Duration::from_secs(5);
         let processes = loop {
-            let processes = marked_processes(&self.mark);
+            let processes = family(&self.mark);
             if processes.is_empty() || Instant::now() >= end {
                 break processes;
             }
@@ -268,7 +270,7 @@ impl Drop for TemporaryDaemon {
                 let _ = child.wait();
             }
         }
-        for pid in marked_processes(&self.mark) {
+        for pid in family(&self.mark) {
             if let Some(pid) = i32::try_from(pid)
                 .ok()
                 .and_then(rustix::process::Pid::from_raw)
@@ -277,30 +279,6 @@ impl Drop for TemporaryDaemon {
             }
         }
     }
-}
-
-/// The environment variable that marks a daemon and what it starts, so that a test kills nothing else.
-const MARK: &str = "HOIST_TEST_DAEMON";
-
-/// Processes whose initial environment carries the mark: the daemon, its zygote and their forks, though not
-/// the containers, which get an environment of their own and die with their monitors.
-fn marked_processes(mark: &str) -> Vec<u32> {
-    let needle = format!("{MARK}={mark}\0");
-    let own = std::process::id();
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else {
-            continue;
-        };
-        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-        let marked = environment
-            .windows(needle.len())
-            .any(|window| window == needle.as_bytes());
-        if marked && pid != own {
-            found.push(pid);
-        }
-    }
-    found
 }
 
 fn command_line(pid: u32) -> String {
