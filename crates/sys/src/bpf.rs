@@ -86,3 +86,32 @@ pub fn attach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) ->
     };
     bpf(BPF_PROG_ATTACH, &attributes).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    /// `r0 = 1; exit`: every access is allowed.
+    const ALLOW: [u8; 16] = [0xb7, 0, 0, 0, 1, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
+
+    #[test]
+    fn the_kernel_takes_a_sound_program_and_says_why_not() {
+        let program = match load_device_program(&ALLOW) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                eprintln!("skipped: bpf(2) needs root");
+                return;
+            }
+            other => other.unwrap(),
+        };
+        // Not a control group.
+        let directory = std::fs::File::open("/").unwrap();
+        let error = attach_device_program(directory.as_fd(), program.as_fd()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+        // Falls off its end.
+        let error = load_device_program(&ALLOW[..8]).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+        assert!(load_device_program(&[]).is_err());
+    }
+}

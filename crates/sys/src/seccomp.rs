@@ -43,3 +43,43 @@ pub fn install_filter(program: &[u8], flags: u32) -> io::Result<()> {
         Err(io::Error::last_os_error())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(code: u16, jumps: [u8; 2], k: u32) -> Vec<u8> {
+        [&code.to_ne_bytes()[..], &jumps, &k.to_ne_bytes()].concat()
+    }
+
+    #[test]
+    fn a_filter_holds_for_its_thread_alone() {
+        // Load the number; sethostname fails with EACCES; all else is allowed.
+        let number = u32::try_from(libc::SYS_sethostname).unwrap();
+        let program = [
+            record(0x20, [0, 0], 0),
+            record(0x15, [0, 1], number),
+            record(0x06, [0, 0], 0x0005_0000 | libc::EACCES.cast_unsigned()),
+            record(0x06, [0, 0], 0x7fff_0000),
+        ]
+        .concat();
+        // A name too long is EINVAL, or EPERM without root, where nothing filters.
+        let name = [b'x'; 100];
+        let filtered = std::thread::spawn(move || {
+            install_filter(&program, 0).unwrap();
+            rustix::system::sethostname(&name)
+        });
+        assert_eq!(filtered.join().unwrap(), Err(rustix::io::Errno::ACCESS));
+        assert_ne!(
+            rustix::system::sethostname(&name),
+            Err(rustix::io::Errno::ACCESS)
+        );
+    }
+
+    #[test]
+    fn what_is_no_program_is_refused() {
+        let refused = std::thread::spawn(|| install_filter(&record(0xffff, [0, 0], 0), 0));
+        let error = refused.join().unwrap().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+    }
+}

@@ -88,12 +88,12 @@ impl Group {
     }
 
     pub(super) fn positions_for(&self, resources: &Resources) -> BTreeSet<usize> {
-        let mut wanted = Controller::ALWAYS.to_vec();
-        if !resources.cpuset_cpus.is_empty() || !resources.cpuset_mems.is_empty() {
-            wanted.push(Controller::Cpuset);
-        }
+        let mut wanted = self.hierarchies.always.clone();
         if resources.blkio_weight != 0 || !resources.io_throttles.is_empty() {
             wanted.push(Controller::Blkio);
+        }
+        if !resources.cpuset_cpus.is_empty() || !resources.cpuset_mems.is_empty() {
+            wanted.push(Controller::Cpuset);
         }
         wanted
             .into_iter()

@@ -25,6 +25,8 @@ pub(super) struct Hierarchy {
 pub(super) struct Hierarchies {
     pub(super) list: Vec<Hierarchy>,
     parent: String,
+    /// Controllers of every container.
+    pub(super) always: Vec<Controller>,
 }
 
 /// `/a/b` as `a/b`, refusing what could leave the hierarchy or is no name.
@@ -87,6 +89,22 @@ fn make_path(root: &Directory, path: &str, unified: bool) -> Result<Directory, C
     Ok(made)
 }
 
+/// Whether groups count block IO that is not throttled: v1 of newer kernels (6.18 seen) counts nothing until the first
+/// throttle is set, and a directory that counts nothing is not worth making. The root's own count tells.
+fn counts_io(list: &[Hierarchy]) -> bool {
+    let blkio = list
+        .iter()
+        .find(|hierarchy| hierarchy.controllers.contains(&Controller::Blkio));
+    blkio.is_some_and(|hierarchy| {
+        let file = "blkio.throttle.io_service_bytes_recursive";
+        hierarchy.unified
+            || hierarchy
+                .root
+                .read(file)
+                .is_ok_and(|text| text.lines().count() > 1)
+    })
+}
+
 impl Hierarchies {
     pub(super) fn open(parent: &str) -> Result<Self, CgroupError> {
         let path = "/proc/self/mountinfo";
@@ -136,12 +154,17 @@ impl Hierarchies {
         if list.is_empty() {
             return Err(CgroupError::NotMounted);
         }
+        let mut always = Controller::ALWAYS.to_vec();
+        if counts_io(&list) {
+            always.push(Controller::Blkio);
+        }
         let hierarchies = Self {
             list,
             parent: parent.to_owned(),
+            always,
         };
-        for controller in Controller::ALWAYS {
-            if let Some(position) = hierarchies.position(controller) {
+        for controller in &hierarchies.always {
+            if let Some(position) = hierarchies.position(*controller) {
                 hierarchies.ensure_parent_of(position, "")?;
             }
         }

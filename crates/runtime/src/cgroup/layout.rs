@@ -28,7 +28,7 @@ impl Controller {
         Self::Blkio,
     ];
 
-    /// Those every container is put in; the others only when a limit needs them.
+    /// Those every container is put in; cpuset and blkio only when there is a reason.
     pub(super) const ALWAYS: [Self; 6] = [
         Self::Memory,
         Self::Cpu,

@@ -14,9 +14,9 @@
 //!    └ remove ─► background thread: rmdir, again while busy; keeps a few v1 groups ready
 //! ```
 //!
-//! Only controllers in use get a directory, because each costs about 40 µs: memory, cpu, cpuacct, pids and devices
-//! always, cpuset and blkio when a limit asks for them, the v1 freezer only where no v2 tree is (the v2 tree freezes
-//! and kills even where it owns no controller).
+//! Only controllers in use get a directory, because each costs: memory, cpu, cpuacct, pids and devices always, blkio
+//! where the kernel counts with it or a limit asks for it, cpuset when a limit asks for it, the v1 freezer only where
+//! no v2 tree is (the v2 tree freezes and kills even where it owns no controller).
 //!
 //! Absent: the systemd driver, and v2 delegation to unprivileged users.
 

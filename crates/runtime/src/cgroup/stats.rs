@@ -77,9 +77,6 @@ pub struct BlkioEntry {
     pub value: u64,
 }
 
-/// The kernel's clock ticks per second in `cpuacct.stat`, the same on every architecture since 2.6.
-const TICK: u64 = 1_000_000_000 / 100;
-
 /// v1's way to say no limit: the largest multiple of a page below 2^63.
 const V1_NO_LIMIT: u64 = 0x7fff_ffff_ffff_0000;
 
@@ -133,11 +130,12 @@ pub(super) fn read(group: &Group) -> Result<CgroupStats, CgroupError> {
         stats.cpu = if unified(Controller::Cpuacct) {
             cpu_v2(&directory.read("cpu.stat")?)
         } else {
-            let ticks = directory.read("cpuacct.stat")?;
+            // In ns since 4.7; cpuacct.stat has the same in ticks of 10 ms.
+            let nanoseconds = |file| directory.read(file).map(|text| number(&text).unwrap_or(0));
             CpuStats {
-                total: number(&directory.read("cpuacct.usage")?).unwrap_or(0),
-                user: value_of(&ticks, "user") * TICK,
-                system: value_of(&ticks, "system") * TICK,
+                total: nanoseconds("cpuacct.usage")?,
+                user: nanoseconds("cpuacct.usage_user")?,
+                system: nanoseconds("cpuacct.usage_sys")?,
                 per_cpu: optional(&directory, "cpuacct.usage_percpu")
                     .split_whitespace()
                     .filter_map(|word| word.parse().ok())

@@ -443,3 +443,64 @@ fn groups_made_in_advance_do_not_outlive_their_engine() {
     host.cgroups.remove_parent().unwrap();
     assert_eq!(ready(), 0);
 }
+
+#[test]
+fn statistics_tell_what_the_processes_did() {
+    let Some(host) = Host::start("stats") else {
+        return;
+    };
+    let handle = host.create(&Resources::default());
+    let dir = tempfile::tempdir_in(".")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap();
+    // Direct, so that the group that writes is the one charged at once; some file systems cannot.
+    let script = format!(
+        "dd if=/dev/zero of={}/file bs=4096 count=16 oflag=direct && echo direct; \
+         i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done",
+        dir.path().display()
+    );
+    let mut child = host.run(&handle, &script);
+    wait(&mut child);
+    let stats = host.group.stats().unwrap();
+    let cpu = &stats.cpu;
+    assert!(cpu.total > 2_000_000, "{cpu:?}");
+    // User and system time are sampled or scaled apart from the total.
+    assert!(
+        (cpu.user + cpu.system).abs_diff(cpu.total) < cpu.total / 4,
+        "{cpu:?}"
+    );
+    assert!(cpu.user > cpu.system, "{cpu:?}");
+    let mut output = String::new();
+    std::io::Read::read_to_string(child.stdout.as_mut().unwrap(), &mut output).unwrap();
+    let written = |entries: &[hoist_runtime::cgroup::BlkioEntry]| {
+        entries
+            .iter()
+            .filter(|e| e.operation == "write")
+            .map(|e| e.value)
+            .sum::<u64>()
+    };
+    if host.cgroups.support().blkio && output == "direct\n" {
+        assert_eq!(
+            written(&stats.blkio_bytes),
+            65_536,
+            "{:?}",
+            stats.blkio_bytes
+        );
+        assert!(written(&stats.blkio_operations) >= 1);
+    } else {
+        hoist_testkit::skip("this kernel does not count block IO here");
+    }
+    let inactive = if stats.memory.details.contains_key("total_inactive_file") {
+        "total_inactive_file"
+    } else {
+        "inactive_file"
+    };
+    if host.cgroups.support().memory {
+        // What the stock client takes away from the usage.
+        assert!(
+            stats.memory.details.contains_key(inactive),
+            "{:?}",
+            stats.memory.details
+        );
+    }
+}
