@@ -66,6 +66,8 @@ impl Child<'_> {
 
     fn become_program(&self) -> ChildFailure {
         let mut opened = Opened::default();
+        // A kernel without keyrings has none to leave; one that refuses gives the container none either.
+        let _ = process::new_session_keyring();
         for (index, step) in self.plan.steps.iter().enumerate() {
             if let Err(error) = self.step(step, &mut opened) {
                 return ChildFailure::Step {
@@ -77,34 +79,42 @@ impl Child<'_> {
         drop(opened);
         process::reset_signals();
         process::close_on_exec_from(3);
-        ChildFailure::Execute {
-            errno: self.execute(),
-        }
+        self.execute()
     }
 
-    /// Tries every candidate; answers the most telling errno.
-    fn execute(&self) -> i32 {
-        let mut told = libc::ENOENT;
+    /// Tries every candidate. As with Go's `exec.LookPath`, a file that may not be executed is not what a look-up looks
+    /// for.
+    fn execute(&self) -> ChildFailure {
         for candidate in &self.plan.candidates {
-            let Ok(path) = std::ffi::CString::new(candidate.as_str()) else {
-                return libc::EINVAL;
+            let errno = match std::ffi::CString::new(candidate.as_str()) {
+                Ok(path) => errno(&process::execute(&path, self.arguments, self.environment)),
+                Err(_) => libc::EINVAL,
             };
-            let error = errno(&process::execute(&path, self.arguments, self.environment));
-            match error {
-                libc::ENOENT | libc::ENOTDIR => {}
-                libc::EACCES => {
-                    let is_directory = rustix::fs::stat(path.as_c_str())
-                        .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory);
-                    told = if is_directory {
-                        libc::EISDIR
-                    } else {
-                        libc::EACCES
+            let kind = rustix::fs::stat(candidate.as_str())
+                .ok()
+                .map(|stat| FileType::from_raw_mode(stat.st_mode));
+            let refused = ChildFailure::Refused {
+                errno,
+                path: candidate.clone(),
+            };
+            match errno {
+                // What is there while exec says that something is not: its interpreter is meant.
+                libc::ENOENT if kind.is_some() => return refused,
+                libc::ENOENT | libc::ENOTDIR | libc::EACCES if self.plan.looks_up() => {}
+                libc::EACCES if kind == Some(FileType::Directory) => {
+                    return ChildFailure::Execute {
+                        errno: libc::EISDIR,
                     };
                 }
-                other => return other,
+                libc::ENOENT | libc::ENOTDIR | libc::EACCES => {
+                    return ChildFailure::Execute { errno };
+                }
+                _ => return refused,
             }
         }
-        told
+        ChildFailure::Execute {
+            errno: libc::ENOENT,
+        }
     }
 
     fn fd(&self, index: FdIndex) -> io::Result<BorrowedFd<'_>> {
@@ -188,8 +198,10 @@ impl Child<'_> {
                 rows,
                 columns,
                 console,
+                uid,
             } => {
-                self.terminal(opened.root()?, *rows, *columns, *console)?;
+                let owner = Uid::from_raw(*uid);
+                self.terminal(opened.root()?, (*rows, *columns), *console, owner)?;
             }
             Step::Streams { uid } => self.place_streams(*uid)?,
             Step::Sysctl { name, value } => {
@@ -274,9 +286,9 @@ impl Child<'_> {
     fn terminal(
         &self,
         root: BorrowedFd<'_>,
-        rows: u16,
-        columns: u16,
+        (rows, columns): (u16, u16),
         console: bool,
+        owner: Uid,
     ) -> io::Result<()> {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let master = openat2(root, "dev/pts/ptmx", flags, Mode::empty(), in_root())?;
@@ -299,6 +311,8 @@ impl Child<'_> {
             ws_ypixel: 0,
         };
         rustix::termios::tcsetwinsize(&slave, size)?;
+        // The group stays the one that devpts gives.
+        rustix::fs::fchown(&slave, Some(owner), None)?;
         message::send(self.report, Kind::Attach, &(), &[master.as_fd()])?;
         if console {
             let name = rustix::pty::ptsname(&master, Vec::new())?;

@@ -348,10 +348,9 @@ impl Runtime {
             }
             return Adoption::Running(launched);
         }
-        let slot = fs::File::open(directory.join("exit"));
-        match slot.and_then(exit_record::read) {
-            Ok(Some(record)) => Adoption::Exited(record),
-            _ => Adoption::Unknown,
+        match self.shared.recorded(id) {
+            Some(record) => Adoption::Exited(record),
+            None => Adoption::Unknown,
         }
     }
 
@@ -407,6 +406,13 @@ impl Shared {
         self.processes
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The exit record of a container, if it has ended.
+    fn recorded(&self, id: &ContainerId) -> Option<ExitRecord> {
+        let path = self.settings.exec_root.join("c").join(id.as_str());
+        let slot = fs::File::open(path.join("exit")).ok()?;
+        exit_record::read(slot).ok()?
     }
 
     /// Sends to the zygote; starts it anew once if it is gone.

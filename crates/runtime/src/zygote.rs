@@ -50,6 +50,8 @@ fn live() -> io::Result<()> {
     rustix::process::setsid()?;
     // Nothing that it or its children make is narrowed by whoever started the engine.
     rustix::process::umask(Mode::empty());
+    // Whatever whoever started the engine left open is not for containers, nor to be held open by monitors.
+    process::close_from(3)?;
     let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     enter_private_root()?;
     let null = rustix::fs::openat(
@@ -59,6 +61,10 @@ fn live() -> io::Result<()> {
         Mode::empty(),
     )?;
     rustix::stdio::dup2_stdin(&null)?;
+    // Monitors outlive the engine: they must not hold its standard error open.
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    drop(null);
     while let Some(message) = message::receive(&control)? {
         if message.kind != Kind::Order {
             continue;
@@ -66,7 +72,7 @@ fn live() -> io::Result<()> {
         match process::fork_single_threaded()? {
             Forked::Parent(_) => {}
             Forked::Child => {
-                drop((control, null));
+                drop(control);
                 become_monitor(message);
             }
         }

@@ -239,6 +239,52 @@ pub fn signal_pidfd(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     check(result).map(drop)
 }
 
+/// `struct pidfd_info` as of Linux 6.15 (linux/pidfd.h).
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInformation {
+    mask: u64,
+    cgroup: u64,
+    pid: u32,
+    tgid: u32,
+    ppid: u32,
+    ids: [u32; 8],
+    exit_code: i32,
+}
+
+/// The wait status of a process that has ended and was reaped, whoever its parent was (PIDFD_GET_INFO, Linux 6.15).
+///
+/// `None` while it runs. Older kernels answer `ENOTTY` or `EINVAL`.
+pub fn reaped_status(pidfd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
+    const GET_INFORMATION: libc::Ioctl = libc::_IOWR::<PidfdInformation>(0xff, 11);
+    const EXIT: u64 = 1 << 3;
+    let mut information = PidfdInformation {
+        mask: EXIT,
+        ..PidfdInformation::default()
+    };
+    // SAFETY: the request carries the struct's size, and the struct lives through the call.
+    // JUSTIFICATION: rustix does not know this request.
+    check(c_long::from(unsafe {
+        libc::ioctl(pidfd.as_raw_fd(), GET_INFORMATION, &raw mut information)
+    }))?;
+    Ok((information.mask & EXIT != 0).then_some(information.exit_code))
+}
+
+/// Leaves the session keyring for a new one (KEYCTL_JOIN_SESSION_KEYRING): keys of whoever started the engine stay there.
+pub fn new_session_keyring() -> io::Result<()> {
+    const JOIN_SESSION_KEYRING: c_int = 1;
+    // SAFETY: a null name asks for an anonymous keyring.
+    // JUSTIFICATION: no crate of ours knows keyctl(2).
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            JOIN_SESSION_KEYRING,
+            std::ptr::null::<c_char>(),
+        )
+    };
+    check(result).map(drop)
+}
+
 /// Sets soft and hard limit of a resource; `u64::MAX` is unlimited (prlimit64(2)).
 pub fn set_limit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
     let limit = [soft, hard];
@@ -268,6 +314,13 @@ pub fn close_on_exec_from(first: u32) {
             libc::CLOSE_RANGE_CLOEXEC,
         );
     }
+}
+
+/// Closes every descriptor from this one on (close_range(2)). For the first moments of a program, when no value owns one.
+pub fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: takes numbers; the caller owns no descriptor yet (documented).
+    // JUSTIFICATION: rustix has no close_range.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
 }
 
 /// Makes a terminal the controlling one of this session (TIOCSCTTY).

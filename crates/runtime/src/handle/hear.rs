@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use hoist_sys::process;
 use rustix::event::{Timespec, epoll};
 use tokio::sync::oneshot;
 
@@ -14,6 +15,9 @@ use crate::message::{self, Kind, Message};
 use crate::monitor::Started;
 use crate::plan::{self, ChildFailure, Plan};
 use crate::spec::ProcessId;
+
+/// Marks, in epoll, the process itself in place of its monitor's socket.
+const PROCESS: u64 = 1 << 63;
 
 /// Counts control sockets, so that a late event of an old one is not taken for a new one's.
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
@@ -73,6 +77,10 @@ impl Shared {
     }
 
     fn hear(&self, number: u64) {
+        if number & PROCESS != 0 {
+            self.process_ended(number & !PROCESS);
+            return;
+        }
         let found = self
             .processes()
             .iter()
@@ -145,12 +153,27 @@ impl Shared {
         Ok(())
     }
 
-    /// The monitor is gone: as it should be after the end, or before it.
+    /// The monitor is gone: as it should be after the end, or before it. A process that lives on is watched itself.
     fn lost(&self, owner: &ProcessId, control: &OwnedFd) {
         let _ = epoll::delete(&self.epoll, control);
-        let Some(known) = self.processes().remove(owner) else {
+        let mut processes = self.processes();
+        let Some(known) = processes.get(owner) else {
             return;
         };
+        if !known.ended
+            && let Some(pidfd) = &known.pidfd
+        {
+            let data = epoll::EventData::new_u64(known.number | PROCESS);
+            let watched = epoll::add(&self.epoll, pidfd, data, epoll::EventFlags::IN);
+            tracing::error!(?owner, pid = known.pid, "its monitor died");
+            if watched.is_ok() {
+                return;
+            }
+        }
+        let Some(known) = processes.remove(owner) else {
+            return;
+        };
+        drop(processes);
         if let Some((reply, _)) = known.starting {
             let message = "the monitor ended before the start was done".to_owned();
             let _ = reply.send(Err(LaunchError {
@@ -158,15 +181,47 @@ impl Shared {
                 exit_code: 128,
             }));
         } else if !known.ended && known.pid != 0 {
-            tracing::error!(
-                ?owner,
-                pid = known.pid,
-                "its monitor died; the end will not be seen"
-            );
-            let _ = self.exits.send(ExitNotice {
-                of: owner.clone(),
-                record: None,
-            });
+            self.tell_unwatched(owner, None);
         }
+    }
+
+    /// A process whose monitor died has ended itself.
+    fn process_ended(&self, number: u64) {
+        let mut processes = self.processes();
+        let found = processes
+            .iter()
+            .find(|(_, known)| known.number == number)
+            .map(|(owner, _)| owner.clone());
+        let Some(owner) = found else { return };
+        let known = processes.remove(&owner);
+        drop(processes);
+        let pidfd = known.and_then(|known| known.pidfd);
+        if let Some(pidfd) = &pidfd {
+            let _ = epoll::delete(&self.epoll, pidfd);
+        }
+        self.tell_unwatched(&owner, pidfd);
+    }
+
+    /// Tells an end that no monitor told: from the record, if it was written after all; else from the kernel, which knows
+    /// since 6.15; else as unknown.
+    fn tell_unwatched(&self, owner: &ProcessId, pidfd: Option<OwnedFd>) {
+        let recorded = match owner {
+            ProcessId::Container(id) => self.recorded(id),
+            ProcessId::Exec(_) => None,
+        };
+        let status = pidfd.and_then(|pidfd| process::reaped_status(pidfd.as_fd()).ok()?);
+        let record = recorded.or_else(|| {
+            status.map(|status| ExitRecord {
+                exit_code: match status & 0x7f {
+                    0 => status >> 8 & 0xff,
+                    signal => 128 + signal,
+                },
+                finished_at: crate::monitor::now(),
+            })
+        });
+        let _ = self.exits.send(ExitNotice {
+            of: owner.clone(),
+            record,
+        });
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Attached {
     input_over: bool,
     /// No more output comes.
     ending: bool,
+    /// The peer is gone, and only input is left.
+    hung_up: bool,
     gone: bool,
 }
 
@@ -41,6 +43,7 @@ impl Attached {
             pending: Vec::new(),
             input_over: false,
             ending: false,
+            hung_up: false,
             gone,
         }
     }
@@ -71,7 +74,22 @@ impl Attached {
         self.gone || (self.ending && self.pending.is_empty())
     }
 
-    /// It hung up.
+    /// It hung up. What it gave before is still taken, once there is room.
+    pub(super) fn hang_up(&mut self) {
+        if self.gives() && self.is_read() {
+            self.hung_up = true;
+            self.pending.clear();
+        } else {
+            self.leave();
+        }
+    }
+
+    /// Whether only input that waits for room keeps it.
+    pub(super) fn is_hung_up(&self) -> bool {
+        self.hung_up
+    }
+
+    /// Nothing more goes either way.
     pub(super) fn leave(&mut self) {
         self.gone = true;
         self.pending.clear();
@@ -90,7 +108,7 @@ impl Attached {
         } else {
             self.streams.stdout
         };
-        if !wanted || self.gone {
+        if !wanted || self.gone || self.hung_up {
             return;
         }
         if !self.raw {

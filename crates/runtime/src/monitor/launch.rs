@@ -207,7 +207,7 @@ pub(super) fn resize(terminal: &OwnedFd, size: &Size) {
 }
 
 /// Now. The monitor is an edge: it is where a process is seen to end.
-pub(super) fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Timestamp::from_nanos(since.map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX)))
 }

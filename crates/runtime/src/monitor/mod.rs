@@ -23,6 +23,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
 
 use self::attached::Attached;
+pub(crate) use self::launch::now;
 use self::log_file::LogFile;
 use self::output::Output;
 use crate::exit_record::{self, ExitRecord};
@@ -182,6 +183,9 @@ impl Monitor {
                 client.is_read() && self.input.len() < attached::FULL,
             );
             flags.set(PollFlags::OUT, !client.is_flushed());
+            if flags.is_empty() && client.is_hung_up() {
+                continue;
+            }
             add(Source::Client(index), client.fd(), flags);
         }
         loop {
@@ -344,7 +348,7 @@ impl Monitor {
                 }
             }
         } else if flags.intersects(PollFlags::HUP | PollFlags::ERR) {
-            client.leave();
+            client.hang_up();
         }
     }
 

@@ -157,6 +157,7 @@ fn streams(process: &Process, console: bool) -> Step {
             rows,
             columns,
             console,
+            uid: process.uid,
         },
         None => Step::Streams { uid: process.uid },
     }

@@ -81,6 +81,7 @@ pub(crate) enum Step {
         rows: u16,
         columns: u16,
         console: bool,
+        uid: u32,
     },
     /// Put three descriptors at 0, 1 and 2.
     Streams { uid: u32 },
@@ -161,8 +162,19 @@ pub(crate) enum ChildFailure {
     Clone { what: String, errno: i32 },
     /// A step.
     Step { index: usize, errno: i32 },
-    /// The execve; the most telling errno of all candidates.
+    /// There is nothing to execute: not found, not permitted, a directory.
     Execute { errno: i32 },
+    /// The kernel refused to execute what is there.
+    Refused { errno: i32, path: String },
+}
+
+impl Plan {
+    /// Whether the program is looked for in PATH.
+    pub(crate) fn looks_up(&self) -> bool {
+        self.arguments
+            .first()
+            .is_some_and(|program| !program.contains('/'))
+    }
 }
 
 /// A failed start in words, and the exit code Docker shows for it.
@@ -190,9 +202,8 @@ pub(crate) fn render(plan: &Plan, failure: &ChildFailure) -> (String, i32) {
                 .first()
                 .map(String::as_str)
                 .unwrap_or_default();
-            let looked_up = !program.contains('/');
             match *errno {
-                libc::ENOENT if looked_up => (
+                libc::ENOENT if plan.looks_up() => (
                     format!("exec: {program:?}: executable file not found in $PATH"),
                     127,
                 ),
@@ -202,9 +213,12 @@ pub(crate) fn render(plan: &Plan, failure: &ChildFailure) -> (String, i32) {
                 ),
                 libc::EISDIR => (format!("exec: {program:?}: is a directory"), 126),
                 libc::EACCES => (format!("exec: {program:?}: permission denied"), 126),
-                libc::ENOEXEC => (format!("exec {program}: exec format error"), 126),
                 _ => (format!("exec: {program:?}: {}", text(errno)), 126),
             }
+        }
+        ChildFailure::Refused { errno, path } => {
+            let code = if *errno == libc::ENOENT { 127 } else { 126 };
+            (format!("exec {path}: {}", text(errno)), code)
         }
     }
 }

@@ -5,5 +5,13 @@
     reason = "a failed step of a test must name its place"
 )]
 
+mod adoption;
+mod attacks;
 mod cgroup;
+mod exec;
+mod life;
+mod logs;
+mod machine;
 mod seccomp;
+#[allow(unreachable_pub, reason = "the module is shared with the zygote")]
+mod support;

@@ -1,0 +1,302 @@
+//! A container's life as its monitor carries it: start, streams, end.
+
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use hoist_model::Signal;
+use hoist_runtime::spec::{ProcessId, Streams};
+
+use crate::machine::Machine;
+use crate::support::output::{ALL, Output, attach, read};
+use crate::support::{Rootfs, spec, wait_for};
+
+fn sh(rootfs: &Rootfs, script: &str) -> hoist_runtime::spec::LaunchSpec {
+    spec(rootfs, &["sh", "-c", script])
+}
+
+#[test]
+fn exit_codes_and_signals_come_back() {
+    let Some(mut machine) = Machine::start() else {
+        return;
+    };
+    let rootfs = Rootfs::new();
+    assert_eq!(machine.run(spec(&rootfs, &["true"])), 0);
+    assert_eq!(machine.run(spec(&rootfs, &["/bin/false"])), 1);
+    assert_eq!(machine.run(sh(&rootfs, "exit 42")), 42);
+    assert_eq!(machine.run(sh(&rootfs, "exit 255")), 255);
+
+    let sleeper = spec(&rootfs, &["sleep", "60"]);
+    let owner = ProcessId::Container(sleeper.id.clone());
+    let launched = machine.launch(sleeper).unwrap();
+    assert_eq!(machine.runtime.pid(&owner), Some(launched.pid));
+    machine.runtime.signal(&owner, Signal::KILL).unwrap();
+    let notice = machine.notice();
+    assert_eq!(notice.of, owner);
+    assert_eq!(notice.record.unwrap().exit_code, 137);
+}
+
+#[test]
+fn environment_directory_user_and_names_are_as_asked() {
+    let Some(mut machine) = Machine::start() else {
+        return;
+    };
+    let rootfs = Rootfs::new();
+    let mut wanted = sh(
+        &rootfs,
+        "echo $COLOUR; pwd; id -u; id -g; hostname; echo $$",
+    );
+    wanted.process.environment.push("COLOUR=green".to_owned());
+    wanted.process.working_directory = "/made/for/me".to_owned();
+    (wanted.process.uid, wanted.process.gid) = (1234, 567);
+    wanted.process.groups = vec![567];
+    wanted.process.capabilities.effective = hoist_runtime::capabilities::CapabilitySet::default();
+    wanted.process.capabilities.permitted = hoist_runtime::capabilities::CapabilitySet::default();
+    let output = machine.output(wanted);
+    assert_eq!(
+        output.stdout, "green\n/made/for/me\n1234\n567\nbox\n1\n",
+        "{output:?}"
+    );
+}
+
+#[test]
+fn streams_are_framed_and_complete() {
+    let Some(mut machine) = Machine::start() else {
+        return;
+    };
+    let rootfs = Rootfs::new();
+    let output = machine.output(sh(&rootfs, "echo out; echo err >&2; exit 3"));
+    assert_eq!(
+        output,
+        Output {
+            stdout: "out\n".to_owned(),
+            stderr: "err\n".to_owned(),
+            code: 3
+        }
+    );
+    // More than every buffer on the way, and written just before the end.
+    let mut many = sh(&rootfs, "seq 1 60000");
+    let stream = attach(&mut many);
+    let reader = std::thread::spawn(move || read(stream, false, 0));
+    assert_eq!(machine.run(many), 0);
+    let output = reader.join().unwrap();
+    assert_eq!(output.stdout.lines().count(), 60000);
+    assert!(output.stdout.ends_with("60000\n"));
+}
+
+#[test]
+fn a_client_that_leaves_does_not_hold_the_container_up() {
+    let Some(mut machine) = Machine::start() else {
+        return;
+    };
+    let rootfs = Rootfs::new();
+    let mut talker = sh(&rootfs, "seq 1 100000");
+    drop(attach(&mut talker));
+    let idle = attach(&mut talker);
+    machine.launch(talker).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    // A client that does not read makes it wait; once it has gone, all goes on.
+    assert!(machine.notices.try_recv().is_err());
+    drop(idle);
+    assert_eq!(machine.notice().record.unwrap().exit_code, 0);
+}
+
+#[test]
+fn input_reaches_the_process_and_its_end_too() {
+    let Some(mut machine) = Machine::start() else {
+        return;
+    };
+    let rootfs = Rootfs::new();
+    let mut counter = spec(&rootfs, &["wc", "-c"]);
+    counter.process.open_stdin = true;
+    counter.process.stdin_once = true;
+    let mut stream = attach(&mut counter);
+    machine.launch(counter).unwrap();
+    let reader = stream.try_clone().unwrap();
+    stream.write_all(&vec![b'x'; 1_000_000]).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(machine.notice().record.unwrap().exit_code, 0);
+    assert_eq!(read(reader, false, 0).stdout, "1000000\n");
+}
+
+#[test]
+fn all_input_arrives_when_the_client_leaves_right_after_it() {
+    let Some(mut machine) = Machine::start() else {
+        return;
+    };
+    let rootfs = Rootfs::new();
+    let mut counter = sh(&rootfs, "sleep 0.3; wc -c > /tmp/count");
+    counter.process.open_stdin = true;
+    counter.process.stdin_once = true;
+    let mut stream = attach(&mut counter);
+    machine.launch(counter).unwrap();
+    stream.write_all(&vec![b'x'; 200_000]).unwrap();
+    drop(stream);
+    assert_eq!(machine.notice().record.unwrap().exit_code, 0);
+    let count = std::fs::read_to_string(rootfs.path("/tmp/count")).unwrap();
+    assert_eq!(count, "200000\n");
+}
+
+#[test]
+fn without_open_stdin_input_is_at_its_end() {
+    let Some(mut machine) = Machine::start() else {
+        return;
+    };
+    let rootfs = Rootfs::new();
+    let output = machine.output(spec(&rootfs, &["wc", "-c"]));
+    assert_eq!((output.stdout.as_str(), output.code), ("0\n", 0));
+}
+
+#[test]
+fn a_terminal_is_one_and_takes_a_size() {
+    let Some(mut machine) = Machine::start() else {
+        return;
+    };
+    let rootfs = Rootfs::new();
+    let mut wanted = sh(
+        &rootfs,
+        "tty; stty size; read line; stty size; test -c /dev/console",
+    );
+    wanted.process.terminal = Some((24, 80));
+    wanted.process.open_stdin = true;
+    let owner = ProcessId::Container(wanted.id.clone());
+    let mut stream = attach(&mut wanted);
+    machine.launch(wanted).unwrap();
+    let mut reader = stream.try_clone().unwrap();
+    let mut seen = String::new();
+    wait_for("the first size", || {
+        let mut buffer = [0; 256];
+        let count = reader.read(&mut buffer).unwrap();
+        seen.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+        seen.contains("24 80").then_some(())
+    });
+    assert!(seen.contains("/dev/pts/0"), "{seen:?}");
+    machine.runtime.resize(&owner, 50, 132).unwrap();
+    stream.write_all(b"\n").unwrap();
+    assert_eq!(machine.notice().record.unwrap().exit_code, 0);
+    let rest = read(reader, true, 0);
+    assert!(rest.stdout.contains("50 132"), "{rest:?}");
+}
+
+#[test]
+fn a_terminal_belongs_to_its_user() {
+    let Some(mut machine) = Machine::start() else {
+        return;
+    };
+    let rootfs = Rootfs::new();
+    let mut wanted = sh(&rootfs, "stat -c %u $(tty); echo again > /dev/tty");
+    wanted.process.terminal = Some((24, 80));
+    (wanted.process.uid, wanted.process.gid) = (1234, 1234);
+    let output = machine.output(wanted);
+    assert_eq!(output.stdout, "1234\r\nagain\r\n");
+}
+
+#[test]
+fn a_user_can_open_the_standard_streams_again() {
+    let Some(mut machine) = Machine::start() else {
+        return;
+    };
+    let rootfs = Rootfs::new();
+    let mut wanted = sh(&rootfs, "echo out > /dev/stdout; echo err > /dev/stderr");
+    (wanted.process.uid, wanted.process.gid) = (1234, 1234);
+    let output = machine.output(wanted);
+    assert_eq!(
+        (output.stdout.as_str(), output.stderr.as_str()),
+        ("out\n", "err\n")
+    );
+}
+
+#[test]
+fn a_client_may_come_later_and_take_one_stream() {
+    let Some(mut machine) = Machine::start() else {
+        return;
+    };
+    let rootfs = Rootfs::new();
+    let mut wanted = sh(&rootfs, "read line; echo out; echo err >&2");
+    wanted.process.open_stdin = true;
+    let owner = ProcessId::Container(wanted.id.clone());
+    machine.launch(wanted).unwrap();
+    let only_errors = Streams {
+        stderr: true,
+        ..Streams::default()
+    };
+    let errors = machine.runtime.attach(&owner, only_errors).unwrap();
+    let mut all = machine.runtime.attach(&owner, ALL).unwrap();
+    all.write_all(b"go\n").unwrap();
+    assert_eq!(machine.notice().record.unwrap().exit_code, 0);
+    let errors = read(errors, false, 0);
+    assert_eq!(
+        (errors.stdout.as_str(), errors.stderr.as_str()),
+        ("", "err\n")
+    );
+    assert_eq!(read(all, false, 0).stdout, "out\n");
+    wait_for("the process to be forgotten", || {
+        machine.runtime.attach(&owner, ALL).err()
+    });
+}
+
+#[test]
+fn programs_that_cannot_be_executed_are_told_in_dockers_words() {
+    let Some(machine) = Machine::start() else {
+        return;
+    };
+    let rootfs = Rootfs::new();
+    std::fs::write(rootfs.path("/etc/plain"), "text").unwrap();
+    std::fs::write(rootfs.path("/bin/plain"), "text").unwrap();
+    std::fs::write(rootfs.path("/bin/script"), "#!/no/interpreter\n").unwrap();
+    std::fs::write(rootfs.path("/bin/garbage"), "\x7fELFgarbage").unwrap();
+    for name in ["bin/script", "bin/garbage"] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(rootfs.path(name), mode).unwrap();
+    }
+    for (program, text, code) in [
+        (
+            "nosuch",
+            "exec: \"nosuch\": executable file not found in $PATH",
+            127,
+        ),
+        (
+            "plain",
+            "exec: \"plain\": executable file not found in $PATH",
+            127,
+        ),
+        (
+            "/nosuch",
+            "exec: \"/nosuch\": stat /nosuch: no such file or directory",
+            127,
+        ),
+        ("/etc/plain", "exec: \"/etc/plain\": permission denied", 126),
+        ("/etc", "exec: \"/etc\": is a directory", 126),
+        ("script", "exec /bin/script: no such file or directory", 127),
+        ("/bin/garbage", "exec /bin/garbage: exec format error", 126),
+    ] {
+        let error = machine.launch(spec(&rootfs, &[program])).unwrap_err();
+        assert_eq!((error.to_string().as_str(), error.exit_code), (text, code));
+    }
+}
+
+#[test]
+fn a_zygote_that_dies_is_replaced() {
+    let Some(mut machine) = Machine::start() else {
+        return;
+    };
+    let rootfs = Rootfs::new();
+    let sleeper = spec(&rootfs, &["sleep", "60"]);
+    let owner = ProcessId::Container(sleeper.id.clone());
+    machine.launch(sleeper).unwrap();
+    let zygote = own_zygote();
+    rustix::process::kill_process(zygote, rustix::process::Signal::KILL).unwrap();
+    wait_for("the zygote's end", || {
+        let stat = std::fs::read_to_string(format!("/proc/{zygote}/stat")).unwrap_or_default();
+        (stat.is_empty() || stat.contains(") Z ")).then_some(())
+    });
+    assert_eq!(machine.run(sh(&rootfs, "exit 5")), 5);
+    machine.runtime.signal(&owner, Signal::KILL).unwrap();
+    assert_eq!(machine.notice().record.unwrap().exit_code, 137);
+}
+
+/// The zygote of this test's machine: threads have children of their own.
+fn own_zygote() -> rustix::process::Pid {
+    let children = std::fs::read_to_string("/proc/thread-self/children").unwrap();
+    let pid = children.split_whitespace().next().unwrap();
+    rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap()
+}

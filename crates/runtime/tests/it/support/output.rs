@@ -1,0 +1,61 @@
+//! What a container wrote.
+
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use hoist_runtime::spec::{LaunchSpec, Streams};
+
+/// Both streams, and how it ended.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Output {
+    pub stdout: String,
+    pub stderr: String,
+    pub code: i32,
+}
+
+/// All three streams.
+pub const ALL: Streams = Streams {
+    stdin: true,
+    stdout: true,
+    stderr: true,
+};
+
+/// Attaches to all streams of a container to be started.
+pub fn attach(spec: &mut LaunchSpec) -> UnixStream {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    spec.attached.push((ALL, theirs));
+    ours
+}
+
+/// Reads to the end, and takes frames apart unless it is a terminal's.
+pub fn read(mut stream: UnixStream, terminal: bool, code: i32) -> Output {
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    let mut output = Output {
+        stdout: String::new(),
+        stderr: String::new(),
+        code,
+    };
+    if terminal {
+        output.stdout = String::from_utf8(bytes).unwrap();
+        return output;
+    }
+    let mut rest = &bytes[..];
+    while let Some((header, after)) = rest.split_at_checked(8) {
+        let length = u32::from_be_bytes(header[4..].try_into().unwrap());
+        let (payload, after) = after.split_at(usize::try_from(length).unwrap());
+        let text = std::str::from_utf8(payload).unwrap();
+        match header[0] {
+            1 => output.stdout += text,
+            2 => output.stderr += text,
+            other => panic!("frame of stream {other}"),
+        }
+        rest = after;
+    }
+    assert!(rest.is_empty(), "a frame was cut");
+    output
+}
