@@ -32,7 +32,7 @@ pub enum ContainerError {
     #[error("{0}")]
     Conflict(String),
     /// The container does not run and would have to.
-    #[error("Container {} is not running", .0.as_str())]
+    #[error("container {} is not running", .0.as_str())]
     NotRunning(ContainerId),
     /// The image is not here; clients pull on this text and its 404.
     #[error(transparent)]

@@ -252,8 +252,19 @@ pub(crate) async fn restart(call: Call) -> Reply {
 /// `POST /containers/{id}/kill`.
 pub(crate) async fn kill(call: Call) -> Reply {
     let signal = signal(call.query.nonempty("signal").unwrap_or("KILL"))?;
-    let id = id(&call)?;
-    call.engine().containers.kill(&id, signal).await?;
+    let container = found(&call)?;
+    call.engine()
+        .containers
+        .kill(&container.id, signal)
+        .await
+        .map_err(|error| {
+            let refused = ApiError::from(error);
+            let message = format!(
+                "cannot kill container: {}: {}",
+                container.name, refused.message
+            );
+            ApiError { message, ..refused }
+        })?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 

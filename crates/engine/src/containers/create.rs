@@ -224,12 +224,20 @@ impl Containers {
         }
     }
 
+    /// Refuses what cannot be joined. Not with 404: the stock client takes that for a missing image and pulls it.
     fn check_network(&self, mode: &NetworkMode) -> Result<(), ContainerError> {
+        let unknown = |error: String| ContainerError::Invalid(error);
         match mode {
             NetworkMode::Bridge | NetworkMode::None | NetworkMode::Host => Ok(()),
-            NetworkMode::Container(name) => self.resolve(name).map(drop),
+            NetworkMode::Container(name) => self
+                .resolve(name)
+                .map(drop)
+                .map_err(|error| unknown(error.to_string())),
             NetworkMode::Network(name) => {
-                self.inner.parts.networks.resolve(name)?;
+                let networks = &self.inner.parts.networks;
+                networks
+                    .resolve(name)
+                    .map_err(|error| unknown(error.to_string()))?;
                 Err(ContainerError::NotImplemented(format!(
                     "network {name}: only bridge, host, none and container:<name> are supported yet"
                 )))

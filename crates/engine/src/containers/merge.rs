@@ -96,22 +96,16 @@ fn pick(own: i64, image: i64) -> i64 {
     if own == 0 { image } else { own }
 }
 
-/// The image's variables, those of the request replacing or following them; `NAME` alone takes one away.
+/// The request's variables, then those of the image that it does not set, in Docker's order; `NAME` alone takes one away.
 pub(crate) fn merge_environment(image: &[String], own: &[String]) -> Vec<String> {
     fn name(variable: &str) -> &str {
         variable.split_once('=').map_or(variable, |(name, _)| name)
     }
-    let mut merged: Vec<String> = image
+    let set = own.iter().filter(|variable| variable.contains('='));
+    let kept = image
         .iter()
-        .filter(|variable| !own.iter().any(|o| name(o) == name(variable)))
-        .cloned()
-        .collect();
-    merged.extend(
-        own.iter()
-            .filter(|variable| variable.contains('='))
-            .cloned(),
-    );
-    merged
+        .filter(|variable| !own.iter().any(|o| name(o) == name(variable)));
+    set.chain(kept).cloned().collect()
 }
 
 #[cfg(test)]
@@ -168,7 +162,7 @@ mod tests {
         assert_eq!(merged.labels["b"], "image");
         assert_eq!(
             merged.process.environment,
-            words(&["PATH=/bin", "A=2", "B=3"])
+            words(&["A=2", "B=3", "PATH=/bin"])
         );
         assert_eq!(merged.process.working_directory, "/srv");
         assert_eq!(merged.process.user, "www");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hoist_engine::ports::{BoxFuture, Credentials, ImageSource, ProgressFn, SourceError};
 use hoist_image::{ContentStore, Snapshotter, StoredImage};
-use hoist_model::{ImageReference, Platform, chain};
+use hoist_model::{ErrorClass, ImageReference, Platform, chain};
 use hoist_registry::{Client, PullError};
 
 /// A registry client and where it puts what it brings.
@@ -18,6 +18,19 @@ fn translate(error: &PullError) -> SourceError {
     SourceError {
         message: chain(error),
         class: error.class(),
+    }
+}
+
+/// A pull's failure. On 401 the stock client would ask for a login on its terminal and wait, script or not;
+/// Docker's engine answers 500 to a pull that wants one.
+fn refused_pull(error: &PullError) -> SourceError {
+    let refused = translate(error);
+    match refused.class {
+        ErrorClass::Unauthorized => SourceError {
+            class: ErrorClass::Internal,
+            ..refused
+        },
+        _ => refused,
     }
 }
 
@@ -50,7 +63,7 @@ impl ImageSource for RegistrySource {
                 progress,
             )
             .await
-            .map_err(|error| translate(&error))
+            .map_err(|error| refused_pull(&error))
         })
     }
 
