@@ -227,6 +227,7 @@ impl Child<'_> {
                 rustix::process::chdir("/")?;
             }
             Step::MakeDirectory(path) => make(opened.root()?, path, true).map(drop)?,
+            Step::MakeFile(path) => make(opened.root()?, path, false).map(drop)?,
             Step::WorkingDirectory(path) => {
                 rustix::process::chdir(path.as_str())?;
                 // A directory outside the root shows as "(unreachable)…" (CVE-2024-21626).

@@ -121,8 +121,7 @@ struct Shared {
     /// Locked for one send, or to start a zygote anew.
     zygote: Mutex<Zygote>,
     /// Locked for single look-ups and changes.
-    processes: Mutex<HashMap<ProcessId, Known>>,
-    /// Numbers of control sockets in epoll, to whose they are.
+    processes: Mutex<Processes>,
     epoll: OwnedFd,
     exits: mpsc::UnboundedSender<ExitNotice>,
 }
@@ -130,6 +129,35 @@ struct Shared {
 struct Zygote {
     socket: OwnedFd,
     process: std::process::Child,
+}
+
+/// The processes we hear of.
+#[derive(Default)]
+struct Processes {
+    known: HashMap<ProcessId, Known>,
+    /// Whose control socket epoll knows by which number.
+    numbers: HashMap<u64, ProcessId>,
+}
+
+impl Processes {
+    fn insert(&mut self, owner: ProcessId, known: Known) {
+        self.numbers.insert(known.number, owner.clone());
+        if let Some(old) = self.known.insert(owner, known) {
+            self.numbers.remove(&old.number);
+        }
+    }
+
+    fn remove(&mut self, owner: &ProcessId) -> Option<Known> {
+        let known = self.known.remove(owner)?;
+        self.numbers.remove(&known.number);
+        Some(known)
+    }
+
+    /// Whose this number is, and the socket to hear.
+    fn by_number(&self, number: u64) -> Option<(ProcessId, Arc<OwnedFd>)> {
+        let owner = self.numbers.get(&number)?;
+        Some((owner.clone(), self.known.get(owner)?.control.clone()))
+    }
 }
 
 /// A process we hear of.
@@ -291,7 +319,11 @@ impl Runtime {
     /// Sends a signal. A process that is no more is no error.
     pub fn signal(&self, owner: &ProcessId, signal: Signal) -> io::Result<()> {
         let processes = self.shared.processes();
-        let Some(pidfd) = processes.get(owner).and_then(|known| known.pidfd.as_ref()) else {
+        let Some(pidfd) = processes
+            .known
+            .get(owner)
+            .and_then(|known| known.pidfd.as_ref())
+        else {
             return Ok(());
         };
         let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
@@ -313,7 +345,10 @@ impl Runtime {
     /// A descriptor of a running process.
     pub fn pidfd(&self, owner: &ProcessId) -> io::Result<OwnedFd> {
         let processes = self.shared.processes();
-        let pidfd = processes.get(owner).and_then(|known| known.pidfd.as_ref());
+        let pidfd = processes
+            .known
+            .get(owner)
+            .and_then(|known| known.pidfd.as_ref());
         pidfd.ok_or_else(not_running)?.try_clone()
     }
 
@@ -322,6 +357,7 @@ impl Runtime {
     pub fn pid(&self, owner: &ProcessId) -> Option<i32> {
         let processes = self.shared.processes();
         processes
+            .known
             .get(owner)
             .filter(|known| !known.ended)
             .map(|known| known.pid)
@@ -343,7 +379,7 @@ impl Runtime {
             };
             let pidfd = message.fds.into_iter().next();
             self.shared.know(owner.clone(), control, None, started.pid);
-            if let Some(known) = self.shared.processes().get_mut(&owner) {
+            if let Some(known) = self.shared.processes().known.get_mut(&owner) {
                 known.pidfd = pidfd;
             }
             return Adoption::Running(launched);
@@ -379,6 +415,7 @@ impl Runtime {
     fn control(&self, owner: &ProcessId) -> io::Result<Arc<OwnedFd>> {
         let processes = self.shared.processes();
         processes
+            .known
             .get(owner)
             .map(|known| known.control.clone())
             .ok_or_else(not_running)
@@ -402,7 +439,7 @@ fn answer_failure(result: Result<(), Unordered>) {
 }
 
 impl Shared {
-    fn processes(&self) -> MutexGuard<'_, HashMap<ProcessId, Known>> {
+    fn processes(&self) -> MutexGuard<'_, Processes> {
         self.processes
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

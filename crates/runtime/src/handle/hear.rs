@@ -81,12 +81,7 @@ impl Shared {
             self.process_ended(number & !PROCESS);
             return;
         }
-        let found = self
-            .processes()
-            .iter()
-            .find(|(_, known)| known.number == number)
-            .map(|(owner, known)| (owner.clone(), known.control.clone()));
-        let Some((owner, control)) = found else {
+        let Some((owner, control)) = self.processes().by_number(number) else {
             return;
         };
         match message::receive(control.as_fd()) {
@@ -108,7 +103,7 @@ impl Shared {
             Kind::Started => {
                 let started: Started = message.body()?;
                 let mut processes = self.processes();
-                let Some(known) = processes.get_mut(owner) else {
+                let Some(known) = processes.known.get_mut(owner) else {
                     return Ok(());
                 };
                 known.pid = started.pid;
@@ -125,6 +120,7 @@ impl Shared {
                 let failure: ChildFailure = message.body()?;
                 let starting = self
                     .processes()
+                    .known
                     .get_mut(owner)
                     .and_then(|known| known.starting.take());
                 if let Some((reply, plan)) = starting {
@@ -134,7 +130,7 @@ impl Shared {
             }
             Kind::Ended => {
                 let record: ExitRecord = message.body()?;
-                if let Some(known) = self.processes().get_mut(owner) {
+                if let Some(known) = self.processes().known.get_mut(owner) {
                     known.ended = true;
                     known.pidfd = None;
                 }

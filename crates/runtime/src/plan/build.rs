@@ -117,6 +117,12 @@ pub(crate) fn launch(spec: LaunchSpec) -> (Plan, Fds) {
     steps.extend(spec.process.oom_score_adj.map(Step::OomScore));
     steps.extend(spec.readonly_paths.into_iter().map(Step::Protect));
     steps.extend(spec.masked_paths.into_iter().map(Step::Mask));
+    // What programs look for to know where they are, and to see what is mounted (observed in every Docker container).
+    steps.push(Step::MakeFile("/.dockerenv".into()));
+    steps.push(Step::Link {
+        path: "/etc/mtab".into(),
+        to: "/proc/mounts".into(),
+    });
     if !matches!(spec.process.working_directory.as_str(), "" | "/") {
         steps.push(Step::MakeDirectory(spec.process.working_directory.clone()));
     }

@@ -101,6 +101,8 @@ pub(crate) enum Step {
     Pivot,
     /// mkdir -p below the root.
     MakeDirectory(String),
+    /// An empty file below the root, if it is missing.
+    MakeFile(String),
     /// chdir, and check that it is inside.
     WorkingDirectory(String),
     /// setrlimit(2).
@@ -144,6 +146,7 @@ impl fmt::Display for Step {
             Self::Protect(path) => write!(f, "make {path} read-only"),
             Self::ProtectRoot => f.write_str("make the root file system read-only"),
             Self::Pivot => f.write_str("pivot into the root file system"),
+            Self::MakeFile(path) => write!(f, "make file {path}"),
             Self::MakeDirectory(path) => write!(f, "make directory {path}"),
             Self::WorkingDirectory(path) => write!(f, "chdir to cwd {path:?}"),
             Self::Limit { resource, .. } => write!(f, "set resource limit {resource}"),
