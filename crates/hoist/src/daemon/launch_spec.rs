@@ -15,7 +15,8 @@ use hoist_runtime::spec::{
     ExecSpec, LaunchSpec, LogSpec, MountEntry, NamespaceSource, Namespaces, Process, Streams,
 };
 use hoist_runtime::{capabilities, defaults, users};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::mounts;
 use super::rlimits;
@@ -28,14 +29,26 @@ const LOG_FILES: u32 = 5;
 pub(crate) struct Machine {
     pub(crate) cgroups: Cgroups,
     pub(crate) seccomp: Seccomp,
+    /// `--cgroup-parent` of the containers that have one. Locked for single look-ups and changes.
+    pub(crate) parents: Mutex<HashMap<ContainerId, String>>,
 }
 
 impl Machine {
     pub(crate) fn group(&self, id: &ContainerId) -> Group {
-        self.cgroups.group(id, "")
+        let parents = self.parents.lock().unwrap_or_else(PoisonError::into_inner);
+        self.cgroups.group(id, parents.get(id).map_or("", String::as_str))
+    }
+
+    /// Notes under which parent a container's cgroups are, where that is not the engine's own.
+    pub(crate) fn note_parent(&self, id: &ContainerId, parent: &str) {
+        if !parent.is_empty() {
+            let mut parents = self.parents.lock().unwrap_or_else(PoisonError::into_inner);
+            parents.insert(id.clone(), parent.to_owned());
+        }
     }
 
     pub(crate) fn remove_cgroup(&self, id: &ContainerId, parent: &str) {
+        self.parents.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         self.cgroups.remove(self.cgroups.group(id, parent));
     }
 
@@ -109,6 +122,7 @@ pub(crate) fn launch_spec(
     if privileged {
         nodes.extend(mounts::host_devices());
     }
+    machine.note_parent(&record.id, &spec.cgroup_parent);
     let cgroup = machine
         .cgroups
         .create(

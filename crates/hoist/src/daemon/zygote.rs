@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use hoist_engine::containers::AttachRequest;
@@ -49,6 +49,7 @@ impl ZygoteRuntime {
         let machine = Arc::new(Machine {
             cgroups,
             seccomp: Seccomp::new(),
+            parents: Mutex::default(),
         });
         // Ends with the runtime, which holds the other side of the channel.
         tokio::spawn(translate(notices, machine.clone(), report));
