@@ -36,7 +36,8 @@ pub(crate) struct Machine {
 impl Machine {
     pub(crate) fn group(&self, id: &ContainerId) -> Group {
         let parents = self.parents.lock().unwrap_or_else(PoisonError::into_inner);
-        self.cgroups.group(id, parents.get(id).map_or("", String::as_str))
+        self.cgroups
+            .group(id, parents.get(id).map_or("", String::as_str))
     }
 
     /// Notes under which parent a container's cgroups are, where that is not the engine's own.
@@ -48,7 +49,10 @@ impl Machine {
     }
 
     pub(crate) fn remove_cgroup(&self, id: &ContainerId, parent: &str) {
-        self.parents.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.parents
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(id);
         self.cgroups.remove(self.cgroups.group(id, parent));
     }
 

@@ -153,7 +153,7 @@ impl Shared {
     fn lost(&self, owner: &ProcessId, control: &OwnedFd) {
         let _ = epoll::delete(&self.epoll, control);
         let mut processes = self.processes();
-        let Some(known) = processes.get(owner) else {
+        let Some(known) = processes.known.get(owner) else {
             return;
         };
         if !known.ended
@@ -184,10 +184,7 @@ impl Shared {
     /// A process whose monitor died has ended itself.
     fn process_ended(&self, number: u64) {
         let mut processes = self.processes();
-        let found = processes
-            .iter()
-            .find(|(_, known)| known.number == number)
-            .map(|(owner, _)| owner.clone());
+        let found = processes.by_number(number).map(|(owner, _)| owner);
         let Some(owner) = found else { return };
         let known = processes.remove(&owner);
         drop(processes);
