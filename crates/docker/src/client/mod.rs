@@ -32,6 +32,8 @@ pub struct Client {
     http: Http,
     host: Host,
     version: Arc<Mutex<String>>,
+    /// Whether the version was asked for and so is not stepped down from.
+    pinned: bool,
 }
 
 impl std::fmt::Debug for Client {
@@ -52,7 +54,7 @@ pub struct Stream {
 }
 
 impl Client {
-    /// A client that has not connected yet. `version` overrides [`SPOKEN`].
+    /// A client that has not connected yet. `version` replaces [`SPOKEN`] and is insisted on.
     #[must_use]
     pub fn new(host: Host, names: Arc<dyn hoist_http::Resolve>, version: Option<String>) -> Self {
         let endpoint = match &host {
@@ -72,6 +74,7 @@ impl Client {
         Self {
             http: Http::new(endpoint, names, deadlines),
             host,
+            pinned: version.is_some(),
             version: Arc::new(Mutex::new(version.unwrap_or_else(|| SPOKEN.to_owned()))),
         }
     }
@@ -258,6 +261,9 @@ impl Client {
         let Some((_, newest)) = message.split_once("Maximum supported API version is ") else {
             return false;
         };
+        if self.pinned {
+            return false;
+        }
         let newest = newest
             .trim_end_matches(|c: char| !c.is_ascii_digit())
             .to_owned();

@@ -39,6 +39,10 @@ impl Program {
     /// A failure as this program says it.
     pub(crate) fn sentence(self, failure: &Failure, verb: &str) -> String {
         let message = failure.message.trim_end();
+        if let Some(usage) = &failure.usage {
+            let usage = format!("{} {usage}", self.name());
+            return super::unknown_flag(self, verb, message, Some(&usage));
+        }
         match (self, failure.from_engine) {
             (Self::Hoist, _) => format!("hoist: {message}"),
             (Self::Docker, true) if verb == "run" => {
@@ -48,6 +52,11 @@ impl Program {
             }
             (Self::Docker, true) => format!("Error response from daemon: {message}"),
             (Self::Docker, false) if message.starts_with("No ") => format!("Error: {message}"),
+            (Self::Docker, false) if failure.unreachable => {
+                format!(
+                    "Cannot connect to the Docker daemon. Is the docker daemon running? ({message})"
+                )
+            }
             (Self::Docker, false) => format!("docker: {message}"),
         }
     }

@@ -14,6 +14,10 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// Whether the engine said it.
     pub(crate) from_engine: bool,
+    /// Whether there is no engine to say anything.
+    pub(crate) unreachable: bool,
+    /// The right way to write it, if the command line was wrong and `message` is the flag that is not there.
+    pub(crate) usage: Option<String>,
 }
 
 impl Failure {
@@ -28,6 +32,16 @@ impl Failure {
             code,
             message: message.into(),
             from_engine: false,
+            unreachable: false,
+            usage: None,
+        }
+    }
+
+    /// A flag that is not there, told as the client tells it of all verbs.
+    pub(crate) fn unknown_flag(flag: &str, usage: &str) -> Self {
+        Self {
+            usage: Some(usage.to_owned()),
+            ..Self::with_code(125, flag)
         }
     }
 
@@ -48,6 +62,8 @@ impl From<CallError> for Failure {
             code: 1,
             message: error.to_string(),
             from_engine: error.status().is_some(),
+            unreachable: matches!(error, CallError::Connect { .. }),
+            usage: None,
         }
     }
 }

@@ -24,6 +24,7 @@ use std::future::Future;
 use std::process::ExitCode;
 
 use clap::builder::{ArgAction, BoolishValueParser};
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, ArgMatches, Args, Command};
 
 pub(crate) use context::{Context, Program};
@@ -87,7 +88,8 @@ fn go_booleans(command: Command) -> Command {
             .help("Print usage")
             .action(ArgAction::HelpShort),
     );
-    command.mut_args(|arg| {
+    let usage = usage_of(&command);
+    command.override_usage(usage).mut_args(|arg| {
         if !matches!(arg.get_action(), ArgAction::SetTrue) {
             return arg;
         }
@@ -101,6 +103,32 @@ fn go_booleans(command: Command) -> Command {
             .hide_possible_values(true)
             .value_name("bool")
     })
+}
+
+/// `docker run [OPTIONS] IMAGE [COMMAND] [ARG...]`: the words as the stock client shows them.
+fn usage_of(command: &Command) -> String {
+    let program = std::env::args_os().next().map(std::path::PathBuf::from);
+    let docker = program.is_some_and(|p| p.file_name().is_some_and(|name| name == "docker"));
+    let name = if docker {
+        Program::Docker
+    } else {
+        Program::Hoist
+    }
+    .name();
+    let mut usage = format!("{name} {} [OPTIONS]", command.get_name());
+    for positional in command.get_positionals() {
+        let names = positional.get_value_names().unwrap_or_default();
+        let words: Vec<_> = names.iter().map(|n| n.as_str()).collect();
+        let words = words.join(" ");
+        let many = matches!(positional.get_action(), ArgAction::Append) && !words.contains(' ');
+        usage += &match (positional.is_required_set(), many) {
+            (true, true) => format!(" {words} [{words}...]"),
+            (true, false) => format!(" {words}"),
+            (false, true) => format!(" [{words}...]"),
+            (false, false) => format!(" [{words}]"),
+        };
+    }
+    usage
 }
 
 /// The nouns and their verbs.
@@ -221,16 +249,7 @@ fn find(matches: &ArgMatches) -> Option<(&'static Verb, &ArgMatches)> {
 pub(crate) fn main(program: Program, arguments: &[OsString]) -> ExitCode {
     let matches = match tree(program).try_get_matches_from(arguments) {
         Ok(matches) => matches,
-        Err(error) => {
-            // Nobody reads it: the status still says it.
-            let _ = error.print();
-            let code = match error.kind() {
-                _ if !error.use_stderr() => 0,
-                clap::error::ErrorKind::MissingRequiredArgument => 1,
-                _ => usage_code(arguments),
-            };
-            return ExitCode::from(code);
-        }
+        Err(error) => return refuse(program, arguments, &error),
     };
     let Some((verb, inner)) = find(&matches) else {
         output::warn(format!("{}: no such command", program.name()));
@@ -248,15 +267,61 @@ pub(crate) fn main(program: Program, arguments: &[OsString]) -> ExitCode {
     }
 }
 
-/// A flag that is not there: 125 for the verbs whose other statuses are the container's, 1 for the rest, as in Docker.
-fn usage_code(arguments: &[OsString]) -> u8 {
-    let verb = ["run", "create", "exec"];
-    let named = arguments.iter().skip(1).filter_map(|a| a.to_str());
-    if named.take(4).any(|a| verb.contains(&a)) {
-        125
-    } else {
-        1
+/// Says what is wrong with the command line, or prints the help that was asked for. 125 for the verbs whose other
+/// statuses are the container's, 1 for the rest, as in Docker.
+fn refuse(program: Program, arguments: &[OsString], error: &clap::Error) -> ExitCode {
+    let named = |kind| match error.get(kind) {
+        Some(clap::error::ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let verbs = ["run", "create", "exec"];
+    let words = arguments.iter().skip(1).filter_map(|a| a.to_str());
+    let verb = words
+        .clone()
+        .find(|word| !word.starts_with('-'))
+        .unwrap_or("");
+    let containers = words.take(4).any(|a| verbs.contains(&a));
+    let name = program.name();
+    match (
+        error.kind(),
+        named(ContextKind::InvalidArg),
+        named(ContextKind::InvalidSubcommand),
+    ) {
+        (ErrorKind::UnknownArgument, Some(flag), _) => {
+            let usage = error.get(ContextKind::Usage).map(ToString::to_string);
+            output::warn(unknown_flag(program, verb, flag, usage.as_deref()));
+        }
+        (ErrorKind::InvalidSubcommand, _, Some(word)) => {
+            output::warn(format!(
+                "{name}: unknown command: {name} {word}\n\nRun '{name} --help' for more information"
+            ));
+        }
+        // Nobody may read it: the status still says it.
+        _ => drop(error.print()),
     }
+    ExitCode::from(match error.kind() {
+        _ if !error.use_stderr() => 0,
+        ErrorKind::MissingRequiredArgument => 1,
+        _ if containers => 125,
+        _ => 1,
+    })
+}
+
+/// A flag that is not there, in the stock client's words.
+fn unknown_flag(program: Program, verb: &str, flag: &str, usage: Option<&str>) -> String {
+    let flag = flag.split([' ', '=']).next().unwrap_or(flag);
+    let what = match flag.strip_prefix('-') {
+        Some(short) if !short.starts_with('-') => {
+            format!("unknown shorthand flag: '{short}' in {flag}")
+        }
+        _ => format!("unknown flag: {flag}"),
+    };
+    let name = program.name();
+    let usage = usage
+        .map(|u| u.trim_start_matches("Usage:").trim())
+        .filter(|u| !u.is_empty());
+    let usage = usage.map_or_else(|| format!("{name} {verb} [OPTIONS]"), str::to_owned);
+    format!("{what}\n\nUsage:  {usage}\n\nRun '{name} {verb} --help' for more information")
 }
 
 /// The whole tree with every flag, for completions.

@@ -4,8 +4,6 @@
 mod functions;
 mod parse;
 
-use std::fmt::Write;
-
 use serde_json::Value;
 
 use parse::{Node, Operand, Pipeline};
@@ -76,7 +74,7 @@ fn truth(value: &Value) -> bool {
 /// A value as Go's `%v` prints it.
 pub(crate) fn show(value: &Value) -> String {
     match value {
-        Value::Null => "<no value>".to_owned(),
+        Value::Null => "<nil>".to_owned(),
         Value::String(s) => s.clone(),
         Value::Array(items) => format!("[{}]", join(items.iter().map(inner), " ")),
         Value::Object(fields) => {
@@ -100,7 +98,8 @@ pub(crate) fn go_json(value: &Value) -> String {
 
 fn inner(value: &Value) -> String {
     match value {
-        Value::Null => "<nil>".to_owned(),
+        // The members of Go's sets (exposed ports, volumes) are empty structures.
+        Value::Object(fields) if fields.is_empty() => "{}".to_owned(),
         other => show(other),
     }
 }
@@ -119,7 +118,15 @@ fn field(value: &Value, name: &str, path: &str) -> Result<Value, TemplateError> 
     if let Some((_, found)) = fields.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)) {
         return Ok(found.clone());
     }
-    let open = [
+    if is_open(path) || OPTIONAL.contains(&name) {
+        return Ok(Value::Null);
+    }
+    Err(missing())
+}
+
+/// Whether a path leads into a map whose keys are anything.
+fn is_open(path: &str) -> bool {
+    const OPEN: [&str; 6] = [
         "Labels.",
         "Options.",
         "Annotations.",
@@ -127,10 +134,49 @@ fn field(value: &Value, name: &str, path: &str) -> Result<Value, TemplateError> 
         "Ports.",
         "Sysctls.",
     ];
-    if open.iter().any(|map| path.contains(map)) {
-        return Ok(Value::Null);
+    OPEN.iter().any(|map| path.contains(map))
+}
+
+/// Fields the API leaves out where there is nothing to say; a typed client finds nothing there, not a mistake.
+const OPTIONAL: [&str; 22] = [
+    "Annotations",
+    "ClusterVolume",
+    "Domainname",
+    "ExposedPorts",
+    "GraphDriver",
+    "Health",
+    "Healthcheck",
+    "IPAMConfig",
+    "ImageManifestDescriptor",
+    "Init",
+    "Labels",
+    "MacAddress",
+    "OnBuild",
+    "Options",
+    "Shell",
+    "SizeRootFs",
+    "SizeRw",
+    "StopSignal",
+    "StopTimeout",
+    "StorageOpt",
+    "Sysctls",
+    "Volumes",
+];
+
+/// What an action prints: a key that a map does not have reads otherwise than a field that is empty.
+fn print_action(pipeline: &Pipeline, value: &Value) -> String {
+    let path = match &pipeline.commands[..] {
+        [command] => match &command[..] {
+            [Operand::Field(path)] => format!(".{}", path.join(".")),
+            _ => String::new(),
+        },
+        _ => String::new(),
+    };
+    if value.is_null() && is_open(&path) {
+        "<no value>".to_owned()
+    } else {
+        show(value)
     }
-    Err(missing())
 }
 
 impl Scope<'_> {
@@ -139,7 +185,7 @@ impl Scope<'_> {
             match node {
                 Node::Text(text) => out.push_str(text),
                 Node::Action(pipeline) => {
-                    let _ = write!(out, "{}", show(&self.pipeline(pipeline)?));
+                    out.push_str(&print_action(pipeline, &self.pipeline(pipeline)?));
                 }
                 Node::Set(name, pipeline) => {
                     let value = self.pipeline(pipeline)?;
@@ -288,7 +334,7 @@ mod tests {
 
     fn check(template: &str, expected: &str) {
         let object = json!({
-            "Id": "4c01", "Name": "/web", "Size": 42, "Running": true, "Health": null,
+            "Id": "4c01", "Name": "/web", "Size": 42, "Running": true, "Health": null, "Set": {"80/tcp": {}},
             "Args": ["a", "b"],
             "Config": {"Labels": {"tier": "front"}, "Env": ["A=1", "B=2"]},
             "NetworkSettings": {"Ports": {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]}},
@@ -303,6 +349,11 @@ mod tests {
     fn what_people_write_after_f() {
         check("{{.Name}} {{.Size}} {{.Running}}", "/web 42 true");
         check("{{.ID}}", "4c01");
+        check(
+            "{{.Health}} {{.SizeRw}} {{.Set}}",
+            "<nil> <nil> map[80/tcp:{}]",
+        );
+        check("{{index .Config.Labels \"none\"}}", "");
         check("{{json .Config.Env}}", r#"["A=1","B=2"]"#);
         check(
             "{{.Config.Env}} {{.Config.Labels}}",

@@ -1,8 +1,10 @@
 //! `exec`.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use clap::Args;
+use hoist_docker::client::Client;
 use serde_json::{Value, json};
 
 use super::run::{beside, keys};
@@ -11,7 +13,7 @@ use crate::cli::failure::start_failure_code;
 use crate::cli::reference::segment;
 use crate::cli::spec::lines_of;
 use crate::cli::terminal::{self, RawMode};
-use crate::cli::{Context, Failure, Run};
+use crate::cli::{Context, Failure, Run, output};
 
 /// `exec`.
 #[derive(Args, Debug)]
@@ -103,7 +105,8 @@ impl Run for Exec {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
         let name = self.words.first().map_or("", String::as_str);
         if name.starts_with('-') {
-            return Err(Failure::with_code(125, format!("unknown flag: {name}")));
+            let usage = "exec [OPTIONS] CONTAINER COMMAND [ARG...]";
+            return Err(Failure::unknown_flag(name, usage));
         }
         if self.tty && self.interactive && !self.detach && !std::io::stdin().is_terminal() {
             return Err(Failure::new("the input device is not a TTY"));
@@ -153,18 +156,32 @@ impl Run for Exec {
         let ended = beside(client, &subject, self.tty, None, session).await;
         drop(raw);
         if ended? == Ended::Detached {
-            return Ok(0);
+            // The stock client's status: what the command will end with is not known.
+            output::warn("read escape sequence");
+            return Ok(1);
         }
+        let found = ended_exec(client, &id).await?;
+        let status = found["ExitCode"].as_i64().unwrap_or(0);
+        Ok(u8::try_from(status & 0xff).unwrap_or(1))
+    }
+}
+
+/// What became of an exec whose stream has ended. Its exit may be recorded a moment after its last output; a command
+/// that closed its output and goes on is not waited for longer than that moment.
+async fn ended_exec(client: &Client, id: &str) -> Result<Value, Failure> {
+    const LOOKS: u32 = 40;
+    let mut looks = 0;
+    loop {
         let found: Value = client
             .get(format!("/exec/{id}/json"))
             .send()
             .await?
             .json()
             .await?;
-        if found["Running"].as_bool() == Some(true) {
-            return Ok(0);
+        looks += 1;
+        if found["Running"].as_bool() != Some(true) || looks == LOOKS {
+            return Ok(found);
         }
-        let status = found["ExitCode"].as_i64().unwrap_or(0);
-        Ok(u8::try_from(status & 0xff).unwrap_or(1))
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -53,12 +53,10 @@ pub(super) fn keys(context: &Context, flag: Option<&str>) -> Result<(String, Vec
     Ok((text.to_owned(), terminal::detach_keys(text)?))
 }
 
-fn body(flags: &ContainerFlags, detach: bool) -> Result<Value, Failure> {
+fn body(verb: &str, flags: &ContainerFlags, detach: bool) -> Result<Value, Failure> {
     if flags.image().starts_with('-') {
-        return Err(Failure::with_code(
-            125,
-            format!("unknown flag: {}", flags.image()),
-        ));
+        let usage = format!("{verb} [OPTIONS] IMAGE [COMMAND] [ARG...]");
+        return Err(Failure::unknown_flag(flags.image(), &usage));
     }
     let directory = std::env::current_dir().unwrap_or_else(|_| "/".into());
     let host = Host {
@@ -144,7 +142,7 @@ async fn pull(context: &Context, flags: &ContainerFlags) -> Result<(), Failure> 
 
 impl Run for Create {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
-        let body = body(&self.flags, false).map_err(|f| f.code(1))?;
+        let body = body("create", &self.flags, false)?;
         let id = create(context, &self.flags, &body)
             .await
             .map_err(|f| f.code(1))?;
@@ -168,7 +166,7 @@ impl Run for RunContainer {
             return Err(Failure::with_code(1, "the input device is not a TTY"));
         }
         let (key_text, detach_keys) = keys(context, self.detach_keys.as_deref())?;
-        let body = body(flags, self.detach)?;
+        let body = body("run", flags, self.detach)?;
         // Caught from here on: a Ctrl-C while the image is pulled ends the client, one after that is the container's.
         let id = create(context, flags, &body).await.map_err(to_125)?;
         let client = context.client().map_err(to_125)?;

@@ -81,6 +81,7 @@ pub(crate) async fn pull(
             code: 1,
             message,
             from_engine: true,
+            ..Failure::new(String::new())
         })?;
     }
     Ok(image.to_string())

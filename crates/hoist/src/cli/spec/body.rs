@@ -169,11 +169,7 @@ fn health(body: &mut Fields, flags: &ContainerFlags) -> Result<(), InvalidFlag> 
     let mut health = Fields::default();
     if flags.no_healthcheck {
         if flags.health_cmd.is_some() {
-            return Err(invalid(
-                "--no-healthcheck",
-                "true",
-                "conflicts with --health-cmd",
-            ));
+            return Err(InvalidFlag::Conflict("--no-healthcheck", "--health-cmd"));
         }
         health.set("Test", vec!["NONE"]);
     } else if let Some(command) = &flags.health_cmd {
@@ -310,8 +306,7 @@ fn isolation(
         .map(|r| restart_policy(r))
         .transpose()?;
     if flags.rm && policy.as_ref().is_some_and(|p| p["Name"] != "no") {
-        let restart = flags.restart.as_deref().unwrap_or_default();
-        return Err(invalid("--restart", restart, "conflicts with --rm"));
+        return Err(InvalidFlag::Conflict("--restart", "--rm"));
     }
     host_config.some("RestartPolicy", policy);
     host_config.flag("Privileged", flags.privileged);

@@ -14,18 +14,24 @@ pub(crate) use values::{duration, key_values, lines_of};
 
 /// A flag's value that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid {flag} {value:?}: {detail}")]
-pub(crate) struct InvalidFlag {
-    /// The flag as typed, or what is named by it.
-    pub(crate) flag: String,
-    /// What was given.
-    pub(crate) value: String,
-    /// Why not.
-    pub(crate) detail: String,
+pub(crate) enum InvalidFlag {
+    /// One flag by itself.
+    #[error("invalid {flag} {value:?}: {detail}")]
+    Value {
+        /// The flag as typed, or what is named by it.
+        flag: String,
+        /// What was given.
+        value: String,
+        /// Why not.
+        detail: String,
+    },
+    /// Two flags that exclude each other.
+    #[error("conflicting options: cannot specify both {0} and {1}")]
+    Conflict(&'static str, &'static str),
 }
 
 pub(crate) fn invalid(flag: &str, value: &str, detail: impl Into<String>) -> InvalidFlag {
-    InvalidFlag {
+    InvalidFlag::Value {
         flag: flag.to_owned(),
         value: value.to_owned(),
         detail: detail.into(),

@@ -131,7 +131,10 @@ fn index(arguments: &[Value]) -> Result<Value, TemplateError> {
                 .cloned()
                 .ok_or_else(|| wrong("index", format!("{n} is out of range"))),
             (Value::Object(fields), Value::String(key)) => {
-                Ok(fields.get(key).cloned().unwrap_or(Value::Null))
+                // What is not in a map of texts is an empty text.
+                let texts = fields.values().all(Value::is_string);
+                let nothing = if texts { "".into() } else { Value::Null };
+                Ok(fields.get(key).cloned().unwrap_or(nothing))
             }
             (Value::Null, _) => Err(wrong("index", "nothing to look in")),
             _ => Err(wrong("index", format!("cannot look up {}", show(key)))),

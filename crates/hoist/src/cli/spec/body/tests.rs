@@ -164,7 +164,7 @@ fn storage_and_network() {
 fn what_cannot_be_is_refused_and_named() {
     check(
         "--rm --restart always x",
-        expect![[r#"invalid --restart "always": conflicts with --rm"#]],
+        expect!["conflicting options: cannot specify both --restart and --rm"],
     );
     check(
         "-a stdnone x",
