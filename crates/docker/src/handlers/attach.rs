@@ -48,11 +48,13 @@ pub(crate) async fn attach(mut call: Call) -> Reply {
     } else {
         None
     };
+    let (detaching, id) = (containers.clone(), container.id.clone());
     let streams = Streams {
         stdin: request.stdin,
         output: stream,
         keys: attached.terminal.then_some(keys),
         attached,
+        on_detach: Some(Box::pin(async move { detaching.detached(&id).await })),
         afterwards: None,
         replay,
     };

@@ -38,6 +38,8 @@ pub(super) struct Streams {
     pub(super) stdin: bool,
     /// Whether live output is wanted.
     pub(super) output: bool,
+    /// What is done when the detach keys were typed.
+    pub(super) on_detach: Option<BoxFuture<'static, ()>>,
     /// Keys that detach; only with a terminal.
     pub(super) keys: Option<Vec<u8>>,
     /// What the end of the output is followed by before the connection ends: clients of an exec ask for its exit code
@@ -108,7 +110,11 @@ async fn carry(client: Hijacked, streams: Streams) {
         }
     };
     tokio::select! {
-        () = input => {}
+        () = input => {
+            if let Some(on_detach) = streams.on_detach {
+                on_detach.await;
+            }
+        }
         () = output => {}
     }
     let _ = client_write.shutdown().await;

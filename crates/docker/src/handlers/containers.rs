@@ -9,6 +9,7 @@ use hoist_engine::Engine;
 use hoist_engine::containers::{
     CreateRequest, Outcome, RemoveRequest, StopRequest, WaitCondition, WaitOutcome,
 };
+use hoist_engine::error::ContainerError;
 use hoist_engine::records::ContainerRecord;
 use hoist_model::{ContainerId, Platform, Signal};
 use http::{Response, StatusCode};
@@ -21,6 +22,7 @@ use crate::wire::container_list::{self, Bounds};
 use crate::wire::create_body::CreateBody;
 use crate::wire::filters::Filters;
 use crate::wire::to_spec::{Context, spec_from_wire};
+use crate::wire::unserved;
 
 fn found(call: &Call) -> Result<Arc<ContainerRecord>, ApiError> {
     Ok(call.engine().containers.resolve(call.name())?)
@@ -156,6 +158,7 @@ pub(crate) async fn create(mut call: Call) -> Reply {
         platform: platform.clone(),
     };
     let (spec, mut warnings) = spec_from_wire(body, &context)?;
+    unserved::check(&spec, &mut warnings)?;
     let name = call
         .query
         .nonempty("name")
@@ -168,12 +171,23 @@ pub(crate) async fn create(mut call: Call) -> Reply {
             spec,
             platform,
         })
-        .await?;
+        .await
+        .map_err(refused)?;
     warnings.extend(created.warnings);
     json_reply(
         StatusCode::CREATED,
         &serde_json::json!({ "Id": created.id.as_str(), "Warnings": warnings }),
     )
+}
+
+/// Clients take a 404 to mean that the image has to be pulled, so nothing else that is missing may answer one.
+fn refused(error: ContainerError) -> ApiError {
+    let is_image = matches!(error, ContainerError::Image(_));
+    let mut error = ApiError::from(error);
+    if error.status == StatusCode::NOT_FOUND && !is_image {
+        error.status = StatusCode::BAD_REQUEST;
+    }
+    error
 }
 
 /// `GET /containers/{id}/json`.

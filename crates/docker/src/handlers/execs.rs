@@ -123,6 +123,7 @@ pub(crate) async fn start(mut call: Call) -> Reply {
         stdin: exec.request.attach.stdin,
         output: true,
         keys,
+        on_detach: None,
         replay: None,
         afterwards: Some(Box::pin(async move { ended.ended(&id).await })),
     };

@@ -186,22 +186,13 @@ pub(crate) async fn inspect(call: Call) -> Reply {
 pub(crate) async fn history(call: Call) -> Reply {
     let known = known(&call)?;
     let config = call.engine().images.config(&known.record.id)?;
-    let sizes = layer_sizes(&known.record);
+    let sizes = call.engine().images.layer_sizes(&known.record);
     ok(&wire::history(
         &known.record,
         &known.references,
         &config,
         &sizes,
     ))
-}
-
-/// Bytes of each layer, as far as they are known: the engine accounts for the image as a whole.
-fn layer_sizes(record: &ImageRecord) -> Vec<u64> {
-    let mut sizes = vec![0; record.layers.len()];
-    if let [only] = sizes.as_mut_slice() {
-        *only = record.size;
-    }
-    sizes
 }
 
 /// `POST /images/{name}/tag`.

@@ -24,6 +24,7 @@ pub(crate) mod system;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod to_spec;
+pub(crate) mod unserved;
 pub(crate) mod volume;
 
 use serde::Serialize;

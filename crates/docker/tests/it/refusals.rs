@@ -113,6 +113,17 @@ async fn what_is_malformed_is_refused_by_name() {
         (404, &json!("No such image: nobody:latest"))
     );
     let (status, error) = server
+        .post(
+            create,
+            json!({ "Image": "busybox", "HostConfig": { "NetworkMode": "nowhere" } }),
+        )
+        .await;
+    assert_eq!(
+        (status, &error["message"]),
+        (400, &json!("network nowhere not found")),
+        "a 404 would make clients pull the image"
+    );
+    let (status, error) = server
         .post(&format!("{create}?name=-x"), json!({ "Image": "busybox" }))
         .await;
     assert_eq!(status, 400, "{error}");

@@ -105,6 +105,11 @@ async fn detach_keys_end_the_connection_and_not_the_process() {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).await.unwrap();
     assert_eq!(rest, b"");
+    let until = crate::fake::now().as_seconds() + 1;
+    let (_, events) = server
+        .ask(Method::GET, &format!("/events?since=1&until={until}"), None)
+        .await;
+    assert!(events.contains("\"Action\":\"detach\""), "{events}");
     let (status, error) = server
         .post("/containers/one/attach?detachKeys=what", Value::Null)
         .await;

@@ -1,0 +1,106 @@
+//! What a container may be asked to be in Docker's API and cannot be here yet: refused by name rather than ignored.
+
+use hoist_model::container::{ContainerSpec, NetworkMode};
+
+use super::security::network_mode_text;
+use crate::error::ApiError;
+
+/// Refuses what would otherwise be silently left out; adds to `warnings` what is kept but has no effect yet.
+pub(crate) fn check(spec: &ContainerSpec, warnings: &mut Vec<String>) -> Result<(), ApiError> {
+    let refuse = |what: String| Err(ApiError::missing(format!("{what} not implemented yet")));
+    if spec.init == Some(true) {
+        return refuse("an init process as PID 1 (Init) is".to_owned());
+    }
+    let network = &spec.network;
+    let endpoint_links = network
+        .endpoints
+        .values()
+        .flat_map(|endpoint| &endpoint.links);
+    if let Some(link) = network.links.iter().chain(endpoint_links).next() {
+        return refuse(format!("links to other containers ({link}) are"));
+    }
+    if !matches!(spec.log.driver.as_str(), "json-file" | "none") {
+        return refuse(format!(
+            "log driver {:?} is not json-file or none and is",
+            spec.log.driver
+        ));
+    }
+    let own = network_mode_text(&network.mode);
+    for (name, endpoint) in &network.endpoints {
+        if *name != own {
+            return refuse(format!("more than one network ({name} beside {own}) is"));
+        }
+        if network.mode == NetworkMode::Bridge && !endpoint.aliases.is_empty() {
+            return Err(ApiError::invalid(
+                "network-scoped aliases are only supported for user-defined networks",
+            ));
+        }
+    }
+    if let Some(profile) = &spec.security.apparmor
+        && !matches!(profile.as_str(), "" | "unconfined")
+    {
+        return refuse(format!("AppArmor profile {profile} is"));
+    }
+    let probed = spec
+        .healthcheck
+        .as_ref()
+        .is_some_and(|health| health.test.first().is_some_and(|kind| kind != "NONE"));
+    if probed {
+        warnings.push(
+            "The health check is recorded, but not run yet: no health will be reported.".to_owned(),
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::testing::record;
+
+    #[test]
+    fn what_is_not_done_is_said() {
+        for (body, expected) in [
+            (
+                r#"{"HostConfig":{"Init":true}}"#,
+                "an init process as PID 1 (Init) is not implemented yet",
+            ),
+            (
+                r#"{"HostConfig":{"Links":["web:db"]}}"#,
+                "links to other containers (web:db) are not implemented yet",
+            ),
+            (
+                r#"{"HostConfig":{"LogConfig":{"Type":"syslog"}}}"#,
+                "log driver \"syslog\" is not json-file or none and is not implemented yet",
+            ),
+            (
+                r#"{"NetworkingConfig":{"EndpointsConfig":{"bridge":{},"mine":{}}}}"#,
+                "more than one network (mine beside bridge) is not implemented yet",
+            ),
+            (
+                r#"{"NetworkingConfig":{"EndpointsConfig":{"bridge":{"Aliases":["a"]}}}}"#,
+                "network-scoped aliases are only supported for user-defined networks",
+            ),
+            (
+                r#"{"HostConfig":{"SecurityOpt":["apparmor=mine"]}}"#,
+                "AppArmor profile mine is not implemented yet",
+            ),
+        ] {
+            let refused = check(&record(body).spec, &mut Vec::new()).unwrap_err();
+            assert_eq!(refused.message, expected);
+        }
+    }
+
+    #[test]
+    fn a_health_check_is_kept_and_warned_of() {
+        let mut warnings = Vec::new();
+        let probing = record(r#"{"Healthcheck":{"Test":["CMD","true"]}}"#);
+        check(&probing.spec, &mut warnings).unwrap();
+        assert_eq!(warnings.len(), 1);
+        let none = record(
+            r#"{"Healthcheck":{"Test":["NONE"]},"HostConfig":{"SecurityOpt":["apparmor=unconfined"]}}"#,
+        );
+        check(&none.spec, &mut warnings).unwrap();
+        assert_eq!(warnings.len(), 1);
+    }
+}
