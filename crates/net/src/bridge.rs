@@ -31,8 +31,11 @@ pub(crate) fn ensure(links: &Links, settings: &Settings) -> Result<BridgePlan, N
     };
     let address_v6 = settings.ipv6.then(|| address_v6(settings));
     if let Some(net) = address_v6 {
-        // Docker does the same: a bridge of its own needs no router's advertisements.
-        let _ = sysctl::write(&format!("ipv6/conf/{name}/accept_ra"), "0");
+        // A bridge of its own needs no router's advertisements, and nobody else has its addresses: while its
+        // link-local one was being checked, nothing would be forwarded.
+        for setting in ["accept_ra", "accept_dad"] {
+            let _ = sysctl::write(&format!("ipv6/conf/{name}/{setting}"), "0");
+        }
         let mut batch = Batch::new();
         rtnl::add_address(&mut batch, link.index, net.into());
         links.apply_except(&mut batch, &[libc::EEXIST])?;

@@ -137,7 +137,7 @@ impl Networks {
                 },
             );
         }
-        self.inner.relay.add(&record.container, sockets);
+        self.inner.relay.add(&record.container, sockets)?;
         if lock(&self.inner.shared.tables).written {
             self.inner.shared.publish(&elements(&record))?;
         }
@@ -208,8 +208,12 @@ impl Networks {
                 netns: prepared.netns,
             },
         );
-        self.inner.relay.add(&request.container, sockets);
-        if let Err(error) = shared.publish(&elements(&record)) {
+        let published = self
+            .inner
+            .relay
+            .add(&request.container, sockets)
+            .and_then(|()| shared.publish(&elements(&record)));
+        if let Err(error) = published {
             // The attachment is whole but for the firewall: take it down the ordinary way.
             let _ = self.detach(&request.container);
             return Err(error);
@@ -219,18 +223,22 @@ impl Networks {
 
     fn prepared(&self, request: &AttachRequest) -> Result<Prepared, NetError> {
         let shared = &self.inner.shared;
+        let to_order = request.ip.is_some() || request.mac.is_some();
         let ready = {
             let mut pool = lock(&shared.pool);
             pool.demand.count(Instant::now());
-            if request.ip.is_none() && request.mac.is_none() {
-                pool.ready.pop_front()
-            } else {
+            if to_order {
                 None
+            } else {
+                pool.ready.pop_front()
             }
         };
         if let Some(prepared) = ready {
             self.inner.worker.send(Job::Refill);
             return Ok(prepared);
+        }
+        if !to_order {
+            return self.inner.worker.call(Job::Next);
         }
         let ip = match request.ip {
             None => shared.take_address()?,

@@ -237,10 +237,6 @@ impl Links {
         Ok(Self { socket })
     }
 
-    pub(crate) fn socket(&self) -> &Socket {
-        &self.socket
-    }
-
     /// Sends a batch; the first refusal is the error.
     pub(crate) fn apply(&self, batch: &mut Batch) -> Result<(), NetError> {
         self.apply_except(batch, &[])

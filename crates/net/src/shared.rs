@@ -230,8 +230,12 @@ pub(crate) fn elements(record: &AttachmentRecord) -> Vec<Element> {
         .collect()
 }
 
-/// Where the kernel sends a published port: to the address of the same family, if the container has one.
+/// Where the kernel sends a published port: to the address of the same family, if the container has one. What is
+/// for `::1` it sends nowhere.
 fn kernel_target(record: &AttachmentRecord, port: &PortMapping) -> Option<SocketAddr> {
+    if port.host_ip.is_ipv6() && port.host_ip.is_loopback() {
+        return None;
+    }
     let ip = if port.host_ip.is_ipv4() {
         record.ipv4.into()
     } else {

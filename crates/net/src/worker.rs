@@ -28,7 +28,9 @@ const SETTLE: Duration = Duration::from_millis(10);
 
 /// Work for the thread.
 pub(crate) enum Job {
-    /// Build a namespace on the bridge.
+    /// Take a namespace on the bridge from the pool, or build one.
+    Next(SyncSender<Result<Prepared, NetError>>),
+    /// Build a namespace on the bridge, to order.
     Bridged(
         Ipv4Addr,
         Option<MacAddress>,
@@ -190,6 +192,10 @@ impl Seat {
     fn work(&self, job: Job) {
         match job {
             // Who asked may have gone: then the answer, a namespace, is closed with it.
+            Job::Next(reply) => {
+                let ready = lock(&self.shared.pool).ready.pop_front();
+                let _ = reply.send(ready.map_or_else(|| self.next_bridged(), Ok));
+            }
             Job::Bridged(ip, mac, reply) => {
                 let built = self.builder.bridged(&self.shared.bridge, ip, mac);
                 let _ = reply.send(built);
@@ -227,17 +233,16 @@ impl Seat {
     }
 
     fn add_bridged(&self) -> Result<(), NetError> {
+        let prepared = self.next_bridged()?;
+        lock(&self.shared.pool).ready.push_back(prepared);
+        Ok(())
+    }
+
+    fn next_bridged(&self) -> Result<Prepared, NetError> {
         let ip = self.shared.take_address()?;
-        match self.builder.bridged(&self.shared.bridge, ip, None) {
-            Ok(prepared) => {
-                lock(&self.shared.pool).ready.push_back(prepared);
-                Ok(())
-            }
-            Err(error) => {
-                self.shared.release_address(ip);
-                Err(error)
-            }
-        }
+        self.builder
+            .bridged(&self.shared.bridge, ip, None)
+            .inspect_err(|_| self.shared.release_address(ip))
     }
 
     fn heed_links(&self) {

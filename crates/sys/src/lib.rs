@@ -15,6 +15,7 @@
 )]
 
 pub mod bpf;
+pub mod datagram;
 pub mod floor;
 pub mod mount_attributes;
 pub mod netlink;

@@ -167,22 +167,25 @@ impl Rule {
         .compare(NOT_EQUAL, &[0; 4])
     }
 
-    /// Looks (destination address or all zeros, protocol, destination port) up in a map and translates the
+    /// The destination is not `::1`.
+    pub(super) fn destination_not_loopback(self) -> Self {
+        self.payload(1, 24, 16, REGISTER)
+            .compare(NOT_EQUAL, &std::net::Ipv6Addr::LOCALHOST.octets())
+    }
+
+    /// Looks (destination address unless `any`, protocol, destination port) up in a map and translates the
     /// destination to what it finds.
-    pub(super) fn translate_by(self, map: &str, v6: bool, any_address: bool) -> Self {
+    pub(super) fn translate_by(self, map: &str, v6: bool, any: bool) -> Self {
+        // Registers that an address takes.
         let words: u32 = if v6 { 4 } else { 1 };
-        let (offset, length) = if v6 { (24, 16) } else { (16, 4) };
-        let rule = if any_address {
-            self.expression("immediate", |a| {
-                a.put_be32(1, REGISTER).nest(2, |a| {
-                    a.put(DATA_VALUE, &vec![0; length as usize]);
-                });
-            })
+        let (rule, next) = if any {
+            (self, REGISTER)
         } else {
-            self.payload(1, offset, length, REGISTER)
+            let (offset, length) = if v6 { (24, 16) } else { (16, 4) };
+            (self.payload(1, offset, length, REGISTER), REGISTER + words)
         };
-        rule.meta(16, REGISTER + words)
-            .payload(2, 2, 2, REGISTER + words + 1)
+        rule.meta(16, next)
+            .payload(2, 2, 2, next + 1)
             .expression("lookup", |a| {
                 a.put_text(1, map)
                     .put_be32(2, REGISTER)

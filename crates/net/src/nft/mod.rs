@@ -86,11 +86,6 @@ impl Transaction {
         );
         self.batch
     }
-
-    #[cfg(test)]
-    fn bytes(self) -> Vec<u8> {
-        self.end().as_bytes().to_vec()
-    }
 }
 
 /// An nf_tables socket.
@@ -199,9 +194,14 @@ pub(crate) fn is_foreign_commit(reply: &Reply, own_port: u32) -> bool {
     reply.kind == NEW_GENERATION && reply.port != own_port
 }
 
-/// The key of a published port in our maps: host address, protocol, port; each padded to a register.
+/// The key of a published port in our maps: host address unless it is every one, protocol, port; each padded to a
+/// register.
 pub(crate) fn key(host: IpAddr, protocol: Protocol, port: u16) -> Vec<u8> {
-    let mut bytes = address_bytes(host);
+    let mut bytes = if host.is_unspecified() {
+        Vec::new()
+    } else {
+        address_bytes(host)
+    };
     bytes.extend([protocol_number(protocol), 0, 0, 0]);
     bytes.extend(port.to_be_bytes());
     bytes.extend([0, 0]);

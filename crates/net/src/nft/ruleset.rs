@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! table inet hoist
-//!   map published4   host address . protocol . port → container address . port     (0.0.0.0: any of the host's)
-//!   map published6   the same for IPv6                                             (::: any of the host's)
+//!   map published4, published6            host address . protocol . port → container address . port
+//!   map published4_any, published6_any    protocol . port → the same, at any address of the host
 //!   chain localnet    raw prerouting   loopback addresses from outside are dropped
 //!   chain prerouting  dstnat           jump publish
 //!   chain output      dstnat           jump publish
@@ -25,14 +25,37 @@ use super::{
 };
 use crate::error::NetError;
 
-const MAP4: &str = "published4";
-const MAP6: &str = "published6";
+/// A map of published ports.
+struct Map {
+    name: &'static str,
+    v6: bool,
+    /// Whether the port is published at every address of the host, which the key then lacks.
+    any: bool,
+    /// Type (nft's number, six bits per part: 7 ipv4_addr, 8 ipv6_addr, 12 inet_proto, 13 inet_service) and length.
+    key: (u32, u32),
+    data: (u32, u32),
+}
 
-/// nft's numbers of the types it shows: 7 ipv4_addr, 8 ipv6_addr, 12 inet_proto, 13 inet_service.
-const KEY4: u32 = (7 << 12) | (12 << 6) | 13;
-const KEY6: u32 = (8 << 12) | (12 << 6) | 13;
-const DATA4: u32 = (7 << 6) | 13;
-const DATA6: u32 = (8 << 6) | 13;
+const ANY: (u32, u32) = ((12 << 6) | 13, 8);
+const DATA4: (u32, u32) = ((7 << 6) | 13, 8);
+const DATA6: (u32, u32) = ((8 << 6) | 13, 20);
+
+const fn map(name: &'static str, v6: bool, any: bool, key: (u32, u32), data: (u32, u32)) -> Map {
+    Map {
+        name,
+        v6,
+        any,
+        key,
+        data,
+    }
+}
+
+const MAPS: [Map; 4] = [
+    map("published4", false, false, ((7 << 12) | ANY.0, 12), DATA4),
+    map("published4_any", false, true, ANY, DATA4),
+    map("published6", true, false, ((8 << 12) | ANY.0, 24), DATA6),
+    map("published6_any", true, true, ANY, DATA6),
+];
 
 /// Interfaces of engines that look after their own forwarding: our guard leaves them alone.
 const GUARD_SPARES: &[&str] = &["hoist*", "hst-*", "docker*", "br-*"];
@@ -47,8 +70,8 @@ pub(crate) struct Element {
 }
 
 impl Element {
-    fn map(&self) -> &'static str {
-        if self.key.len() == 12 { MAP4 } else { MAP6 }
+    fn is_of(&self, map: &Map) -> bool {
+        (self.key.len(), self.target.len()) == (map.key.1 as usize, map.data.1 as usize)
     }
 }
 
@@ -88,18 +111,16 @@ impl Ruleset {
             ("prerouting", Rule::new().jump("publish")),
             ("output", Rule::new().jump("publish")),
         ];
-        for (map, v6) in [(MAP4, false), (MAP6, true)] {
-            rules.push((
-                "publish",
-                Rule::new().family(v6).translate_by(map, v6, false),
-            ));
-            rules.push((
-                "publish",
-                Rule::new()
-                    .family(v6)
-                    .destination_is_local()
-                    .translate_by(map, v6, true),
-            ));
+        for Map { name, v6, any, .. } in &MAPS {
+            let mut rule = Rule::new().family(*v6);
+            if *any {
+                rule = rule.destination_is_local();
+                if *v6 {
+                    // The kernel sends nothing from ::1 out of the host: the relay does.
+                    rule = rule.destination_not_loopback();
+                }
+            }
+            rules.push(("publish", rule.translate_by(name, *v6, *any)));
         }
         let subnets = [
             Some(IpNet::from(self.bridge.subnet)),
@@ -178,8 +199,9 @@ impl Ruleset {
         {
             transaction.chain(table, chain, base);
         }
-        transaction.map(table, MAP4, 1, (KEY4, 12), (DATA4, 8));
-        transaction.map(table, MAP6, 2, (KEY6, 24), (DATA6, 20));
+        for (map, id) in MAPS.iter().zip(1..) {
+            transaction.map(table, map, id);
+        }
         for (chain, rule) in self.rules() {
             transaction.rule(INET, table, chain, &rule, None, APPEND);
         }
@@ -193,8 +215,8 @@ impl Ruleset {
             return Ok(false);
         }
         let mut found = Vec::new();
-        for map in [MAP4, MAP6] {
-            match tables.elements(&self.table, map)? {
+        for map in &MAPS {
+            match tables.elements(&self.table, map.name)? {
                 Some(elements) => found.extend(elements),
                 None => return Ok(false),
             }
@@ -236,16 +258,19 @@ impl Transaction {
         );
     }
 
-    fn map(&mut self, table: &str, map: &str, id: u32, key: (u32, u32), data: (u32, u32)) {
+    fn map(&mut self, table: &str, map: &Map, id: u32) {
         const IS_MAP: u32 = 8;
+        let Map {
+            name, key, data, ..
+        } = map;
         self.message(
-            format!("create map inet {table} {map}"),
+            format!("create map inet {table} {name}"),
             NEW_SET,
             CREATE,
             INET,
             |a| {
                 a.put_text(1, table)
-                    .put_text(2, map)
+                    .put_text(2, name)
                     .put_be32(3, IS_MAP)
                     .put_be32(4, key.0)
                     .put_be32(5, key.1)
@@ -297,8 +322,9 @@ impl Transaction {
     }
 
     fn elements(&mut self, verb: &str, kind: u16, flags: u16, table: &str, elements: &[Element]) {
-        for map in [MAP4, MAP6] {
-            let of_map: Vec<_> = elements.iter().filter(|e| e.map() == map).collect();
+        for map in &MAPS {
+            let of_map: Vec<_> = elements.iter().filter(|one| one.is_of(map)).collect();
+            let map = map.name;
             // A nested attribute ends at 64 KiB.
             for some in of_map.chunks(500) {
                 self.message(

@@ -1,4 +1,12 @@
 //! Networks on machines made for the test: see `world`.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a world that cannot be made must stop the test, with the place"
+)]
 
+mod attacks;
+mod beside;
+mod life;
 mod reach;
+mod relayed;
 mod world;

@@ -7,7 +7,6 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -91,6 +90,8 @@ pub(crate) fn inside<T: Send>(netns: impl AsFd, work: impl FnOnce() -> T + Send)
 
 impl World {
     fn connect(&self) {
+        // A new namespace inherits the machine's.
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
         run("ip link set lo up");
         run("ip link add up0 type veth peer name up1");
         let pid = std::process::id();
@@ -98,11 +99,13 @@ impl World {
         run(&format!("ip link set up1 netns /proc/{pid}/fd/{fd}"));
         run(&format!("ip addr add {HOST_V4}/24 dev up0"));
         run(&format!("ip -6 addr add {HOST_V6}/64 dev up0 nodad"));
+        std::fs::write("/proc/sys/net/ipv6/conf/up0/accept_dad", "0").unwrap();
         run("ip link set up0 up");
         inside(&self.outside, || {
             run("ip link set lo up");
             run(&format!("ip addr add {OUTSIDE_V4}/24 dev up1"));
             run(&format!("ip -6 addr add {OUTSIDE_V6}/64 dev up1 nodad"));
+            std::fs::write("/proc/sys/net/ipv6/conf/up1/accept_dad", "0").unwrap();
             run("ip link set up1 up");
         });
     }
@@ -232,6 +235,3 @@ pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
-
-/// Tests that measure or fill the machine run one at a time.
-pub(crate) static ALONE: Mutex<()> = Mutex::new(());

@@ -1,0 +1,103 @@
+//! Beside others: their ports, their firewalls, a second engine.
+
+use hoist_net::{Instance, NetError};
+
+use crate::reach::ip;
+use crate::world::*;
+
+#[test]
+fn a_taken_port_is_refused_in_dockers_words_and_free_again_after_detach() {
+    with_world(|world| {
+        let networks = start(|_| {});
+        let first = attach(&networks, &["8080:80"]);
+        let refused = |ports: &[&str]| networks.attach(&request(ports)).unwrap_err().to_string();
+        assert_eq!(
+            refused(&["8080:81"]),
+            "Bind for 0.0.0.0:8080 failed: port is already allocated"
+        );
+        assert_eq!(
+            refused(&["7070:1", "127.0.0.1:8080:81"]),
+            "Bind for 127.0.0.1:8080 failed: port is already allocated"
+        );
+        serve_tcp(&world.host, "0.0.0.0:9000");
+        assert_eq!(
+            refused(&["9000:80"]),
+            "listen tcp4 0.0.0.0:9000: bind: address already in use"
+        );
+        assert_eq!(
+            refused(&["192.0.2.77:80:80"]),
+            "listen tcp4 192.0.2.77:80: bind: cannot assign requested address"
+        );
+        // A refused request leaves nothing: 7070 is free, and so is 8080 the moment its holder is off.
+        networks.detach(&first.record.container).unwrap();
+        let second = attach(&networks, &["7070:1", "8080:81"]);
+        assert!(run("ss -Hltn sport = 8080").contains("0.0.0.0:8080"));
+        assert!(matches!(
+            networks.attach(&hoist_net::AttachRequest {
+                container: second.record.container.clone(),
+                ..request(&[])
+            }),
+            Err(NetError::AlreadyAttached(_))
+        ));
+        networks.stop(false).unwrap();
+    });
+}
+
+#[test]
+fn other_firewalls_that_drop_get_our_accept_and_lose_it_again() {
+    with_world(|world| {
+        run("nft add table ip filter");
+        run(
+            "nft add chain ip filter FORWARD { type filter hook forward priority 0 ; policy drop ; }",
+        );
+        let networks = start(|_| {});
+        let server = attach(&networks, &["8080:80"]);
+        serve_tcp(&server.netns, "0.0.0.0:80");
+        let published = format!("{HOST_V4}:8080");
+        assert_eq!(ask_tcp(&world.outside, &published), Ok(ip(OUTSIDE_V4)));
+        // One that comes later, with Docker's chain for such rules.
+        run("nft add table ip6 filter");
+        run("nft add chain ip6 filter DOCKER-USER");
+        run("nft add table inet other");
+        run(
+            "nft add chain inet other forward { type filter hook forward priority 5 ; policy drop ; }",
+        );
+        let has = |table: &str, text: &str| run(&format!("nft list table {table}")).contains(text);
+        for table in ["ip6 filter", "inet other"] {
+            eventually(table, || has(table, "iifname \"hoist0\" accept"));
+        }
+        assert_eq!(ask_tcp(&world.outside, &published), Ok(ip(OUTSIDE_V4)));
+        assert_eq!(networks.warnings(), Vec::<String>::new());
+        networks.stop(false).unwrap();
+        for table in ["ip filter", "ip6 filter", "inet other"] {
+            assert!(!has(table, "hoist0"), "{table}");
+        }
+    });
+}
+
+#[test]
+fn two_engines_share_a_host() {
+    with_world(|world| {
+        let one = start(|_| {});
+        let two = start(|settings| settings.instance = Instance::of([0xab, 0xcd, 0xef]));
+        assert_ne!(one.bridge().subnet, two.bridge().subnet);
+        let a = attach(&one, &["8080:80"]);
+        let b = attach(&two, &["8081:80"]);
+        serve_tcp(&a.netns, "0.0.0.0:80");
+        serve_tcp(&b.netns, "0.0.0.0:80");
+        for port in [8080, 8081] {
+            assert!(ask_tcp(&world.outside, &format!("{HOST_V4}:{port}")).is_ok());
+        }
+        // Each by the other's published port, none directly.
+        assert!(ask_tcp(&a.netns, &format!("{HOST_V4}:8081")).is_ok());
+        assert!(ask_tcp(&a.netns, &format!("{}:80", b.record.ipv4)).is_err());
+        let refused = two.attach(&request(&["8080:80"])).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "listen tcp4 0.0.0.0:8080: bind: address already in use"
+        );
+        one.stop(false).unwrap();
+        assert!(ask_tcp(&world.outside, &format!("{HOST_V4}:8081")).is_ok());
+        two.stop(false).unwrap();
+    });
+}
