@@ -387,3 +387,47 @@ pub(crate) fn element(
         target: super::target(container),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hoist_model::container::Protocol;
+
+    use super::*;
+
+    #[test]
+    fn publishing_a_port_is_one_element_in_one_transaction() {
+        let one = element(
+            [0, 0, 0, 0].into(),
+            Protocol::Tcp,
+            8080,
+            ([172, 18, 0, 2], 80).into(),
+        );
+        let mut transaction = Transaction::new();
+        transaction.add("hoist", std::slice::from_ref(&one));
+        let expected: Vec<u8> = [
+            // begin: 20 bytes, type 0x10, request; family 0, version 0, subsystem 10
+            &[
+                20u8, 0, 0, 0, 0x10, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10,
+            ][..],
+            // new element: type 0x0a0c, create; family inet
+            &[
+                92, 0, 0, 0, 0x0c, 0x0a, 1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0,
+            ],
+            &[10, 0, 1, 0],
+            b"hoist\0\0\0",
+            &[19, 0, 2, 0],
+            b"published4_any\0\0",
+            // elements, element, key, value: tcp, port 8080
+            &[40, 0, 3, 0x80, 36, 0, 1, 0x80],
+            &[16, 0, 1, 0x80, 12, 0, 1, 0, 6, 0, 0, 0, 0x1f, 0x90, 0, 0],
+            // data, value: 172.18.0.2, port 80
+            &[16, 0, 2, 0x80, 12, 0, 1, 0, 172, 18, 0, 2, 0, 80, 0, 0],
+            &[
+                20, 0, 0, 0, 0x11, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10,
+            ],
+        ]
+        .concat();
+        assert_eq!(transaction.end().as_bytes(), expected);
+        assert!(one.is_of(&MAPS[1]) && !one.is_of(&MAPS[0]));
+    }
+}
