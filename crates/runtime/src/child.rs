@@ -26,6 +26,9 @@ pub(crate) const ROOT_PLACE: &str = "/root";
 /// The zygote's own null device: what files are masked with. Never the container's.
 pub(crate) const NULL: &str = "/null";
 
+/// The zygote's own empty directory: what directories are masked with.
+pub(crate) const EMPTY: &str = "/empty";
+
 /// What a child works with.
 pub(crate) struct Child<'a> {
     pub(crate) plan: &'a Plan,
@@ -43,7 +46,6 @@ pub(crate) struct Child<'a> {
 struct Opened {
     root: Option<OwnedFd>,
     procfs: Option<OwnedFd>,
-    mask: Option<OwnedFd>,
 }
 
 impl Opened {
@@ -77,7 +79,9 @@ impl Child<'_> {
             }
         }
         drop(opened);
-        process::reset_signals();
+        // What the zygote and the monitor did not leave at its default.
+        process::default_signal(libc::SIGPIPE);
+        rustix::process::umask(Mode::from_raw_mode(0o022));
         process::close_on_exec_from(3);
         self.execute()
     }
@@ -86,6 +90,10 @@ impl Child<'_> {
     /// for.
     fn execute(&self) -> ChildFailure {
         for candidate in &self.plan.candidates {
+            // Asking is ten times cheaper than an execve that fails.
+            if self.plan.looks_up() && rustix::fs::stat(candidate.as_str()).is_err() {
+                continue;
+            }
             let errno = match std::ffi::CString::new(candidate.as_str()) {
                 Ok(path) => errno(&process::execute(&path, self.arguments, self.environment)),
                 Err(_) => libc::EINVAL,
@@ -251,11 +259,7 @@ impl Child<'_> {
                 permitted,
                 inheritable,
             } => {
-                for capability in 0..64 {
-                    if bounding & (1 << capability) == 0 {
-                        process::drop_bounding(capability)?;
-                    }
-                }
+                process::keep_bounding(*bounding)?;
                 process::keep_capabilities(true)?;
                 process::set_credentials(*uid, *gid, groups)?;
                 process::keep_capabilities(false)?;
@@ -456,8 +460,10 @@ fn node(
         Err(rustix::io::Errno::EXIST) => return Ok(()),
         Err(error) => return Err(error.into()),
     }
-    // The umask took bits away.
-    rustix::fs::chmodat(&parent, name, bits, rustix::fs::AtFlags::empty())?;
+    // No umask takes bits away here; and what root made is root's.
+    if (uid, gid) == (0, 0) {
+        return Ok(());
+    }
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     Ok(rustix::fs::chownat(
         &parent,
@@ -479,25 +485,22 @@ fn write_proc(procfs: &mut Option<OwnedFd>, path: &str, value: &str) -> io::Resu
     Ok(())
 }
 
-/// Covers a path, if it is there, with our null device or an empty read-only directory.
-fn mask(opened: &mut Opened, path: &str) -> io::Result<()> {
+/// Covers a path, if it is there, with the zygote's null device or empty directory: inodes that no container can change.
+fn mask(opened: &Opened, path: &str) -> io::Result<()> {
     let target = match openat2(opened.root()?, path, path_flags(), Mode::empty(), in_root()) {
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(()),
         result => result?,
     };
-    let cover = if FileType::from_raw_mode(fstat(&target)?.st_mode) == FileType::Directory {
-        let empty = match &opened.mask {
-            Some(empty) => empty,
-            None => {
-                let attributes = mount_attributes::READ_ONLY | mount_attributes::NO_EXEC;
-                &*opened.mask.insert(file_system("tmpfs", &[], attributes)?)
-            }
-        };
-        clone_mount(empty.as_fd(), false)?
-    } else {
-        let null = openat(CWD, NULL, path_flags(), Mode::empty())?;
-        clone_mount(null.as_fd(), false)?
-    };
+    let is_directory = FileType::from_raw_mode(fstat(&target)?.st_mode) == FileType::Directory;
+    let cover = openat(
+        CWD,
+        if is_directory { EMPTY } else { NULL },
+        path_flags(),
+        Mode::empty(),
+    )?;
+    let cover = clone_mount(cover.as_fd(), false)?;
+    let attributes = MountAttributes::new(mount_attributes::READ_ONLY, 0, 0);
+    mount_attributes::set_attributes(cover.as_fd(), false, &attributes)?;
     attach(cover.as_fd(), target.as_fd())
 }
 

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hoist_model::{ContainerId, Signal, Timestamp};
 use rustix::event::epoll;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
@@ -22,8 +23,8 @@ use crate::exit_record::{self, ExitRecord};
 use crate::message::{self, Kind};
 use crate::monitor::{LogOrder, Order, Size};
 use crate::plan::{self, Plan};
+use crate::seal;
 use crate::spec::{ExecSpec, LaunchSpec, LogSpec, Process, ProcessId, Streams};
-use crate::zygote;
 
 /// What [`Runtime::start`] needs to know.
 #[derive(Clone, Debug)]
@@ -181,10 +182,11 @@ impl Runtime {
         let failed = |what: String| move |source| RuntimeError { what, source };
         let directory = settings.exec_root.join("c");
         make_directory(&directory).map_err(failed(format!("mkdir {}", directory.display())))?;
-        let (socket, process) = zygote::spawn(&settings.executable).map_err(failed(format!(
-            "start the zygote from {}",
-            settings.executable.display()
-        )))?;
+        let (socket, process) =
+            seal::spawn(&settings.executable, &settings.exec_root).map_err(failed(format!(
+                "start the zygote from {}",
+                settings.executable.display()
+            )))?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
             .map_err(|error| failed("epoll".to_owned())(error.into()))?;
         let (exits, notices) = mpsc::unbounded_channel();
@@ -367,10 +369,14 @@ impl Runtime {
     #[must_use]
     pub fn adopt(&self, id: &ContainerId) -> Adoption {
         let directory = self.directory(id);
+        // A monitor answers at once; a second is for a machine that is very busy.
+        let patience = Some(std::time::Duration::from_secs(1));
         if let Ok(control) = connect_monitor(&directory)
+            && set_socket_timeout(&control, Timeout::Recv, patience).is_ok()
             && let Ok(Some(message)) = message::receive(&control)
             && message.kind == Kind::Started
             && let Ok(started) = message.body::<crate::monitor::Started>()
+            && set_socket_timeout(&control, Timeout::Recv, None).is_ok()
         {
             let owner = ProcessId::Container(id.clone());
             let launched = Launched {
@@ -459,7 +465,7 @@ impl Shared {
             return Ok(());
         };
         tracing::warn!(%error, "the zygote is gone and is started anew");
-        let (socket, process) = zygote::spawn(&self.settings.executable)?;
+        let (socket, process) = seal::spawn(&self.settings.executable, &self.settings.exec_root)?;
         let mut old = std::mem::replace(&mut *zygote, Zygote { socket, process });
         let _ = old.process.wait();
         message::send(&zygote.socket, Kind::Order, order, fds)

@@ -9,6 +9,7 @@ mod handle;
 mod message;
 mod monitor;
 mod plan;
+mod seal;
 pub mod seccomp;
 pub mod spec;
 pub mod users;

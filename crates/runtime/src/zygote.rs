@@ -6,16 +6,15 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
 
 use hoist_sys::mount_attributes::{self, MountAttributes};
 use hoist_sys::process::{self, Forked};
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount};
 
-use crate::child::{NULL, ROOT_PLACE, file_system};
+use crate::child::{EMPTY, NULL, ROOT_PLACE, file_system};
 use crate::message::{self, Kind};
 use crate::monitor::{self, Order};
 
@@ -45,6 +44,7 @@ pub fn zygote_main() -> ExitCode {
 fn live() -> io::Result<()> {
     process::set_undumpable()?;
     process::become_subreaper()?;
+    process::reset_signals();
     process::ignore_children_and_pipes();
     process::set_name(c"hoist-zygote")?;
     rustix::process::setsid()?;
@@ -123,6 +123,8 @@ fn enter_private_root() -> io::Result<()> {
         mount_attributes::NO_SUID | mount_attributes::NO_EXEC,
     )?;
     rustix::fs::mkdirat(&root, ROOT_PLACE.trim_start_matches('/'), Mode::RWXU)?;
+    let empty = EMPTY.trim_start_matches('/');
+    rustix::fs::mkdirat(&root, empty, Mode::from_raw_mode(0o555))?;
     let null = NULL.trim_start_matches('/');
     let device = rustix::fs::makedev(1, 3);
     rustix::fs::mknodat(
@@ -141,57 +143,4 @@ fn enter_private_root() -> io::Result<()> {
     rustix::mount::unmount(".", UnmountFlags::DETACH)?;
     rustix::process::chdir("/")?;
     Ok(())
-}
-
-/// Starts a zygote of a program whose `main` asks [`is_zygote`]; answers the socket to it.
-///
-/// The program is executed through a detached read-only overlay of its directory, so that nobody who gets hold of
-/// /proc/PID/exe can write to it (CVE-2019-5736), without a copy in memory.
-pub(crate) fn spawn(executable: &Path) -> io::Result<(OwnedFd, std::process::Child)> {
-    use std::os::unix::process::CommandExt;
-    let (ours, theirs) = message::pair()?;
-    let sealed = seal(executable);
-    let program = match &sealed {
-        Ok((_, path)) => path.as_path(),
-        Err(error) => {
-            tracing::warn!(%error, "the zygote is started from the plain file");
-            executable
-        }
-    };
-    let child = Command::new(program)
-        .arg0(MARKER)
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::from(theirs))
-        .stdout(Stdio::null())
-        .spawn()?;
-    Ok((ours, child))
-}
-
-/// A path to the program within a detached read-only overlay of its directory, good while the descriptor is held.
-fn seal(executable: &Path) -> io::Result<(OwnedFd, std::path::PathBuf)> {
-    use std::os::fd::AsRawFd;
-    let directory = executable.parent().unwrap_or(Path::new("/"));
-    let name = executable
-        .file_name()
-        .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
-    let directory = directory
-        .to_str()
-        .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
-    if directory.contains([':', ',', '\\']) || directory.len() > 120 {
-        return Err(io::Error::other(format!(
-            "the path {directory} does not fit a mount option"
-        )));
-    }
-    // An overlay without an upper directory needs two lower ones; nothing is looked for in the second.
-    let options = [(
-        "lowerdir".to_owned(),
-        format!("{directory}:/proc/self/fdinfo"),
-    )];
-    let overlay = file_system("overlay", &options, mount_attributes::READ_ONLY).or_else(|_| {
-        let options = [("lowerdir".to_owned(), format!("{directory}:/dev"))];
-        file_system("overlay", &options, mount_attributes::READ_ONLY)
-    })?;
-    let path = format!("/proc/{}/fd/{}", std::process::id(), overlay.as_raw_fd());
-    Ok((overlay, Path::new(&path).join(name)))
 }

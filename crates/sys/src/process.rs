@@ -132,12 +132,19 @@ pub fn set_no_new_privileges() -> io::Result<()> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1)
 }
 
-/// Takes a capability out of the bounding set; one the kernel does not know is no error (PR_CAPBSET_DROP).
-pub fn drop_bounding(capability: u32) -> io::Result<()> {
-    match prctl(libc::PR_CAPBSET_DROP, u64::from(capability)) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
-        result => result,
+/// Takes every capability that is not in `kept` out of the bounding set (PR_CAPBSET_DROP).
+pub fn keep_bounding(kept: u64) -> io::Result<()> {
+    for capability in 0..64 {
+        if kept >> capability & 1 == 1 {
+            continue;
+        }
+        match prctl(libc::PR_CAPBSET_DROP, capability) {
+            // Past the last one that this kernel knows.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
+            result => result?,
+        }
     }
+    Ok(())
 }
 
 /// Empties the ambient set (PR_CAP_AMBIENT_CLEAR_ALL).
@@ -333,12 +340,10 @@ pub fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> io::Result<()> {
     .map(drop)
 }
 
-/// Gives every signal its default action and unblocks all.
+/// Gives every signal its default action and unblocks all: whoever started the program may have left others.
 pub fn reset_signals() {
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL is valid for every signal; those that cannot change answer an error that is meant to be lost.
-        // JUSTIFICATION: no safe crate sets dispositions without a handler.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        default_signal(signal);
     }
     // SAFETY: an emptied set is valid for sigprocmask.
     // JUSTIFICATION: no safe crate offers the mask.
@@ -347,6 +352,13 @@ pub fn reset_signals() {
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
+}
+
+/// Gives a signal its default action.
+pub fn default_signal(signal: i32) {
+    // SAFETY: SIG_DFL is valid for every signal; those that cannot change answer an error that is meant to be lost.
+    // JUSTIFICATION: no safe crate sets dispositions without a handler.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
 
 /// Lets the kernel reap children (SIGCHLD ignored) and ignores SIGPIPE: how the zygote lives.

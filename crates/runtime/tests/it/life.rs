@@ -43,7 +43,7 @@ fn environment_directory_user_and_names_are_as_asked() {
     let rootfs = Rootfs::new();
     let mut wanted = sh(
         &rootfs,
-        "echo $COLOUR; pwd; id -u; id -g; hostname; echo $$",
+        "echo $COLOUR; pwd; id -u; id -g; hostname; echo $$; umask",
     );
     wanted.process.environment.push("COLOUR=green".to_owned());
     wanted.process.working_directory = "/made/for/me".to_owned();
@@ -53,7 +53,7 @@ fn environment_directory_user_and_names_are_as_asked() {
     wanted.process.capabilities.permitted = hoist_runtime::capabilities::CapabilitySet::default();
     let output = machine.output(wanted);
     assert_eq!(
-        output.stdout, "green\n/made/for/me\n1234\n567\nbox\n1\n",
+        output.stdout, "green\n/made/for/me\n1234\n567\nbox\n1\n0022\n",
         "{output:?}"
     );
 }
