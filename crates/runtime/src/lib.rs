@@ -1,4 +1,16 @@
-//! Hoist runtime.
+//! From a container's specification to a process, and what becomes of it.
+//!
+//! ```text
+//! Runtime (daemon)     ── Order: plan and descriptors ──►  zygote ── fork ──►  monitor ── clone ──►  child ── execve
+//!    one epoll thread  ◄─ Started, Failed, Ended ─────────────────────────────────┘
+//! ```
+//!
+//! Everything is resolved before the clone: [`spec`] says what is to be started, `plan` turns it into steps, `child` carries
+//! them out. Monitors outlive the daemon; [`Runtime::adopt`] finds them again. Beside this, the parts a specification is
+//! made of: [`cgroup`], [`seccomp`], [`capabilities`], [`users`], [`devices`] and Docker's [`defaults`].
+//!
+//! Knows no images, networks or wire protocol, runs no async runtime, and executes no helper program.
+
 pub mod capabilities;
 pub mod cgroup;
 mod child;

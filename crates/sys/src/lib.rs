@@ -1,6 +1,6 @@
 //! The fence: every raw Linux call that no safe crate offers, as a safe function.
 //!
-//! All `unsafe` of the house is here, in `hoist-vmm` and in `hoist_runtime::child`. Each block says which conditions
+//! All `unsafe` of the house is here. Each block says which conditions
 //! it relies on (SAFETY) and why no safe crate does the same (JUSTIFICATION). No policy lives here: a function is one
 //! call, or one short sequence that makes no sense in parts.
 #![allow(
