@@ -18,7 +18,7 @@ use super::body_reader;
 use crate::call::{Call, with_type};
 use crate::error::{ApiError, Reply};
 use crate::wire::credentials;
-use crate::wire::progress::{Line, load_line, pull_line};
+use crate::wire::progress::{Line, PullLines, load_line};
 
 /// Lines that may wait for a slow client; further progress is dropped, never the result.
 const BACKLOG: usize = 256;
@@ -62,7 +62,8 @@ fn pull(call: &Call, platform: Option<Platform>) -> Result<(Work, Lines), ApiErr
         ImageReference::parse(&text).map_err(|error| ApiError::invalid(error.to_string()))?;
     let credentials = credentials::from_header(call.header("x-registry-auth"));
     let images = call.engine().images.clone();
-    let (sink, lines) = sink(|progress| Some(pull_line(progress)));
+    let mut pulling = PullLines::default();
+    let (sink, lines) = sink(move |progress| pulling.report(progress));
     let work: Work = Box::pin(async move {
         let pulled = images
             .pull(&reference, platform.as_ref(), credentials, sink)
@@ -72,10 +73,11 @@ fn pull(call: &Call, platform: Option<Platform>) -> Result<(Work, Lines), ApiErr
         } else {
             "Image is up to date for"
         };
-        Ok(vec![
-            Line::status(format!("Digest: {}", pulled.digest.as_str())),
-            Line::status(format!("Status: {outcome} {}", reference.familiar())),
-        ])
+        // The digest was the last thing the source reported.
+        Ok(vec![Line::status(format!(
+            "Status: {outcome} {}",
+            reference.familiar()
+        ))])
     });
     Ok((work, lines))
 }
@@ -95,7 +97,7 @@ async fn import(call: Call, platform: Option<Platform>) -> Reply {
     let changes: Vec<String> = query.all("changes").map(str::to_owned).collect();
     let images = call.engine().images.clone();
     let (reader, pump) = body_reader::bridge(call.body);
-    let (_, lines) = sink(|_| None);
+    let (_, lines) = sink(|_| Vec::new());
     let work: Work = Box::pin(async move {
         let message = query.get("message").unwrap_or_default();
         let imported = body_reader::feed(
@@ -119,7 +121,10 @@ pub(crate) async fn load(call: Call) -> Reply {
     let quiet = call.query.boolean("quiet");
     let images = call.engine().images.clone();
     let (reader, pump) = body_reader::bridge(call.body);
-    let (sink, lines) = sink(move |progress| if quiet { None } else { load_line(progress) });
+    let (sink, lines) = sink(move |progress| {
+        let line = load_line(progress).filter(|_| !quiet);
+        line.into_iter().collect()
+    });
     let work: Work = Box::pin(async move {
         let loaded = body_reader::feed(images.load(reader, sink), pump).await?;
         let mut lines = Vec::new();
@@ -141,20 +146,19 @@ pub(crate) async fn load(call: Call) -> Reply {
 }
 
 /// A progress sink and the lines it makes. Called from any thread; never waits.
-fn sink(
-    to_line: impl Fn(&Progress) -> Option<Line> + Send + Sync + 'static,
-) -> (ProgressFn, Lines) {
+fn sink(to_lines: impl FnMut(&Progress) -> Vec<Line> + Send + 'static) -> (ProgressFn, Lines) {
     let (sender, receiver) = mpsc::channel(BACKLOG);
-    // Protects the pace alone, for the length of a look-up.
-    let pace = Mutex::new(HashMap::new());
+    // Held for one report: reports come from the threads of all layers.
+    let state = Mutex::new((HashMap::new(), to_lines));
     let sink = move |progress: Progress| {
-        if let Progress::Layer { layer, phase } = &progress {
-            let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
-            if !is_due(&mut pace, layer, phase, Instant::now()) {
-                return;
-            }
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (pace, to_lines) = &mut *state;
+        if let Progress::Layer { layer, phase } = &progress
+            && !is_due(pace, layer, phase, Instant::now())
+        {
+            return;
         }
-        if let Some(line) = to_line(&progress) {
+        for line in to_lines(&progress) {
             let _ = sender.try_send(line);
         }
     };

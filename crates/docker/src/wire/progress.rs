@@ -1,6 +1,6 @@
 //! The stream of `POST /images/create` and `/images/load`: one object per report (moby `pkg/jsonmessage`).
 
-use hoist_model::{LayerPhase, Progress};
+use hoist_model::{Digest, LayerPhase, Progress};
 use serde::Serialize;
 
 /// One line.
@@ -73,7 +73,7 @@ impl Line {
 }
 
 /// One report of a pull.
-pub(crate) fn pull_line(progress: &Progress) -> Line {
+fn pull_line(progress: &Progress) -> Line {
     match progress {
         Progress::Message { subject, text } => Line {
             status: Some(text.clone()),
@@ -96,6 +96,62 @@ pub(crate) fn pull_line(progress: &Progress) -> Line {
                 LayerPhase::AlreadyExists => ("Already exists", None),
             };
             layer_line(layer.short(), status, moved)
+        }
+    }
+}
+
+/// Tells of a pull as Docker does: of layers only once one of them really has to be fetched, and of those that are
+/// here then as such. An image that is wholly here is told of by its digest and status alone.
+#[derive(Debug, Default)]
+pub(crate) struct PullLines {
+    /// Layers before the first one is fetched, and whether each is here.
+    held: Held,
+}
+
+#[derive(Debug)]
+enum Held {
+    Holding(Vec<(Digest, bool)>),
+    Told,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self::Holding(Vec::new())
+    }
+}
+
+impl PullLines {
+    /// The lines that a report makes.
+    pub(crate) fn report(&mut self, progress: &Progress) -> Vec<Line> {
+        let Progress::Layer { layer, phase } = progress else {
+            return vec![pull_line(progress)];
+        };
+        let Held::Holding(held) = &mut self.held else {
+            return vec![pull_line(progress)];
+        };
+        match phase {
+            LayerPhase::Known | LayerPhase::AlreadyExists => {
+                let here = *phase == LayerPhase::AlreadyExists;
+                match held.iter_mut().find(|(known, _)| known == layer) {
+                    Some(known) => known.1 = here,
+                    None => held.push((layer.clone(), here)),
+                }
+                Vec::new()
+            }
+            _ => {
+                let told = |(layer, here): (Digest, bool)| {
+                    let phase = if here {
+                        LayerPhase::AlreadyExists
+                    } else {
+                        LayerPhase::Known
+                    };
+                    pull_line(&Progress::Layer { layer, phase })
+                };
+                let mut lines: Vec<Line> = std::mem::take(held).into_iter().map(told).collect();
+                lines.push(pull_line(progress));
+                self.held = Held::Told;
+                lines
+            }
         }
     }
 }
@@ -173,7 +229,6 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hoist_model::Digest;
 
     fn layer(phase: LayerPhase) -> Progress {
         Progress::Layer {
@@ -216,6 +271,43 @@ mod tests {
         assert_eq!(
             text(&Line::failure("no")),
             r#"{"errorDetail":{"message":"no"},"error":"no"}"#
+        );
+    }
+
+    #[test]
+    fn layers_are_told_of_once_one_is_fetched() {
+        let layer = |byte: u8, phase| Progress::Layer {
+            layer: Digest::from_sha256(&[byte; 32]),
+            phase,
+        };
+        let moving = LayerPhase::Downloading {
+            current: 0,
+            total: 2,
+        };
+        let reports = [
+            layer(1, LayerPhase::Known),
+            layer(2, LayerPhase::Known),
+            layer(1, LayerPhase::AlreadyExists),
+            layer(2, moving),
+            layer(2, LayerPhase::Complete),
+        ];
+        let mut lines = PullLines::default();
+        let counts: Vec<usize> = reports.iter().map(|r| lines.report(r).len()).collect();
+        assert_eq!(counts, [0, 0, 0, 3, 1]);
+        let mut lines = PullLines::default();
+        let told: Vec<String> = reports
+            .iter()
+            .flat_map(|report| lines.report(report))
+            .filter_map(|line| Some(format!("{} {}", line.id?, line.status?)))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "010101010101 Already exists",
+                "020202020202 Pulling fs layer",
+                "020202020202 Downloading",
+                "020202020202 Pull complete",
+            ]
         );
     }
 

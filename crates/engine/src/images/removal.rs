@@ -22,11 +22,12 @@ impl Images {
     ) -> Result<Vec<ImageChange>, ImageError> {
         let image = self.resolve(name)?;
         let by_reference = named_by_reference(&image, name, self);
+        let typed = name.to_owned();
         let committed = self
             .inner
             .store
             .transaction(Class::Disk, move |tx| {
-                remove(tx, &image, by_reference.as_ref(), force)
+                remove(tx, &image, by_reference.as_ref(), &typed, force)
             })
             .await?;
         let changes = committed.value;
@@ -64,6 +65,7 @@ fn remove(
     tx: &mut Transaction,
     image: &ImageRecord,
     by_reference: Option<&ImageReference>,
+    typed: &str,
     force: bool,
 ) -> Result<Vec<ImageChange>, ImageError> {
     let record = tx
@@ -102,7 +104,7 @@ fn remove(
         )));
     }
     if whole {
-        refuse_if_used(tx, image, by_reference, force)?;
+        refuse_if_used(tx, image, by_reference.map(|_| typed), force)?;
     }
     let mut changes = Vec::new();
     for name in gone {
@@ -128,10 +130,11 @@ fn remove(
     Ok(changes)
 }
 
+/// `by_name` is the reference as the caller wrote it, which is how Docker repeats it.
 fn refuse_if_used(
     tx: &Transaction,
     image: &ImageRecord,
-    by_reference: Option<&ImageReference>,
+    by_name: Option<&str>,
     force: bool,
 ) -> Result<(), ImageError> {
     let users: Vec<Arc<ContainerRecord>> = tx
@@ -146,10 +149,9 @@ fn refuse_if_used(
         )
     };
     if let Some(container) = users.iter().find(runs) {
-        return Err(ImageError::Conflict(match by_reference {
-            Some(reference) if !force => format!(
-                "conflict: unable to remove repository reference \"{}\" (must force) - container {} is using its referenced image {}",
-                reference.familiar(),
+        return Err(ImageError::Conflict(match by_name {
+            Some(name) if !force => format!(
+                "conflict: unable to remove repository reference {name:?} (must force) - container {} is using its referenced image {}",
                 container.id.short(),
                 image.id.short()
             ),
@@ -161,10 +163,9 @@ fn refuse_if_used(
         }));
     }
     match users.first() {
-        Some(container) if !force => Err(ImageError::Conflict(match by_reference {
-            Some(reference) => format!(
-                "conflict: unable to remove repository reference \"{}\" (must force) - container {} is using its referenced image {}",
-                reference.familiar(),
+        Some(container) if !force => Err(ImageError::Conflict(match by_name {
+            Some(name) => format!(
+                "conflict: unable to remove repository reference {name:?} (must force) - container {} is using its referenced image {}",
                 container.id.short(),
                 image.id.short()
             ),
