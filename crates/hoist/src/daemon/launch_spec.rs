@@ -106,7 +106,24 @@ pub(crate) fn launch_spec(
         },
     )?;
     let namespaces = namespaces(machine, &record, request.network, request.joins)?;
+    machine.note_parent(&record.id, &spec.cgroup_parent);
+    let cgroup = machine
+        .cgroups
+        .create(
+            &record.id,
+            &CgroupRequest {
+                parent: &spec.cgroup_parent,
+                resources: &spec.resources,
+                devices: &rules,
+                privileged,
+            },
+        )
+        .map_err(refused)?;
     let mut entries = mounts::default_entries(&record, machine.cgroups.version())?;
+    if machine.cgroups.version() == CgroupVersion::V1 {
+        let group = machine.group(&record.id).path().map_err(refused)?;
+        entries.extend(mounts::cgroup_entries(&machine.cgroups.mounts(), &group)?);
+    }
     for (target, source) in &request.etc_files {
         entries.push(mounts::bind(target, source, 0, false, true)?);
     }
@@ -126,24 +143,16 @@ pub(crate) fn launch_spec(
     if privileged {
         nodes.extend(mounts::host_devices());
     }
-    machine.note_parent(&record.id, &spec.cgroup_parent);
-    let cgroup = machine
-        .cgroups
-        .create(
-            &record.id,
-            &CgroupRequest {
-                parent: &spec.cgroup_parent,
-                resources: &spec.resources,
-                devices: &rules,
-                privileged,
-            },
-        )
-        .map_err(refused)?;
     let paths = |own: &Option<Vec<String>>, default: &[&str]| match own {
         Some(paths) => paths.clone(),
         None if privileged => Vec::new(),
         None => default.iter().map(|path| (*path).to_owned()).collect(),
     };
+    let mut readonly_paths = paths(&security.readonly_paths, defaults::READ_ONLY_PATHS);
+    if machine.cgroups.version() == CgroupVersion::V1 && !privileged {
+        // Made read-only once what is in it was placed.
+        readonly_paths.push(mounts::CGROUPS.to_owned());
+    }
     let attached: Vec<(Streams, UnixStream)> = request
         .attached
         .into_iter()
@@ -159,7 +168,7 @@ pub(crate) fn launch_spec(
         mounts: entries,
         devices: nodes,
         masked_paths: paths(&security.masked_paths, defaults::MASKED_PATHS),
-        readonly_paths: paths(&security.readonly_paths, defaults::READ_ONLY_PATHS),
+        readonly_paths,
         sysctls: security.sysctls.clone().into_iter().collect(),
         cgroup,
         process,

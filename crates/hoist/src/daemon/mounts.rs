@@ -8,13 +8,16 @@ use std::path::Path;
 use hoist_engine::ports::LaunchFailure;
 use hoist_engine::records::{ContainerRecord, MountPoint};
 use hoist_model::container::{NamespaceMode, Propagation};
-use hoist_runtime::cgroup::CgroupVersion;
+use hoist_runtime::cgroup::{CgroupMount, CgroupVersion};
 use hoist_runtime::defaults;
 use hoist_runtime::devices::{DeviceKind, DeviceNode, DeviceRule};
 use hoist_runtime::spec::{MountEntry, MountFrom};
 use hoist_sys::mount_attributes::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::mount::{OpenTreeFlags, open_tree};
+
+/// Where containers find their cgroups.
+pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// `MS_*` of mount(2) for propagation.
 const MS_PRIVATE: u64 = 1 << 18;
@@ -68,18 +71,36 @@ pub(crate) fn default_entries(
         }
         entries.push(new(default.target, default.fs_type, options, attributes));
     }
-    let mut attributes = NO_SUID | NO_DEV | NO_EXEC;
-    if !security.privileged {
-        attributes |= READ_ONLY;
-    }
+    let attributes = NO_SUID | NO_DEV | NO_EXEC;
     entries.push(match cgroups {
-        CgroupVersion::V2 => new("/sys/fs/cgroup", "cgroup2", Vec::new(), attributes),
-        // One directory per controller would be bound here on v1; an empty one says that there is nothing to see.
+        CgroupVersion::V2 => {
+            let read_only = if security.privileged { 0 } else { READ_ONLY };
+            new(CGROUPS, "cgroup2", Vec::new(), attributes | read_only)
+        }
+        // The controllers' directories are placed in it one by one.
         CgroupVersion::V1 => {
             let options = vec![("mode".to_owned(), "755".to_owned())];
-            new("/sys/fs/cgroup", "tmpfs", options, attributes)
+            new(CGROUPS, "tmpfs", options, attributes)
         }
     });
+    Ok(entries)
+}
+
+/// The container's own directory of each v1 controller and of the unified tree, as Docker shows them to containers that
+/// share the host's cgroup namespace. A controller the container has no directory in is left out.
+pub(crate) fn cgroup_entries(
+    mounts: &[CgroupMount],
+    group: &str,
+) -> Result<Vec<MountEntry>, LaunchFailure> {
+    let mut entries = Vec::with_capacity(mounts.len());
+    for mount in mounts {
+        let source = format!("{}{group}", mount.mount_point);
+        let source = Path::new(&source);
+        if source.is_dir() {
+            let target = format!("{CGROUPS}/{}", mount.name);
+            entries.push(bind(&target, source, NO_SUID | NO_DEV | NO_EXEC, false, true)?);
+        }
+    }
     Ok(entries)
 }
 
