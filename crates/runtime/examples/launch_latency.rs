@@ -6,12 +6,12 @@
     clippy::unwrap_used,
     reason = "an example that cannot go on says where"
 )]
+#![allow(clippy::print_stdout, reason = "it prints what it measured")]
 #![allow(unreachable_pub, reason = "the module is shared with tests")]
 
 #[path = "../tests/it/support/mod.rs"]
 mod support;
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -113,7 +113,7 @@ fn tell_memory(runtime: &Runtime, owner: &ProcessId) {
             .iter()
             .any(|name| line.starts_with(name))
         {
-            writeln!(std::io::stdout(), "monitor {line}").unwrap();
+            println!("monitor {line}");
         }
     }
 }
@@ -121,13 +121,11 @@ fn tell_memory(runtime: &Runtime, owner: &ProcessId) {
 fn tell(what: &str, mut times: Vec<Duration>) {
     times.sort();
     let at = |percent: usize| times[(times.len() - 1) * percent / 100].as_micros();
-    writeln!(
-        std::io::stdout(),
+    println!(
         "{what}: min {} p50 {} p99 {} µs of {}",
         at(0),
         at(50),
         at(99),
         times.len()
-    )
-    .unwrap();
+    );
 }
