@@ -25,6 +25,7 @@ pub(super) fn render(rows: &[Row], arguments: &str, docker: Option<&str>) -> Str
          | | |\n|---|---|\n\
          | machine | {} × {}, {} MB memory |\n\
          | kernel | {} |\n\
+         | load at the end of the run | {} |\n\
          | commit | {} |\n\
          | command | `cargo xtask bench{arguments}` |\n\
          | Docker | {} |\n\
@@ -43,6 +44,7 @@ pub(super) fn render(rows: &[Row], arguments: &str, docker: Option<&str>) -> Str
             ]
         ),
         tell("uname", &["-r"]),
+        tell("cut", &["-d ", "-f1-3", "/proc/loadavg"]),
         commit(),
         docker.unwrap_or("not measured"),
         tell("docker", &["--version"]),
