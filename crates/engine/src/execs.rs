@@ -158,11 +158,11 @@ impl Execs {
         let launched = match self.inner.runtime.exec(launch).await {
             Ok(launched) => launched,
             Err(failure) => {
-                self.settle(&snapshot.id, failure.exit_code);
-                return Err(ExecError::Start {
-                    message: failure.message,
-                    exit_code: failure.exit_code,
-                });
+                // Docker's exec knows two codes: 127 not found, 126 anything else.
+                let exit_code = if failure.exit_code == 127 { 127 } else { 126 };
+                self.settle(&snapshot.id, exit_code);
+                let message = failure.message;
+                return Err(ExecError::Start { message, exit_code });
             }
         };
         let early = {

@@ -98,7 +98,13 @@ pub(crate) fn cgroup_entries(
         let source = Path::new(&source);
         if source.is_dir() {
             let target = format!("{CGROUPS}/{}", mount.name);
-            entries.push(bind(&target, source, NO_SUID | NO_DEV | NO_EXEC, false, true)?);
+            entries.push(bind(
+                &target,
+                source,
+                NO_SUID | NO_DEV | NO_EXEC,
+                false,
+                true,
+            )?);
         }
     }
     Ok(entries)
