@@ -1,5 +1,6 @@
 //! From start to stop: what is made, found again, repaired, and left behind (nothing).
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -44,10 +45,14 @@ fn a_thousand_cycles_leave_no_link_address_or_element_behind() {
         let before = links();
         // Four times as many as the subnet has addresses.
         for _ in 0..1_000 {
-            // Other tests run programs: between fork and exec their children hold the closed socket's twin.
-            let one = (0..100)
-                .find_map(|_| networks.attach(&request(&["8080:80"])).ok())
-                .unwrap();
+            // Other tests run programs: between fork and exec their children hold the closed socket's twin. And an
+            // address is free again only once its veth is gone, which takes the kernel a moment.
+            let one = RefCell::new(None);
+            eventually("a container can be attached", || {
+                *one.borrow_mut() = networks.attach(&request(&["8080:80"])).ok();
+                one.borrow().is_some()
+            });
+            let one = one.into_inner().expect("eventually waited for it");
             networks.detach(&one.record.container).unwrap();
         }
         eventually("the veths are gone", || links().len() <= before.len() + 64);

@@ -68,6 +68,13 @@ const ARROWS: &[(&str, &str, &str)] = &[
 /// Crates that tests and tasks are made of: anyone may use testkit as a dev-dependency.
 const DEVELOPMENT: &[&str] = &["testkit", "xtask"];
 
+/// Arrows of tests alone, each with its reason.
+const OF_TESTS: &[(&str, &str, &str)] = &[(
+    "docker",
+    "store",
+    "its contract tests ask a whole engine over a real socket",
+)];
+
 /// Crates that may run tokio; the others may use the runtime-agnostic `tokio::sync` only.
 const TOKIO: &[&str] = &["http", "registry", "engine", "docker", "hoist"];
 
@@ -80,6 +87,7 @@ pub(super) fn check(house: &House) -> Vec<Finding> {
                 && (dependency == "testkit"
                     || ARROWS
                         .iter()
+                        .chain(OF_TESTS)
                         .any(|(f, t, _)| (*f, *t) == (from, dependency)));
             let allowed = ARROWS
                 .iter()
