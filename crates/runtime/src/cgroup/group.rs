@@ -13,7 +13,7 @@ use super::apply::{self, errno_of};
 use super::directory::Directory;
 use super::hierarchies::Hierarchies;
 use super::layout::Controller;
-use super::{CgroupError, CgroupHandle, stats};
+use super::{CgroupError, CgroupHandle, JOIN, stats};
 
 /// How long freezing may take before it is undone.
 const FREEZE_STEPS: u32 = 2_000;
@@ -114,9 +114,7 @@ impl Group {
             if hierarchy.unified {
                 handle.unified = Some(directory.into_fd());
             } else {
-                handle
-                    .attach
-                    .push(directory.open_for_writing("cgroup.procs")?);
+                handle.attach.push(directory.open_for_writing(JOIN)?);
             }
         }
         if handle.attach.is_empty() && handle.unified.is_none() {

@@ -9,13 +9,13 @@ use super::directory::Directory;
 use super::group::Group;
 use super::hierarchies::{Hierarchies, READY_PREFIX};
 use super::layout::Controller;
-use super::{CgroupError, CgroupHandle, CgroupRequest, apply};
+use super::{CgroupError, CgroupHandle, CgroupRequest, JOIN, apply};
 
 /// The v1 directories of a container to come: default devices, no limits, no processes.
 #[derive(Debug)]
 pub(super) struct Ready {
     group: Group,
-    /// Per hierarchy the directory and its `cgroup.procs`; both stay what they are when it is renamed.
+    /// Per hierarchy the directory and its [`JOIN`] file; both stay what they are when it is renamed.
     directories: Vec<(usize, Directory, OwnedFd)>,
 }
 
@@ -48,7 +48,7 @@ impl Ready {
             if hierarchies.position(Controller::Devices) == Some(position) {
                 apply::restrict_devices(&directory)?;
             }
-            let procs = directory.open_for_writing("cgroup.procs")?;
+            let procs = directory.open_for_writing(JOIN)?;
             self.directories.push((position, directory, procs));
         }
         Ok(())
@@ -99,7 +99,7 @@ fn make_fresh(parent: &Directory, name: &str) -> Result<Directory, CgroupError> 
 struct Made {
     position: usize,
     directory: Directory,
-    /// Its `cgroup.procs`, where it was made in advance.
+    /// Its [`JOIN`] file, where it was made in advance.
     procs: Option<OwnedFd>,
 }
 
@@ -198,9 +198,7 @@ impl Group {
                 None if hierarchies.list[position].unified => {
                     handle.unified = Some(directory.into_fd());
                 }
-                None => handle
-                    .attach
-                    .push(directory.open_for_writing("cgroup.procs")?),
+                None => handle.attach.push(directory.open_for_writing(JOIN)?),
             }
         }
         Ok(handle)

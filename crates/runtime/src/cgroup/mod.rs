@@ -109,10 +109,15 @@ pub struct CgroupRequest<'a> {
     pub privileged: bool,
 }
 
+/// The file a process of one thread writes `0` to, to enter a v1 group. Not `cgroup.procs`: that takes the kernel's
+/// thread-group lock and with it an RCU grace period, 10 to 20 ms, where this takes microseconds (kernel 5.5,
+/// cgroup_procs_write_start).
+const JOIN: &str = "tasks";
+
 /// How a process enters a container's control groups.
 #[derive(Debug)]
 pub struct CgroupHandle {
-    /// `cgroup.procs` of each v1 directory, open for writing: a process that writes `0` to each joins them.
+    /// `tasks` of each v1 directory, open for writing: a process of one thread that writes `0` to each joins them.
     pub attach: Vec<OwnedFd>,
     /// The v2 directory, for `CLONE_INTO_CGROUP`.
     pub unified: Option<OwnedFd>,

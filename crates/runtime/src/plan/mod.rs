@@ -35,7 +35,7 @@ pub(crate) struct Plan {
 /// One thing a child does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Step {
-    /// Write "0" to an open cgroup.procs (v1).
+    /// Write "0" to an open tasks file (v1).
     JoinCgroup(FdIndex),
     /// setns(2).
     Enter {
