@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::response::IntoResponse;
 use hoist_engine::error::{ContainerError, ExecError, ImageError, NetworkError, VolumeError};
-use hoist_model::ErrorClass;
+use hoist_model::{ErrorClass, chain};
 use http::{Response, StatusCode};
 
 /// An error reply.
@@ -41,21 +41,6 @@ impl IntoResponse for ApiError {
         }
         hoist_http::error_response(self.status, &self.message)
     }
-}
-
-/// An error with its causes, as Go would print a wrapped one: `outer: inner: innermost`.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 macro_rules! from_engine {

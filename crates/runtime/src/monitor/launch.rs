@@ -57,7 +57,6 @@ impl Monitor {
     /// Clones the child, lets it carry the plan out, and answers once the program was executed.
     pub(super) fn start(
         order: &Order,
-        control: &OwnedFd,
         mut fds: impl Iterator<Item = OwnedFd>,
     ) -> Result<Self, ChildFailure> {
         let missing = || ChildFailure::Clone {
@@ -114,7 +113,6 @@ impl Monitor {
         };
         drop((theirs, plan_fds));
         let terminal = await_program(&report, &pidfd)?;
-        let _ = control;
         let mut monitor = Self {
             control: None,
             listener,

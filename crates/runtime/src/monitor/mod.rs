@@ -74,7 +74,7 @@ pub(crate) struct Size {
 pub(crate) fn run(order: &Order, fds: Vec<OwnedFd>) {
     let mut fds = fds.into_iter();
     let Some(control) = fds.next() else { return };
-    match Monitor::start(order, &control, fds) {
+    match Monitor::start(order, fds) {
         Ok(mut monitor) => {
             monitor.control = Some(control);
             monitor.watch();
