@@ -4,74 +4,38 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use hoist_model::container::ContainerState;
-use hoist_model::{Event, Signal, Timestamp};
+use hoist_model::{Event, Timestamp};
 use hoist_store::Class;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::events::container_event;
+use super::message::Message;
+use super::refusal::Failure;
 use super::step::{Command, Input, Life, Refusal, step};
 use super::{AttachRequest, Containers, Outcome, WaitCondition, WaitOutcome};
 use crate::clock::now;
 use crate::error::ContainerError;
-use crate::ports::{ExitNotice, ProcessOwner};
+use crate::ports::ProcessOwner;
 use crate::records::ContainerRecord;
 use hoist_model::chain;
-
-/// Where an answer goes. A caller that went away is no error.
-pub(super) type Reply<T> = oneshot::Sender<Result<T, ContainerError>>;
-
-/// What a container can be told.
-pub(super) enum Message {
-    Start(Reply<Outcome>),
-    /// Send a signal; `asked` when a person wants the container stopped.
-    Signal {
-        signal: Signal,
-        asked: bool,
-        reply: Reply<()>,
-    },
-    Pause(Reply<()>),
-    Unpause(Reply<()>),
-    Rename {
-        name: String,
-        reply: Reply<()>,
-    },
-    Remove {
-        volumes: bool,
-        reply: Reply<()>,
-    },
-    Wait {
-        condition: WaitCondition,
-        reply: oneshot::Sender<WaitOutcome>,
-    },
-    Attach {
-        request: AttachRequest,
-        reply: Reply<UnixStream>,
-    },
-    Resize {
-        rows: u16,
-        columns: u16,
-        reply: Reply<()>,
-    },
-    Ended(ExitNotice),
-}
 
 pub(super) struct Actor {
     pub(super) containers: Containers,
     pub(super) record: Arc<ContainerRecord>,
-    life: Life,
+    pub(super) life: Life,
     running: watch::Sender<bool>,
-    waiters: Vec<(WaitCondition, oneshot::Sender<WaitOutcome>)>,
+    pub(super) waiters: Vec<(WaitCondition, oneshot::Sender<WaitOutcome>)>,
     /// Streams attached before the process runs.
     pub(super) attached: Vec<(AttachRequest, UnixStream)>,
     /// Terminal size set before the process runs.
     pub(super) console_size: Option<(u16, u16)>,
-    restart_at: Option<Instant>,
+    pub(super) restart_at: Option<Instant>,
     /// Events to be written with the next record.
     events: Vec<Event>,
     persist: bool,
-    last_exit: i32,
+    pub(super) last_exit: i32,
 }
 
 impl Actor {
@@ -217,7 +181,7 @@ impl Actor {
     }
 
     /// Steps, and carries out what follows from it.
-    async fn feed(&mut self, input: Input) -> Result<(), Failure> {
+    pub(super) async fn feed(&mut self, input: Input) -> Result<(), Failure> {
         self.feed_at(input, now()).await
     }
 
@@ -312,7 +276,7 @@ impl Actor {
     }
 
     /// Writes record and events, if there is anything to write, as one transaction.
-    async fn write(&mut self) -> Result<(), ContainerError> {
+    pub(super) async fn write(&mut self) -> Result<(), ContainerError> {
         let life = &self.life;
         let record = Arc::make_mut(&mut self.record);
         record.state = life.state.clone();
@@ -340,133 +304,11 @@ impl Actor {
         Ok(())
     }
 
-    async fn signal(&mut self, signal: Signal, asked: bool) -> Result<(), ContainerError> {
-        if self.life.state.running().is_none() {
-            return Err(ContainerError::NotRunning(self.record.id.clone()));
-        }
-        if asked {
-            let asked = self.feed(Input::StopAsked).await;
-            asked.map_err(|failure| self.explain("stop", failure))?;
-        }
-        let frozen = self
-            .life
-            .state
-            .running()
-            .is_some_and(|running| running.paused);
-        let (name, number) = ("signal", signal.number().to_string());
-        self.runtime_result("signal", |actor| {
-            actor
-                .containers
-                .inner
-                .parts
-                .runtime
-                .signal(&actor.owner(), signal)
-        })?;
-        if frozen && signal == Signal::KILL {
-            // A frozen process dies only once it is thawed.
-            self.freeze(false).await?;
-        }
-        self.tell(container_event("kill", &self.record, &[(name, number)]));
-        self.write().await
-    }
-
-    async fn freeze(&mut self, freeze: bool) -> Result<(), ContainerError> {
-        let (verb, input) = if freeze {
-            ("pause", Input::Paused)
-        } else {
-            ("unpause", Input::Unpaused)
-        };
-        // Refused before the freezer is touched; stepped only once it obeyed.
-        step(&self.life, input.clone(), now())
-            .map_err(|refusal| self.explain(verb, Failure::Refused(refusal)))?;
-        self.runtime_result(verb, |actor| {
-            let runtime = &actor.containers.inner.parts.runtime;
-            if freeze {
-                runtime.pause(&actor.record.id)
-            } else {
-                runtime.unpause(&actor.record.id)
-            }
-        })?;
-        let stepped = Box::pin(self.feed(input)).await;
-        stepped.map_err(|failure| self.explain(verb, failure))
-    }
-
-    async fn rename(&mut self, name: String) -> Result<(), ContainerError> {
-        let old = self.record.name.clone();
-        let id = self.record.id.clone();
-        let renamed = Arc::new(ContainerRecord {
-            name: name.clone(),
-            ..(*self.record).clone()
-        });
-        let event = container_event("rename", &renamed, &[("oldName", format!("/{old}"))]);
-        self.containers
-            .inner
-            .parts
-            .store
-            .transaction(Class::Disk, move |tx| {
-                super::create::refuse_taken_name(tx, &renamed.name, &id)?;
-                tx.put(renamed);
-                tx.event(event);
-                Ok::<_, ContainerError>(())
-            })
-            .await?;
-        self.change(|record| record.name = name);
-        Ok(())
-    }
-
-    fn wait(&mut self, condition: WaitCondition, reply: oneshot::Sender<WaitOutcome>) {
-        let rests = !matches!(
-            self.life.state,
-            ContainerState::Running(_) | ContainerState::Starting
-        );
-        if condition == WaitCondition::NotRunning && rests {
-            let outcome = WaitOutcome {
-                exit_code: exit_code(&self.life.state),
-                error: None,
-            };
-            let _ = reply.send(outcome);
-        } else {
-            self.waiters.retain(|(_, waiter)| !waiter.is_closed());
-            self.waiters.push((condition, reply));
-        }
-    }
-
-    fn answer(&mut self, whom: impl Fn(WaitCondition) -> bool, error: Option<String>) {
-        for (condition, reply) in std::mem::take(&mut self.waiters) {
-            if whom(condition) {
-                let _ = reply.send(WaitOutcome {
-                    exit_code: self.last_exit,
-                    error: error.clone(),
-                });
-            } else {
-                self.waiters.push((condition, reply));
-            }
-        }
-    }
-
-    fn attach(&mut self, request: AttachRequest) -> Result<UnixStream, ContainerError> {
-        if self.life.state.running().is_some() {
-            let id = &self.record.id;
-            let stream = self.containers.inner.parts.runtime.attach(id, request);
-            return stream.map_err(|source| ContainerError::Io {
-                context: format!("attach to container {}", id.as_str()),
-                source,
-            });
-        }
-        let failed = |source| ContainerError::Io {
-            context: "socketpair".to_owned(),
-            source,
-        };
-        let (ours, theirs) = UnixStream::pair().map_err(failed)?;
-        self.attached.push((request, theirs));
-        Ok(ours)
-    }
-
-    fn owner(&self) -> ProcessOwner {
+    pub(super) fn owner(&self) -> ProcessOwner {
         ProcessOwner::Container(self.record.id.clone())
     }
 
-    fn runtime_result(
+    pub(super) fn runtime_result(
         &self,
         verb: &str,
         act: impl FnOnce(&Self) -> std::io::Result<()>,
@@ -475,77 +317,5 @@ impl Actor {
             context: format!("{verb} container {}", self.record.id.as_str()),
             source,
         })
-    }
-
-    /// A refusal in Docker's words.
-    fn explain(&self, verb: &str, failure: Failure) -> ContainerError {
-        let id = self.record.id.as_str();
-        match failure {
-            Failure::Broken(error) => error,
-            Failure::Refused(Refusal::NotRunning) => {
-                ContainerError::NotRunning(self.record.id.clone())
-            }
-            Failure::Refused(refusal) => ContainerError::Conflict(match refusal {
-                Refusal::Running if verb == "remove" && self.record_is_paused() => format!(
-                    "cannot remove container \"/{}\": container is paused and must be unpaused first",
-                    self.record.name
-                ),
-                Refusal::Running if verb == "remove" => format!(
-                    "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
-                    self.record.name
-                ),
-                Refusal::Removing if verb == "remove" => {
-                    format!(
-                        "removal of container {} is already in progress",
-                        self.record.name
-                    )
-                }
-                Refusal::Removing => {
-                    format!("container is marked for removal and cannot be {verb}ed")
-                }
-                Refusal::Paused if verb == "start" => {
-                    "cannot start a paused container, try unpause instead".to_owned()
-                }
-                Refusal::Paused => format!("container {id} is already paused"),
-                Refusal::NotPaused => format!("Container {id} is not paused"),
-                Refusal::Starting => format!("container {id} is being started"),
-                Refusal::AlreadySo | Refusal::Running | Refusal::NotRunning => {
-                    format!("cannot {verb} container {id} as it is")
-                }
-            }),
-        }
-    }
-
-    fn record_is_paused(&self) -> bool {
-        self.life
-            .state
-            .running()
-            .is_some_and(|running| running.paused)
-    }
-}
-
-/// Why a message was not obeyed.
-enum Failure {
-    Refused(Refusal),
-    Broken(ContainerError),
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Refused(refusal) => write!(f, "{refusal:?}"),
-            Self::Broken(error) => f.write_str(&chain(error)),
-        }
-    }
-}
-
-/// The exit code a wait answers in this phase.
-fn exit_code(state: &ContainerState) -> i32 {
-    match state {
-        ContainerState::Exited(exited) => exited.exit_code,
-        ContainerState::Created {
-            failure: Some(failure),
-        } => failure.exit_code,
-        _ => 0,
     }
 }

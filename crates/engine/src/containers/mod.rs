@@ -13,12 +13,15 @@
 mod actor;
 mod copy_up;
 mod create;
+mod deeds;
 mod etc_files;
 mod events;
 mod launch;
 mod merge;
+mod message;
 mod mounts;
 mod recovery;
+mod refusal;
 mod requests;
 mod step;
 #[cfg(test)]
@@ -35,8 +38,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::actor::Message;
 pub(crate) use self::events::container_event;
+use self::message::Message;
 pub use self::requests::{
     AttachRequest, Attached, CreateRequest, Created, LogEntry, LogRequest, Outcome, RemoveRequest,
     StopRequest, WaitCondition, WaitOutcome,

@@ -7,7 +7,7 @@ use hoist_model::ContainerId;
 use hoist_model::container::{ContainerState, RestartPolicy};
 
 use super::Containers;
-use super::actor::Message;
+use super::message::Message;
 use crate::clock::now;
 use crate::error::ContainerError;
 use crate::ports::{Adoption, ExitNotice, ProcessOwner};

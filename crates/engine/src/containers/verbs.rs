@@ -7,7 +7,7 @@ use hoist_model::{ContainerId, Signal};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
-use super::actor::{Message, Reply};
+use super::message::{Message, Reply};
 use super::{
     AttachRequest, Attached, Containers, LogEntry, LogRequest, Outcome, RemoveRequest, StopRequest,
     WaitCondition, WaitOutcome,

@@ -1,0 +1,48 @@
+//! What a container's actor can be told, and by whom it is answered.
+
+use std::os::unix::net::UnixStream;
+
+use hoist_model::Signal;
+use tokio::sync::oneshot;
+
+use super::{AttachRequest, Outcome, WaitCondition, WaitOutcome};
+use crate::error::ContainerError;
+use crate::ports::ExitNotice;
+
+/// Where an answer goes. A caller that went away is no error.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, ContainerError>>;
+
+/// What a container can be told.
+pub(super) enum Message {
+    Start(Reply<Outcome>),
+    /// Send a signal; `asked` when a person wants the container stopped.
+    Signal {
+        signal: Signal,
+        asked: bool,
+        reply: Reply<()>,
+    },
+    Pause(Reply<()>),
+    Unpause(Reply<()>),
+    Rename {
+        name: String,
+        reply: Reply<()>,
+    },
+    Remove {
+        volumes: bool,
+        reply: Reply<()>,
+    },
+    Wait {
+        condition: WaitCondition,
+        reply: oneshot::Sender<WaitOutcome>,
+    },
+    Attach {
+        request: AttachRequest,
+        reply: Reply<UnixStream>,
+    },
+    Resize {
+        rows: u16,
+        columns: u16,
+        reply: Reply<()>,
+    },
+    Ended(ExitNotice),
+}

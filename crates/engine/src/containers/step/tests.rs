@@ -1,0 +1,216 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn life(policy: RestartPolicy, auto_remove: bool) -> Life {
+    Life::new(
+        ContainerState::Created { failure: None },
+        policy,
+        auto_remove,
+        false,
+        0,
+    )
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_seconds(seconds)
+}
+
+fn walk(mut life: Life, inputs: Vec<(Input, i64)>) -> (Life, Vec<Command>) {
+    let mut last = Vec::new();
+    for (input, second) in inputs {
+        (life, last) = step(&life, input, at(second)).expect("a legal step");
+    }
+    (life, last)
+}
+
+fn end(exit_code: i32) -> Input {
+    Input::Exited {
+        exit_code,
+        oom_killed: false,
+        error: String::new(),
+    }
+}
+
+const START: Input = Input::Start { by_policy: false };
+
+#[test]
+fn an_ordinary_life() {
+    let (life, commands) = walk(
+        life(RestartPolicy::No, false),
+        vec![(START, 1), (Input::Launched { pid: 7 }, 1), (end(3), 5)],
+    );
+    assert_eq!(life.state.status(), "exited");
+    assert_eq!(
+        commands,
+        vec![
+            Command::Release,
+            Command::Persist,
+            Command::Emit {
+                action: "die",
+                attributes: vec![("exitCode", "3".into()), ("execDuration", "4".into())],
+            },
+            Command::AnswerExit(3),
+        ]
+    );
+}
+
+#[test]
+fn auto_remove_answers_waits_before_it_dismantles() {
+    let (_, commands) = walk(
+        life(RestartPolicy::No, true),
+        vec![(START, 1), (Input::Launched { pid: 7 }, 1), (end(0), 1)],
+    );
+    let answered = commands
+        .iter()
+        .position(|c| *c == Command::AnswerExit(0))
+        .unwrap();
+    let gone = commands
+        .iter()
+        .position(|c| *c == Command::Dismantle { volumes: true })
+        .unwrap();
+    assert!(answered < gone);
+}
+
+#[test]
+fn a_failed_start_stays_created_and_tells_why() {
+    let failed = Input::LaunchFailed {
+        exit_code: 127,
+        message: "no such file".into(),
+    };
+    let (life, _) = walk(
+        life(RestartPolicy::Always, false),
+        vec![(START, 1), (failed, 1)],
+    );
+    assert_eq!(
+        life.state,
+        ContainerState::Created {
+            failure: Some(StartFailure {
+                exit_code: 127,
+                message: "no such file".into()
+            })
+        }
+    );
+}
+
+#[test]
+fn the_back_off_doubles_and_a_proven_run_resets_it() {
+    let mut life = life(RestartPolicy::Always, false);
+    let mut delays = Vec::new();
+    for (round, ran) in [(0, 0), (1, 0), (2, 0), (3, 11)] {
+        let input = Input::Start {
+            by_policy: round > 0,
+        };
+        let commands;
+        (life, _) = step(&life, input, at(100 * round)).unwrap();
+        (life, _) = step(&life, Input::Launched { pid: 1 }, at(100 * round)).unwrap();
+        (life, commands) = step(&life, end(1), at(100 * round + ran)).unwrap();
+        for command in commands {
+            if let Command::RestartAfter(delay) = command {
+                delays.push(delay.as_millis());
+            }
+        }
+    }
+    assert_eq!(delays, [100, 200, 400, 100]);
+    assert_eq!(life.restart_count, 3);
+}
+
+#[test]
+fn a_stopped_container_is_not_restarted() {
+    let (life, commands) = walk(
+        life(RestartPolicy::Always, false),
+        vec![
+            (START, 1),
+            (Input::Launched { pid: 7 }, 1),
+            (Input::StopAsked, 2),
+            (end(137), 2),
+        ],
+    );
+    assert!(life.manually_stopped);
+    assert!(
+        !commands
+            .iter()
+            .any(|c| matches!(c, Command::RestartAfter(_)))
+    );
+}
+
+#[test]
+fn on_failure_counts() {
+    let mut life = life(RestartPolicy::OnFailure { maximum_retries: 1 }, false);
+    let mut restarts = 0;
+    for round in 0..3 {
+        let Ok((next, _)) = step(
+            &life,
+            Input::Start {
+                by_policy: round > 0,
+            },
+            at(1),
+        ) else {
+            break;
+        };
+        let (next, _) = step(&next, Input::Launched { pid: 1 }, at(1)).unwrap();
+        let (next, commands) = step(&next, end(1), at(1)).unwrap();
+        life = next;
+        if !commands
+            .iter()
+            .any(|c| matches!(c, Command::RestartAfter(_)))
+        {
+            break;
+        }
+        restarts += 1;
+    }
+    assert_eq!(restarts, 1);
+}
+
+fn inputs() -> impl Strategy<Value = Input> {
+    prop_oneof![
+        any::<bool>().prop_map(|by_policy| Input::Start { by_policy }),
+        Just(Input::Launched { pid: 9 }),
+        Just(Input::LaunchFailed {
+            exit_code: 126,
+            message: "x".into()
+        }),
+        Just(Input::StopAsked),
+        (0..256).prop_map(end),
+        Just(Input::Paused),
+        Just(Input::Unpaused),
+        Just(Input::Remove),
+    ]
+}
+
+proptest! {
+    /// Whatever happens: a launch is released exactly once, nothing follows a dismantling, and a pid is shown
+    /// only while a process runs.
+    #[test]
+    fn no_command_leaks(
+        inputs in proptest::collection::vec(inputs(), 0..60),
+        auto_remove: bool,
+        policy in 0..4,
+    ) {
+        let policy = match policy {
+            0 => RestartPolicy::No,
+            1 => RestartPolicy::Always,
+            2 => RestartPolicy::UnlessStopped,
+            _ => RestartPolicy::OnFailure { maximum_retries: 2 },
+        };
+        let mut life = life(policy, auto_remove);
+        let (mut held, mut gone) = (0, false);
+        for (second, input) in inputs.into_iter().enumerate() {
+            let Ok((next, commands)) = step(&life, input, at(second as i64)) else { continue };
+            prop_assert!(!gone, "a step after the end");
+            for command in &commands {
+                match command {
+                    Command::Launch => held += 1,
+                    Command::Release => held -= 1,
+                    Command::Dismantle { .. } => gone = true,
+                    _ => {}
+                }
+                prop_assert!((0..=1).contains(&held));
+            }
+            let holds = matches!(next.state, ContainerState::Starting | ContainerState::Running(_));
+            prop_assert_eq!(held == 1, holds);
+            prop_assert_eq!(gone, next.state == ContainerState::Removing);
+            life = next;
+        }
+    }
+}
