@@ -212,9 +212,8 @@ impl Child<'_> {
                 self.terminal(opened.root()?, (*rows, *columns), *console, owner)?;
             }
             Step::Streams { uid } => self.place_streams(*uid)?,
-            Step::Sysctl { name, value } => {
-                let path = format!("sys/{}", name.replace('.', "/"));
-                write_proc(&mut opened.procfs, &path, value)?;
+            Step::Sysctl { path, value } => {
+                write_proc(&mut opened.procfs, &format!("sys/{path}"), value)?;
             }
             Step::OomScore(score) => {
                 write_proc(&mut opened.procfs, "self/oom_score_adj", &score.to_string())?;
@@ -237,7 +236,15 @@ impl Child<'_> {
             Step::MakeDirectory(path) => make(opened.root()?, path, true).map(drop)?,
             Step::MakeFile(path) => make(opened.root()?, path, false).map(drop)?,
             Step::WorkingDirectory(path) => {
-                rustix::process::chdir(path.as_str())?;
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let place = openat2(
+                    CWD,
+                    path.as_str(),
+                    flags,
+                    Mode::empty(),
+                    ResolveFlags::NO_MAGICLINKS,
+                )?;
+                rustix::process::fchdir(&place)?;
                 // A directory outside the root shows as "(unreachable)…" (CVE-2024-21626).
                 let inside = rustix::process::getcwd(Vec::new())?;
                 if !inside.as_bytes().starts_with(b"/") {

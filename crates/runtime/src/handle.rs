@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hoist_model::{ContainerId, Signal, Timestamp};
 use rustix::event::epoll;
+use rustix::fs::Mode;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
@@ -554,6 +555,8 @@ fn listener(directory: &Path) -> io::Result<OwnedFd> {
     let _ = fs::remove_file(directory.join("monitor.sock"));
     let directory = fs::File::open(directory)?;
     let socket = packet_socket()?;
+    // Before there is a name: a socket's mode is what its file gets.
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     bind(&socket, &short_address(&directory)?)?;
     listen(&socket, 4)?;
     Ok(socket)

@@ -24,6 +24,7 @@ mod plan;
 mod seal;
 pub mod seccomp;
 pub mod spec;
+pub mod sysctl;
 pub mod users;
 mod zygote;
 

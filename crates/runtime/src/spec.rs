@@ -10,6 +10,7 @@ use crate::capabilities::ProcessCapabilities;
 use crate::cgroup::CgroupHandle;
 use crate::devices::DeviceNode;
 use crate::seccomp::Program;
+use crate::sysctl::Sysctl;
 
 /// Whose process something is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -43,8 +44,8 @@ pub struct LaunchSpec {
     pub masked_paths: Vec<String>,
     /// Paths that become read-only.
     pub readonly_paths: Vec<String>,
-    /// Kernel parameters, `net.ipv4.ip_forward` and value.
-    pub sysctls: Vec<(String, String)>,
+    /// Kernel parameters.
+    pub sysctls: Vec<Sysctl>,
     /// The cgroups it is put in.
     pub cgroup: CgroupHandle,
     /// What runs.

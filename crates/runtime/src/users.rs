@@ -6,10 +6,10 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use hoist_model::ErrorClass;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 use rustix::io::Errno;
 
 /// The largest `/etc/passwd` or `/etc/group` that is read, in bytes.
@@ -95,22 +95,26 @@ pub fn resolve(
 
 fn read_database(rootfs: BorrowedFd<'_>, path: &'static str) -> Result<Vec<u8>, UserError> {
     let read_error = |source: io::Error| UserError::Read { path, source };
-    // O_NONBLOCK: opening a FIFO that an image put here must not wait for a writer.
-    let file = match openat2(
+    // Looked at before it is opened: opening a device that an image put here is an act (a watchdog starts), and
+    // opening a FIFO waits.
+    let found = match openat2(
         rootfs,
         path,
-        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY,
+        OFlags::PATH | OFlags::CLOEXEC,
         Mode::empty(),
         ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
     ) {
-        Ok(file) => file,
+        Ok(found) => found,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
         Err(errno) => return Err(read_error(errno.into())),
     };
-    let stat = fstat(&file).map_err(|errno| read_error(errno.into()))?;
+    let stat = fstat(&found).map_err(|errno| read_error(errno.into()))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(read_error(io::Error::other("not a regular file")));
     }
+    let own = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let file = open(own, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| read_error(errno.into()))?;
     let mut content = Vec::new();
     File::from(file)
         .take(SIZE_LIMIT as u64 + 1)

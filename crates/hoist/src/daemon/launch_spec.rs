@@ -14,8 +14,9 @@ use hoist_runtime::seccomp::{Profile, Program, Seccomp};
 use hoist_runtime::spec::{
     ExecSpec, LaunchSpec, LogSpec, MountEntry, NamespaceSource, Namespaces, Process, Streams,
 };
+use hoist_runtime::sysctl::{Separate, Sysctl};
 use hoist_runtime::{capabilities, defaults, users};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::mounts;
@@ -106,6 +107,7 @@ pub(crate) fn launch_spec(
         },
     )?;
     let namespaces = namespaces(machine, &record, request.network, request.joins)?;
+    let sysctls = sysctls(&security.sysctls, &namespaces)?;
     machine.note_parent(&record.id, &spec.cgroup_parent);
     let cgroup = machine
         .cgroups
@@ -169,7 +171,7 @@ pub(crate) fn launch_spec(
         devices: nodes,
         masked_paths: paths(&security.masked_paths, defaults::MASKED_PATHS),
         readonly_paths,
-        sysctls: security.sysctls.clone().into_iter().collect(),
+        sysctls,
         cgroup,
         process,
         log: log_spec(&record, request.log_path)?,
@@ -341,6 +343,45 @@ fn filter(
         .program(profile, set)
         .map(Some)
         .map_err(refused)
+}
+
+/// Refuses parameters that would be the host's.
+fn sysctls(
+    asked: &BTreeMap<String, String>,
+    namespaces: &Namespaces,
+) -> Result<Vec<Sysctl>, LaunchFailure> {
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let separate = Separate {
+        ipc: is_separate(&namespaces.ipc, "ipc")?,
+        network: is_separate(&namespaces.network, "net")?,
+        uts: is_separate(&namespaces.uts, "uts")?,
+    };
+    asked
+        .iter()
+        .map(|(name, value)| Sysctl::new(name, value, separate).map_err(refused))
+        .collect()
+}
+
+/// Whether a namespace is not the host's, which is the engine's own. A container that is joined may share that.
+fn is_separate(source: &NamespaceSource, kind: &str) -> Result<bool, LaunchFailure> {
+    match source {
+        NamespaceSource::New => Ok(true),
+        NamespaceSource::Host => Ok(false),
+        NamespaceSource::Join(fd) => {
+            let own = rustix::fs::stat(format!("/proc/self/ns/{kind}"));
+            let joined = rustix::fs::fstat(fd);
+            match (own, joined) {
+                (Ok(own), Ok(joined)) => {
+                    Ok((own.st_dev, own.st_ino) != (joined.st_dev, joined.st_ino))
+                }
+                (Err(error), _) | (_, Err(error)) => {
+                    Err(refuse(format!("look at the {kind} namespace: {error}")))
+                }
+            }
+        }
+    }
 }
 
 fn namespaces(

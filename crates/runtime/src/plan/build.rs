@@ -104,8 +104,9 @@ pub(crate) fn launch(spec: LaunchSpec) -> (Plan, Fds) {
             gid: device.gid,
         });
     }
-    for (name, value) in spec.sysctls {
-        steps.push(Step::Sysctl { name, value });
+    for sysctl in spec.sysctls {
+        let (path, value) = sysctl.into_parts();
+        steps.push(Step::Sysctl { path, value });
     }
     if own_uts {
         steps.push(Step::Hostname(spec.hostname));

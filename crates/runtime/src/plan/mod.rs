@@ -86,7 +86,7 @@ pub(crate) enum Step {
     /// Put three descriptors at 0, 1 and 2.
     Streams { uid: u32 },
     /// Write a kernel parameter through a private procfs.
-    Sysctl { name: String, value: String },
+    Sysctl { path: String, value: String },
     /// sethostname(2).
     Hostname(String),
     /// setdomainname(2).
@@ -139,7 +139,7 @@ impl fmt::Display for Step {
             Self::Link { path, .. } => write!(f, "make link {path}"),
             Self::Terminal { .. } => f.write_str("make the terminal"),
             Self::Streams { .. } => f.write_str("place the standard streams"),
-            Self::Sysctl { name, value } => write!(f, "set sysctl {name}={value}"),
+            Self::Sysctl { path, value } => write!(f, "write {value:?} to /proc/sys/{path}"),
             Self::Hostname(name) => write!(f, "set host name {name}"),
             Self::Domainname(name) => write!(f, "set domain name {name}"),
             Self::Mask(path) => write!(f, "mask {path}"),

@@ -13,6 +13,7 @@ const DOCUMENTS: &[(&str, &str)] = &[
     ("LICENSE", "Apache License"),
     ("deny.toml", "[licenses]"),
     ("docs/compatibility.md", "| GET /_ping |"),
+    ("docs/security-tests.md", "| attack | CVEs | tests |"),
     ("docs/recipes/add-a-docker-endpoint.md", "compatibility.md"),
     ("docs/recipes/change-an-on-disk-format.md", "golden"),
 ];

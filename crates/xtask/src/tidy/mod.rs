@@ -7,6 +7,7 @@ mod arrows;
 pub(crate) mod compatibility;
 mod documents;
 mod lints;
+mod security;
 mod sizes;
 
 use std::fmt;
@@ -51,6 +52,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<Vec<Finding>> {
     findings.extend(lints::check(&house));
     findings.extend(documents::check(&house));
     findings.extend(compatibility::check(&house));
+    findings.extend(security::check(&house));
     Ok(findings)
 }
 

@@ -1,0 +1,14 @@
+//! The engine as a whole on a real kernel: attacks that must fail closed, disks that fill, syncs that are counted.
+//!
+//! Each test has a daemon of its own on private paths and drives it with our own client. What the machine
+//! lacks is a skip with a reason.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a fixture that cannot be made must stop the test, with the place"
+)]
+
+mod attack_api;
+mod attack_image;
+mod attack_process;
+mod attack_state;
+mod world;

@@ -1,0 +1,153 @@
+//! A daemon with busybox in it, and our own client.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use hoist_testkit::{ImageBuilder, TemporaryDaemon, TemporaryDirectory};
+
+/// The longest that one command may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a command said and how it ended.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) status: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Seen {
+    /// The output of a command that has to succeed.
+    #[track_caller]
+    pub(crate) fn ok(self) -> String {
+        assert_eq!(self.status, Some(0), "{self:?}");
+        self.out
+    }
+
+    /// The complaint of a command that has to fail with this status.
+    #[track_caller]
+    pub(crate) fn refused(self, status: i32) -> String {
+        assert_eq!(self.status, Some(status), "{self:?}");
+        assert!(!self.err.is_empty(), "fails without a word: {self:?}");
+        self.err
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) daemon: TemporaryDaemon,
+    pub(crate) files: TemporaryDirectory,
+}
+
+impl World {
+    /// A daemon that holds busybox; `None`, and a skip, where the machine cannot have one.
+    pub(crate) fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn start_with(flags: &[&str]) -> Option<Self> {
+        let world = Self::empty(flags)?;
+        world.load(&image());
+        Some(world)
+    }
+
+    /// A daemon without images.
+    pub(crate) fn empty(flags: &[&str]) -> Option<Self> {
+        able().then(|| Self {
+            daemon: TemporaryDaemon::start_with(binary(), flags),
+            files: TemporaryDirectory::new("host"),
+        })
+    }
+
+    /// Runs our client.
+    pub(crate) fn docker(&self, arguments: &[&str]) -> Seen {
+        seen(self.daemon.client(binary()).args(arguments))
+    }
+
+    /// Loads an image.
+    #[track_caller]
+    pub(crate) fn load(&self, image: &ImageBuilder) {
+        let seen = self.try_load(image);
+        assert_eq!(seen.status, Some(0), "{seen:?}\n{}", self.daemon.log());
+    }
+
+    pub(crate) fn try_load(&self, image: &ImageBuilder) -> Seen {
+        let archive = self.files.join("image.tar");
+        std::fs::write(&archive, image.docker_archive()).unwrap();
+        self.docker(&["load", "-q", "-i", archive.to_str().unwrap()])
+    }
+
+    /// A path in the private directory, as text.
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.files.join(name).display().to_string()
+    }
+
+    /// A new directory there.
+    pub(crate) fn directory(&self, name: &str) -> PathBuf {
+        let path = self.files.join(name);
+        std::fs::create_dir(&path).unwrap();
+        path
+    }
+
+    /// The engine still works, and no container is left; then everything ends, without leaving anything.
+    #[track_caller]
+    pub(crate) fn finish(self) {
+        let alive = self.docker(&["run", "--rm", "busybox", "echo", "alive"]);
+        assert_eq!(alive.ok(), "alive\n");
+        let left = self.daemon.finish();
+        assert!(left.is_empty(), "left behind: {left:#?}");
+    }
+}
+
+/// The image that every world holds.
+pub(crate) fn image() -> ImageBuilder {
+    ImageBuilder::busybox().expect("asked before")
+}
+
+pub(crate) fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_hoist"))
+}
+
+/// Whether containers can be run here; says why not.
+pub(crate) fn able() -> bool {
+    if !hoist_testkit::is_root() {
+        hoist_testkit::skip("needs root");
+        return false;
+    }
+    if hoist_testkit::busybox_binary().is_none() {
+        hoist_testkit::skip("busybox-static is not installed");
+        return false;
+    }
+    true
+}
+
+/// Runs a command to its end, which has to come in time.
+pub(crate) fn seen(command: &mut Command) -> Seen {
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    let (told, end) = std::sync::mpsc::channel::<()>();
+    let said = format!("{command:?}");
+    let watch = std::thread::spawn(move || {
+        if end.recv_timeout(PATIENCE).is_err() {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    });
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = child.wait_with_output().unwrap();
+    let _ = told.send(());
+    watch.join().unwrap();
+    assert!(status.code().is_some(), "killed, or did not end: {said}");
+    Seen {
+        status: status.code(),
+        out: String::from_utf8_lossy(&stdout).into_owned(),
+        err: String::from_utf8_lossy(&stderr).into_owned(),
+    }
+}
