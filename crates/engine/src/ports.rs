@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use hoist_image::StoredImage;
+use hoist_model::container::{ContainerStats, ProcessFacts, Resources};
 use hoist_model::{
     ContainerId, ErrorClass, ExecId, ImageReference, Platform, Progress, Signal, Timestamp,
 };
@@ -219,6 +220,15 @@ pub trait Runtime: Send + Sync {
 
     /// Thaws them.
     fn unpause(&self, id: &ContainerId) -> io::Result<()>;
+
+    /// Processes of a running container.
+    fn processes(&self, id: &ContainerId) -> io::Result<Vec<ProcessFacts>>;
+
+    /// What a running container, whose first process this is, uses; its interfaces only if `interfaces`.
+    fn stats(&self, id: &ContainerId, pid: i32, interfaces: bool) -> io::Result<ContainerStats>;
+
+    /// Changes limits of a running container; what `limits` leaves empty stays as it is.
+    fn update(&self, id: &ContainerId, limits: &Resources) -> io::Result<()>;
 
     /// Gives back what a start took (cgroup, sockets, the exit record) once the process is no more; in the background.
     fn release(&self, record: &ContainerRecord);

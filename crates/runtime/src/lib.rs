@@ -7,7 +7,7 @@
 //!
 //! Everything is resolved before the clone: [`spec`] says what is to be started, `plan` turns it into steps, `child` carries
 //! them out. Monitors outlive the daemon; [`Runtime::adopt`] finds them again. Beside this, the parts a specification is
-//! made of: [`cgroup`], [`seccomp`], [`capabilities`], [`users`], [`devices`] and Docker's [`defaults`].
+//! made of: [`cgroup`], [`seccomp`], [`capabilities`], [`users`], [`devices`] and Docker's [`defaults`]; and what can be read of what runs, [`observe`].
 //!
 //! Knows no images, networks or wire protocol, runs no async runtime, and executes no helper program.
 
@@ -20,6 +20,7 @@ mod exit_record;
 mod handle;
 mod message;
 mod monitor;
+pub mod observe;
 mod plan;
 mod seal;
 pub mod seccomp;

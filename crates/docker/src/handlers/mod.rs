@@ -9,6 +9,8 @@ pub(crate) mod execs;
 pub(crate) mod images;
 pub(crate) mod logs;
 pub(crate) mod networks;
+pub(crate) mod observe;
 pub(crate) mod system;
 pub(crate) mod transfer;
+pub(crate) mod update;
 pub(crate) mod volumes;

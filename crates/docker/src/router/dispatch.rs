@@ -6,7 +6,8 @@ use std::pin::Pin;
 use crate::call::Call;
 use crate::error::Reply;
 use crate::handlers::{
-    attach, containers, events, execs, images, logs, networks, system, transfer, volumes,
+    attach, containers, events, execs, images, logs, networks, observe, system, transfer, update,
+    volumes,
 };
 
 pub(super) type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
@@ -36,6 +37,9 @@ pub(super) fn handler(id: &str) -> Option<Handler> {
         "ContainerWait" => |call| Box::pin(containers::wait(call)),
         "ContainerResize" => |call| Box::pin(containers::resize(call)),
         "ContainerAttach" => |call| Box::pin(attach::attach(call)),
+        "ContainerTop" => |call| Box::pin(observe::processes(call)),
+        "ContainerStats" => |call| Box::pin(observe::usage(call)),
+        "ContainerUpdate" => |call| Box::pin(update::update(call)),
         "ContainerLogs" => |call| Box::pin(logs::logs(call)),
 
         "ContainerExec" => |call| Box::pin(execs::create(call)),

@@ -151,6 +151,15 @@ pub(crate) struct ResourcesBody {
     pub(crate) ulimits: Option<Vec<UlimitBody>>,
 }
 
+/// The body of `POST /containers/{id}/update` (API 1.55, `UpdateConfig`).
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct UpdateBody {
+    pub(crate) restart_policy: Option<RestartPolicyBody>,
+    #[serde(flatten)]
+    pub(crate) resources: ResourcesBody,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct LogConfigBody {

@@ -20,10 +20,12 @@ pub(crate) mod progress;
 pub(crate) mod resources;
 pub(crate) mod security;
 pub(crate) mod shape;
+pub(crate) mod stats;
 pub(crate) mod system;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod to_spec;
+pub(crate) mod top;
 pub(crate) mod unserved;
 pub(crate) mod volume;
 

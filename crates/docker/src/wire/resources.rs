@@ -11,10 +11,20 @@ use crate::error::ApiError;
 /// The least memory a container may be limited to.
 const LEAST_MEMORY: i64 = 6 << 20;
 
+/// What limits are read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A new container.
+    Create,
+    /// A change of one: what is absent stays.
+    Update,
+}
+
 /// Reads and checks the limits; `cpus` is how many this node has.
 pub(crate) fn resources_from_wire(
     body: ResourcesBody,
     cpus: usize,
+    purpose: Purpose,
     warnings: &mut Vec<String>,
 ) -> Result<Resources, ApiError> {
     if let Some(request) = body.device_requests.unwrap_or_default().into_iter().next() {
@@ -46,7 +56,7 @@ pub(crate) fn resources_from_wire(
             IoThrottleKind::WriteOperations,
         ),
     ];
-    let resources = Resources {
+    let mut resources = Resources {
         memory: body.memory.unwrap_or_default(),
         memory_swap: body.memory_swap.unwrap_or_default(),
         memory_reservation: body.memory_reservation.unwrap_or_default(),
@@ -102,7 +112,11 @@ pub(crate) fn resources_from_wire(
             })
             .collect(),
     };
-    check(&resources, cpus)?;
+    check(&resources, cpus, purpose)?;
+    if purpose == Purpose::Create && resources.memory > 0 && resources.memory_swap == 0 {
+        // Docker's default, and inspect tells it.
+        resources.memory_swap = resources.memory.saturating_mul(2);
+    }
     if resources.oom_kill_disable && resources.memory == 0 {
         warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.".to_owned());
     }
@@ -117,7 +131,7 @@ fn shown(sets: &[Vec<String>]) -> String {
     format!("[{}]", sets.join(" "))
 }
 
-fn check(resources: &Resources, cpus: usize) -> Result<(), ApiError> {
+fn check(resources: &Resources, cpus: usize, purpose: Purpose) -> Result<(), ApiError> {
     let Resources {
         memory,
         memory_swap,
@@ -134,7 +148,7 @@ fn check(resources: &Resources, cpus: usize) -> Result<(), ApiError> {
     if memory > 0 && memory_swap > 0 && memory_swap < memory {
         return refuse("Minimum memoryswap limit should be larger than memory limit, see usage");
     }
-    if memory == 0 && memory_swap > 0 {
+    if memory == 0 && memory_swap > 0 && purpose == Purpose::Create {
         return refuse(
             "You should always set the Memory limit when using Memoryswap limit, see usage",
         );
@@ -252,7 +266,7 @@ mod tests {
 
     fn refusal(text: &str) -> String {
         let body = serde_json::from_str(text).unwrap();
-        match resources_from_wire(body, 2, &mut Vec::new()) {
+        match resources_from_wire(body, 2, Purpose::Create, &mut Vec::new()) {
             Ok(resources) => format!("{resources:?}"),
             Err(error) => error.message,
         }
@@ -302,7 +316,7 @@ mod tests {
     #[test]
     fn a_device_without_more_words_is_itself_and_fully_open() {
         let body = serde_json::from_str(r#"{"Devices":[{"PathOnHost":"/dev/fuse"}]}"#).unwrap();
-        let resources = resources_from_wire(body, 2, &mut Vec::new()).unwrap();
+        let resources = resources_from_wire(body, 2, Purpose::Create, &mut Vec::new()).unwrap();
         assert_eq!(resources.devices[0].path_in_container, "/dev/fuse");
         assert_eq!(resources.devices[0].permissions, "rwm");
     }

@@ -13,7 +13,7 @@ use super::binds::{Bind, check_target, parse_bind};
 use super::create_body::{CreateBody, EndpointBody, HealthcheckBody, HostConfigBody, Words};
 use super::mounts::mount_from_wire;
 use super::ports::{parse_bindings, parse_exposed};
-use super::resources::{resources_from_wire, restart_policy_from_wire};
+use super::resources::{Purpose, resources_from_wire, restart_policy_from_wire};
 use super::security::{network_mode, security_from_wire};
 use crate::ApiVersion;
 use crate::error::ApiError;
@@ -102,7 +102,12 @@ pub(crate) fn spec_from_wire(
         binds,
         tmpfs,
         volumes_from: host.volumes_from.take().unwrap_or_default(),
-        resources: resources_from_wire(host.resources, context.cpus, &mut warnings)?,
+        resources: resources_from_wire(
+            host.resources,
+            context.cpus,
+            Purpose::Create,
+            &mut warnings,
+        )?,
         network,
         security,
         restart_policy,

@@ -22,7 +22,7 @@ use hoist_engine::ports::{
 use hoist_engine::records::{ContainerRecord, NetworkAttachment};
 use hoist_http::mux::{self, Stream};
 use hoist_image::StoredImage;
-use hoist_model::container::PortMapping;
+use hoist_model::container::{ContainerStats, PortMapping, ProcessFacts, Resources};
 use hoist_model::{
     ContainerId, EndpointId, ErrorClass, ImageReference, NetworkId, Platform, Progress, SandboxId,
     Signal, Timestamp,
@@ -220,6 +220,27 @@ impl Runtime for FakeRuntime {
     }
 
     fn unpause(&self, _id: &ContainerId) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn processes(&self, _id: &ContainerId) -> io::Result<Vec<ProcessFacts>> {
+        Ok(vec![ProcessFacts {
+            pid: 42,
+            state: 'S',
+            command: "sleep".to_owned(),
+            arguments: vec!["sleep".to_owned(), "1".to_owned()],
+            ..ProcessFacts::default()
+        }])
+    }
+
+    fn stats(&self, _id: &ContainerId, _pid: i32, _interfaces: bool) -> io::Result<ContainerStats> {
+        Ok(ContainerStats {
+            at: now(),
+            ..ContainerStats::default()
+        })
+    }
+
+    fn update(&self, _id: &ContainerId, _limits: &Resources) -> io::Result<()> {
         Ok(())
     }
 

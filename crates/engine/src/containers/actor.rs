@@ -130,6 +130,10 @@ impl Actor {
                 let result = self.rename(name).await;
                 let _ = reply.send(result);
             }
+            Message::Update { request, reply } => {
+                let result = self.update(&request).await;
+                let _ = reply.send(result);
+            }
             Message::Remove { volumes, reply } => {
                 self.life.auto_remove |= volumes;
                 let result = self.feed(Input::Remove).await;
@@ -277,21 +281,23 @@ impl Actor {
 
     /// Writes record and events, if there is anything to write, as one transaction.
     pub(super) async fn write(&mut self) -> Result<(), ContainerError> {
-        let life = &self.life;
-        let record = Arc::make_mut(&mut self.record);
-        record.state = life.state.clone();
-        record.restart_count = life.restart_count;
-        record.manually_stopped = life.manually_stopped;
-        if !std::mem::take(&mut self.persist) && self.events.is_empty() {
-            return Ok(());
+        if self.persist || !self.events.is_empty() {
+            self.write_all(Class::Process).await
+        } else {
+            self.note_life();
+            Ok(())
         }
+    }
+
+    /// Writes record and events as one transaction of this durability.
+    pub(super) async fn write_all(&mut self, class: Class) -> Result<(), ContainerError> {
+        self.note_life();
+        self.persist = false;
         let events = std::mem::take(&mut self.events);
         let record = self.record.clone();
-        self.containers
-            .inner
-            .parts
-            .store
-            .transaction(Class::Process, move |tx| {
+        let store = &self.containers.inner.parts.store;
+        store
+            .transaction(class, move |tx| {
                 if tx.get::<ContainerRecord>(record.id.as_str()).is_some() {
                     tx.put(record);
                 }
@@ -302,6 +308,14 @@ impl Actor {
             })
             .await?;
         Ok(())
+    }
+
+    fn note_life(&mut self) {
+        let life = &self.life;
+        let record = Arc::make_mut(&mut self.record);
+        record.state = life.state.clone();
+        record.restart_count = life.restart_count;
+        record.manually_stopped = life.manually_stopped;
     }
 
     pub(super) fn owner(&self) -> ProcessOwner {

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use hoist_model::Signal;
 use tokio::sync::oneshot;
 
-use super::{AttachRequest, Outcome, WaitCondition, WaitOutcome};
+use super::{AttachRequest, Outcome, UpdateRequest, WaitCondition, WaitOutcome};
 use crate::error::ContainerError;
 use crate::ports::ExitNotice;
 
@@ -29,6 +29,10 @@ pub(super) enum Message {
     },
     Remove {
         volumes: bool,
+        reply: Reply<()>,
+    },
+    Update {
+        request: Box<UpdateRequest>,
         reply: Reply<()>,
     },
     Wait {

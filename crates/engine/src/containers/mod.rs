@@ -20,12 +20,14 @@ mod launch;
 mod merge;
 mod message;
 mod mounts;
+mod observe;
 mod recovery;
 mod refusal;
 mod requests;
 mod step;
 #[cfg(test)]
 pub(crate) mod testing;
+mod update;
 mod verbs;
 
 use std::collections::HashMap;
@@ -42,7 +44,7 @@ pub(crate) use self::events::container_event;
 use self::message::Message;
 pub use self::requests::{
     AttachRequest, Attached, CreateRequest, Created, LogEntry, LogRequest, Outcome, RemoveRequest,
-    StopRequest, WaitCondition, WaitOutcome,
+    StopRequest, UpdateRequest, WaitCondition, WaitOutcome,
 };
 use crate::error::ContainerError;
 use crate::images::Images;

@@ -1,6 +1,6 @@
 //! What can be asked of containers, and the answers.
 
-use hoist_model::container::ContainerSpec;
+use hoist_model::container::{ContainerSpec, Resources, RestartPolicy};
 use hoist_model::{ContainerId, Platform, Signal, Timestamp};
 use tokio::net::UnixStream;
 
@@ -49,6 +49,15 @@ pub struct RemoveRequest {
     pub force: bool,
     /// Remove its anonymous volumes too.
     pub volumes: bool,
+}
+
+/// A change of a container that exists.
+#[derive(Clone, Debug, Default)]
+pub struct UpdateRequest {
+    /// Limits; what is empty here stays as it is.
+    pub limits: Resources,
+    /// In place of its restart policy.
+    pub restart_policy: Option<RestartPolicy>,
 }
 
 /// What `wait` waits for (API `ContainerWait`, `condition`).

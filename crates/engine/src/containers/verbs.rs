@@ -260,7 +260,7 @@ impl Containers {
         }
     }
 
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         id: &ContainerId,
         message: impl FnOnce(Reply<T>) -> Message,
@@ -275,7 +275,7 @@ impl Containers {
     }
 
     /// Tells of a verb that was composed here.
-    async fn tell(&self, id: &ContainerId, action: &'static str) {
+    pub(super) async fn tell(&self, id: &ContainerId, action: &'static str) {
         let Ok(record) = self.resolve(id.as_str()) else {
             return;
         };

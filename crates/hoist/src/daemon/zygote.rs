@@ -11,9 +11,11 @@ use hoist_engine::ports::{
     ProcessOwner, Runtime,
 };
 use hoist_engine::records::ContainerRecord;
-use hoist_model::{ContainerId, Signal, Timestamp, chain};
+use hoist_model::container::{ContainerStats, ProcessFacts, Resources};
+use hoist_model::{ContainerId, ErrorClass, Signal, Timestamp, chain};
 use hoist_net::Instance;
-use hoist_runtime::cgroup::{CgroupDriver, CgroupSettings, Cgroups};
+use hoist_runtime::cgroup::{CgroupDriver, CgroupError, CgroupSettings, Cgroups};
+use hoist_runtime::observe;
 use hoist_runtime::seccomp::Seccomp;
 use hoist_runtime::spec::{ProcessId, Streams};
 use tokio::sync::{mpsc, oneshot};
@@ -113,6 +115,15 @@ fn process_id(owner: &ProcessOwner) -> ProcessId {
     }
 }
 
+/// With its causes, in one sentence; what is not there keeps its kind.
+fn told(error: CgroupError) -> io::Error {
+    let kind = match error.class() {
+        ErrorClass::NotFound => io::ErrorKind::NotFound,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, chain(&error))
+}
+
 pub(super) fn streams(request: AttachRequest) -> Streams {
     Streams {
         stdin: request.stdin,
@@ -205,17 +216,36 @@ impl Runtime for ZygoteRuntime {
     }
 
     fn pause(&self, id: &ContainerId) -> io::Result<()> {
-        self.machine
-            .group(id)
-            .freeze()
-            .map_err(|error| io::Error::other(chain(&error)))
+        self.machine.group(id).freeze().map_err(told)
     }
 
     fn unpause(&self, id: &ContainerId) -> io::Result<()> {
-        self.machine
-            .group(id)
-            .thaw()
-            .map_err(|error| io::Error::other(chain(&error)))
+        self.machine.group(id).thaw().map_err(told)
+    }
+
+    fn processes(&self, id: &ContainerId) -> io::Result<Vec<ProcessFacts>> {
+        let pids = self.machine.group(id).procs().map_err(told)?;
+        Ok(observe::processes(&pids))
+    }
+
+    fn stats(&self, id: &ContainerId, pid: i32, interfaces: bool) -> io::Result<ContainerStats> {
+        let cpu = observe::machine_cpu()?;
+        Ok(ContainerStats {
+            at: super::now(),
+            groups: self.machine.group(id).stats().map_err(told)?,
+            interfaces: if interfaces {
+                observe::interfaces(pid)?
+            } else {
+                Vec::new()
+            },
+            machine_cpu: cpu.total,
+            online_cpus: cpu.online,
+            machine_memory: observe::machine_memory(),
+        })
+    }
+
+    fn update(&self, id: &ContainerId, limits: &Resources) -> io::Result<()> {
+        self.machine.group(id).update(limits).map_err(told)
     }
 
     fn release(&self, record: &ContainerRecord) {

@@ -5,6 +5,7 @@ mod ports;
 mod resources;
 mod spec;
 mod state;
+mod usage;
 
 pub use mounts::{MountSource, MountSpec, Propagation};
 pub use ports::{InvalidPort, PortKey, PortMapping, PortRequest, Protocol};
@@ -14,3 +15,7 @@ pub use spec::{
     NetworkSpec, ProcessSpec, SeccompChoice, SecuritySpec, default_hostname, is_container_name,
 };
 pub use state::{ContainerState, ExitedState, RestartPolicy, RunningState, StartFailure};
+pub use usage::{
+    BlkioEntry, CgroupStats, ContainerStats, CpuStats, InterfaceCounters, InterfaceStats,
+    MemoryStats, NumberedName, PidsStats, ProcessFacts,
+};

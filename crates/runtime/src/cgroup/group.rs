@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
-use hoist_model::container::Resources;
+use hoist_model::container::{CgroupStats, Resources};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -268,7 +268,7 @@ impl Group {
     }
 
     /// What the container uses now.
-    pub fn stats(&self) -> Result<stats::CgroupStats, CgroupError> {
+    pub fn stats(&self) -> Result<CgroupStats, CgroupError> {
         self.any_directory()?;
         stats::read(self)
     }

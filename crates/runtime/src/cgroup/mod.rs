@@ -46,7 +46,6 @@ use hierarchies::Hierarchies;
 pub use error::CgroupError;
 pub use group::Group;
 pub use oom::OomWatch;
-pub use stats::{BlkioEntry, CgroupStats, CpuStats, MemoryStats, PidsStats};
 
 /// Who makes the control groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

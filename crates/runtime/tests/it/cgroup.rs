@@ -472,7 +472,7 @@ fn statistics_tell_what_the_processes_did() {
     assert!(cpu.user > cpu.system, "{cpu:?}");
     let mut output = String::new();
     std::io::Read::read_to_string(child.stdout.as_mut().unwrap(), &mut output).unwrap();
-    let written = |entries: &[hoist_runtime::cgroup::BlkioEntry]| {
+    let written = |entries: &[hoist_model::container::BlkioEntry]| {
         entries
             .iter()
             .filter(|e| e.operation == "write")

@@ -143,7 +143,7 @@ fn the_newest_shape() {
             "DeviceCgroupRules": null,
             "DeviceRequests": null,
             "MemoryReservation": 0,
-            "MemorySwap": 0,
+            "MemorySwap": 134217728,
             "MemorySwappiness": null,
             "OomKillDisable": false,
             "PidsLimit": null,

@@ -121,6 +121,7 @@ fn limits_security_and_network() {
             .stop_timeout = 3
             .mounts = [{"target":"/t","source":{"Bind":{"path":"/s","create_missing":false,"propagation":"rprivate","recursive":false}},"read_only":false,"from_bind":false,"mode":""}]
             .resources.memory = 67108864
+            .resources.memory_swap = 134217728
             .resources.nano_cpus = 500000000
             .resources.pids_limit = 50
             .resources.io_throttles = [{"path":"/dev/sda","kind":"ReadBytes","rate":5}]
