@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
 use crate::clock::random_bytes;
-use crate::containers::{Attached, Containers, container_event};
+use crate::containers::{Attached, Containers, container_event, restarting};
 use crate::error::{ContainerError, ExecError};
 use crate::ports::{ExecLaunch, ExitNotice, ProcessOwner, Runtime};
 use crate::records::ContainerRecord;
@@ -304,6 +304,9 @@ impl Execs {
                 ))))
             }
             ContainerState::Running(_) => Ok(record),
+            ContainerState::Restarting(_) => Err(ExecError::Container(ContainerError::Conflict(
+                restarting(record.id.as_str()),
+            ))),
             _ => Err(ExecError::Container(ContainerError::Conflict(format!(
                 "container {} is not running",
                 record.id.as_str()

@@ -24,6 +24,15 @@ pub(crate) async fn attach(mut call: Call) -> Reply {
             ),
         ));
     }
+    if let ContainerState::Restarting(_) = &container.state {
+        return Err(ApiError::new(
+            hoist_model::ErrorClass::Conflict,
+            format!(
+                "container {} is restarting, wait until the container is running",
+                container.id.as_str()
+            ),
+        ));
+    }
     let keys = detach_keys::parse(call.query.get("detachKeys").unwrap_or_default())?;
     let hijack = hijack?;
     let (stream, logs) = (call.query.boolean("stream"), call.query.boolean("logs"));

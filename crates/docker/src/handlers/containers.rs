@@ -74,7 +74,7 @@ pub(crate) async fn list(call: Call) -> Reply {
         .containers
         .list()
         .into_iter()
-        .filter(|record| all || record.state.running().is_some())
+        .filter(|record| all || record.state.counts_as_running())
         .filter(|record| container_list::included(record, &filters, &bounds))
         .collect();
     if let Some(limit) = limit {

@@ -282,7 +282,10 @@ fn state(record: &ContainerRecord) -> State<'_> {
             state.pid = running.pid;
             state.started_at = running.started_at.to_string();
         }
-        ContainerState::Exited(exited) => {
+        ContainerState::Restarting(exited) | ContainerState::Exited(exited) => {
+            state.restarting = matches!(record.state, ContainerState::Restarting(_));
+            // Docker counts what will run again as running.
+            state.running = state.restarting;
             state.oom_killed = exited.oom_killed;
             state.exit_code = exited.exit_code;
             state.error = &exited.error;

@@ -36,6 +36,11 @@ pub(crate) fn status(state: &ContainerState, now: Timestamp) -> String {
             let paused = if running.paused { " (Paused)" } else { "" };
             format!("Up {up}{paused}")
         }
+        ContainerState::Restarting(exited) => format!(
+            "Restarting ({}) {} ago",
+            exited.exit_code,
+            human(now.since(exited.finished_at))
+        ),
         ContainerState::Exited(exited) => format!(
             "Exited ({}) {} ago",
             exited.exit_code,

@@ -52,6 +52,7 @@ impl Actor {
             record.restart_count,
         );
         let console_size = record.spec.console_size;
+        let restarting = matches!(life.state, ContainerState::Restarting(_));
         Self {
             containers,
             record,
@@ -60,7 +61,7 @@ impl Actor {
             waiters: Vec::new(),
             attached: Vec::new(),
             console_size,
-            restart_at: None,
+            restart_at: restarting.then(Instant::now),
             events: Vec::new(),
             persist: false,
             last_exit: 0,
@@ -117,6 +118,10 @@ impl Actor {
             } => {
                 let result = self.signal(signal, asked).await;
                 let _ = reply.send(result);
+            }
+            Message::RestartAsked(reply) => {
+                let result = self.feed(Input::RestartAsked).await;
+                let _ = reply.send(result.map_err(|failure| self.explain("restart", failure)));
             }
             Message::Pause(reply) => {
                 let result = self.freeze(true).await;

@@ -23,6 +23,14 @@ impl Actor {
         signal: Signal,
         asked: bool,
     ) -> Result<(), ContainerError> {
+        if matches!(self.life.state, ContainerState::Restarting(_)) {
+            // There is no process; whoever wants it gone keeps the policy from starting the next.
+            if asked {
+                let asked = self.feed(Input::StopAsked).await;
+                asked.map_err(|failure| self.explain("stop", failure))?;
+            }
+            return Ok(());
+        }
         if self.life.state.running().is_none() {
             return Err(ContainerError::NotRunning(self.record.id.clone()));
         }
@@ -99,7 +107,7 @@ impl Actor {
     pub(super) fn wait(&mut self, condition: WaitCondition, reply: oneshot::Sender<WaitOutcome>) {
         let rests = !matches!(
             self.life.state,
-            ContainerState::Running(_) | ContainerState::Starting
+            ContainerState::Running(_) | ContainerState::Starting | ContainerState::Restarting(_)
         );
         if condition == WaitCondition::NotRunning && rests {
             let outcome = WaitOutcome {

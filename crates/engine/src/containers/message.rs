@@ -21,6 +21,8 @@ pub(super) enum Message {
         asked: bool,
         reply: Reply<()>,
     },
+    /// What comes next is a restart.
+    RestartAsked(Reply<()>),
     Pause(Reply<()>),
     Unpause(Reply<()>),
     Rename {

@@ -42,6 +42,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use self::events::container_event;
 use self::message::Message;
+pub(crate) use self::refusal::restarting;
 pub use self::requests::{
     AttachRequest, Attached, CreateRequest, Created, LogEntry, LogRequest, Outcome, RemoveRequest,
     StopRequest, UpdateRequest, WaitCondition, WaitOutcome,

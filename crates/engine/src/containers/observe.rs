@@ -1,7 +1,7 @@
 //! Looking into running containers: their processes and what they use.
 
 use hoist_model::ContainerId;
-use hoist_model::container::{ContainerStats, NetworkMode, ProcessFacts};
+use hoist_model::container::{ContainerState, ContainerStats, NetworkMode, ProcessFacts};
 
 use super::Containers;
 use crate::error::ContainerError;
@@ -10,8 +10,12 @@ impl Containers {
     /// Its processes, oldest id first; it has to run. Tells of it, as Docker does (event `top`).
     pub async fn processes(&self, id: &ContainerId) -> Result<Vec<ProcessFacts>, ContainerError> {
         let record = self.resolve(id.as_str())?;
-        if record.state.running().is_none() {
-            return Err(ContainerError::NotRunning(record.id.clone()));
+        match record.state {
+            ContainerState::Running(_) => {}
+            ContainerState::Restarting(_) => {
+                return Err(ContainerError::Conflict(super::restarting(id.as_str())));
+            }
+            _ => return Err(ContainerError::NotRunning(record.id.clone())),
         }
         let (runtime, key) = (self.inner.parts.runtime.clone(), record.id.clone());
         let read = tokio::task::spawn_blocking(move || runtime.processes(&key)).await;

@@ -57,7 +57,10 @@ impl Containers {
                         starts.push(id);
                     }
                 }
-                ContainerState::Created { .. } => self.employ(record),
+                // An actor begins with the restart that is due.
+                ContainerState::Created { .. } | ContainerState::Restarting(_) => {
+                    self.employ(record);
+                }
             }
         }
         self.sweep().await;

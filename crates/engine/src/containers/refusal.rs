@@ -24,6 +24,11 @@ impl Actor {
                     "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
                     self.record.name
                 ),
+                Refusal::Restarting if verb == "remove" => format!(
+                    "cannot remove container \"/{}\": container is restarting: stop the container before removing or force remove",
+                    self.record.name
+                ),
+                Refusal::Restarting => restarting(id),
                 Refusal::Removing if verb == "remove" => {
                     format!(
                         "removal of container {} is already in progress",
@@ -52,6 +57,11 @@ impl Actor {
             .running()
             .is_some_and(|running| running.paused)
     }
+}
+
+/// What Docker says of everything that needs a process while there is none for the moment.
+pub(crate) fn restarting(id: &str) -> String {
+    format!("Container {id} is restarting, wait until the container is running")
 }
 
 /// Why a message was not obeyed.

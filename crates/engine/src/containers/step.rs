@@ -16,6 +16,8 @@ pub(crate) struct Life {
     pub(crate) state: ContainerState,
     pub(crate) policy: RestartPolicy,
     pub(crate) auto_remove: bool,
+    /// The next end is part of a restart, after which even one that removes itself stays.
+    pub(crate) kept: bool,
     pub(crate) manually_stopped: bool,
     pub(crate) restart_count: u32,
     /// Delay before the next restart by policy.
@@ -38,6 +40,8 @@ pub(crate) enum Input {
     LaunchFailed { exit_code: i32, message: String },
     /// A stop or kill was asked for by a person, so that policies leave it alone.
     StopAsked,
+    /// A person wants it stopped and started again.
+    RestartAsked,
     /// Its process ended.
     Exited {
         exit_code: i32,
@@ -91,6 +95,8 @@ pub(crate) enum Refusal {
     NotPaused,
     /// It is being started.
     Starting,
+    /// Its restart policy is about to start it.
+    Restarting,
     /// It is being removed.
     Removing,
 }
@@ -113,9 +119,13 @@ impl Life {
             state,
             policy,
             auto_remove,
+            kept: false,
             manually_stopped,
             restart_count,
-            backoff: FIRST_BACKOFF,
+            // As far as the restarts that are known of had brought it.
+            backoff: FIRST_BACKOFF
+                .saturating_mul(1 << restart_count.min(10))
+                .min(LAST_BACKOFF),
             before_start: None,
         }
     }
@@ -138,17 +148,23 @@ pub(crate) fn step(
             });
         }
         (ContainerState::Starting, Input::Start { .. }) => return Err(Refusal::Starting),
+        (ContainerState::Restarting(_), Input::Start { by_policy: false }) => {
+            return Err(Refusal::AlreadySo);
+        }
         (
-            ContainerState::Created { .. } | ContainerState::Exited(_),
+            ContainerState::Created { .. }
+            | ContainerState::Exited(_)
+            | ContainerState::Restarting(_),
             Input::Start { by_policy },
         ) => {
             next.before_start = match &life.state {
-                ContainerState::Exited(exited) => Some(exited.clone()),
+                ContainerState::Exited(exited) | ContainerState::Restarting(exited) => {
+                    Some(exited.clone())
+                }
                 _ => None,
             };
             next.state = ContainerState::Starting;
             if by_policy {
-                next.restart_count += 1;
                 vec![Command::Launch]
             } else {
                 next.restart_count = 0;
@@ -159,6 +175,7 @@ pub(crate) fn step(
         }
         (ContainerState::Starting, Input::Launched { pid }) => {
             next.before_start = None;
+            next.kept = false;
             next.state = ContainerState::Running(RunningState {
                 pid,
                 started_at: now,
@@ -196,9 +213,22 @@ pub(crate) fn step(
             next.manually_stopped = true;
             vec![Command::Persist]
         }
+        (ContainerState::Restarting(exited), Input::StopAsked) => {
+            next.manually_stopped = true;
+            next.state = ContainerState::Exited(exited.clone());
+            vec![
+                Command::CancelRestart,
+                Command::Persist,
+                Command::AnswerExit(exited.exit_code),
+            ]
+        }
         (_, Input::StopAsked) => {
             next.manually_stopped = true;
             vec![Command::CancelRestart, Command::Persist]
+        }
+        (_, Input::RestartAsked) => {
+            next.kept = true;
+            Vec::new()
         }
         (ContainerState::Running(running), Input::Paused) => {
             if running.paused {
@@ -222,6 +252,9 @@ pub(crate) fn step(
         }
         (ContainerState::Running(_), Input::Remove) => return Err(Refusal::Running),
         (ContainerState::Starting, Input::Remove) => return Err(Refusal::Starting),
+        (ContainerState::Restarting(_), Input::Remove | Input::Paused | Input::Unpaused) => {
+            return Err(Refusal::Restarting);
+        }
         (ContainerState::Created { .. } | ContainerState::Exited(_), Input::Remove) => {
             begin_removal(&mut next)
         }
@@ -247,17 +280,25 @@ fn exited(
     now: Timestamp,
 ) -> Vec<Command> {
     let ran = now.since(running.started_at);
-    next.state = ContainerState::Exited(ExitedState {
+    let ended = ExitedState {
         exit_code,
         oom_killed,
         started_at: running.started_at,
         finished_at: now,
         error,
-    });
-    let mut commands = vec![Command::Release, Command::Persist];
+    };
+    let again = !life.auto_remove && wants_restart(life, exit_code);
+    next.state = if again {
+        next.restart_count += 1;
+        ContainerState::Restarting(ended)
+    } else {
+        ContainerState::Exited(ended)
+    };
+    let mut commands = Vec::new();
     if oom_killed {
         commands.push(emit("oom"));
     }
+    commands.extend([Command::Release, Command::Persist]);
     commands.push(Command::Emit {
         action: "die",
         attributes: vec![
@@ -266,9 +307,9 @@ fn exited(
         ],
     });
     commands.push(Command::AnswerExit(exit_code));
-    if life.auto_remove {
+    if life.auto_remove && !life.kept {
         commands.extend(begin_removal(next));
-    } else if wants_restart(life, exit_code) {
+    } else if again {
         if ran >= PROVEN {
             next.backoff = FIRST_BACKOFF;
         }

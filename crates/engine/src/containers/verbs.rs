@@ -71,6 +71,7 @@ impl Containers {
         id: &ContainerId,
         request: StopRequest,
     ) -> Result<(), ContainerError> {
+        self.ask(id, Message::RestartAsked).await?;
         self.stop(id, request).await?;
         self.start(id).await?;
         self.tell(id, "restart").await;

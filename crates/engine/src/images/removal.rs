@@ -145,7 +145,7 @@ fn refuse_if_used(
     let runs = |container: &&Arc<ContainerRecord>| {
         matches!(
             container.state,
-            ContainerState::Running(_) | ContainerState::Starting
+            ContainerState::Running(_) | ContainerState::Starting | ContainerState::Restarting(_)
         )
     };
     if let Some(container) = users.iter().find(runs) {

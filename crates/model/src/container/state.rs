@@ -8,6 +8,8 @@
 //!    │                                pause▼  │unpause
 //!    │                                 Running{paused}
 //!    └── any but Starting ── remove ──► Removing ──► (gone)
+//!
+//! Running ── exited, and the policy wants it again ──► Restarting ── after the back-off ──► Starting
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +28,8 @@ pub enum ContainerState {
     Starting,
     /// The process runs.
     Running(RunningState),
+    /// The process ended, and its restart policy starts it again soon.
+    Restarting(ExitedState),
     /// The process ended.
     Exited(ExitedState),
     /// Being taken apart; comes back from this only as gone.
@@ -75,9 +79,16 @@ impl ContainerState {
             Self::Created { .. } | Self::Starting => "created",
             Self::Running(running) if running.paused => "paused",
             Self::Running(_) => "running",
+            Self::Restarting(_) => "restarting",
             Self::Exited(_) => "exited",
             Self::Removing => "removing",
         }
+    }
+
+    /// Whether Docker counts it as running: a process runs, or will again without being asked.
+    #[must_use]
+    pub fn counts_as_running(&self) -> bool {
+        matches!(self, Self::Running(_) | Self::Restarting(_))
     }
 
     /// The running part, if the process runs.

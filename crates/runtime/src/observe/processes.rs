@@ -110,7 +110,7 @@ fn parse_stat(text: &str, clock: &Clock) -> Option<ProcessFacts> {
         parent: id(4)?,
         group: id(5)?,
         session: id(6)?,
-        terminal: u64::from(signed(7)?.unsigned_abs() as u32),
+        terminal: u64::from(id(7)?.cast_unsigned()),
         foreground: id(8)?,
         flags: word(9)?.parse().ok()?,
         cpu_milliseconds: (unsigned(14)? + unsigned(15)?) * 1000 / clock.ticks_per_second,

@@ -1,3 +1,5 @@
+//! Steps, alone and in rows; whatever happens, nothing leaks.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -112,7 +114,8 @@ fn the_back_off_doubles_and_a_proven_run_resets_it() {
         }
     }
     assert_eq!(delays, [100, 200, 400, 100]);
-    assert_eq!(life.restart_count, 3);
+    assert_eq!(life.restart_count, 4);
+    assert_eq!(life.state.status(), "restarting");
 }
 
 #[test]
@@ -132,6 +135,64 @@ fn a_stopped_container_is_not_restarted() {
             .iter()
             .any(|c| matches!(c, Command::RestartAfter(_)))
     );
+}
+
+#[test]
+fn a_stop_between_two_runs_ends_the_restarting() {
+    let (between, _) = walk(
+        life(RestartPolicy::Always, false),
+        vec![(START, 1), (Input::Launched { pid: 7 }, 1), (end(3), 2)],
+    );
+    for (input, refusal) in [
+        (START, Refusal::AlreadySo),
+        (Input::Remove, Refusal::Restarting),
+        (Input::Paused, Refusal::Restarting),
+    ] {
+        assert_eq!(step(&between, input, at(2)).unwrap_err(), refusal);
+    }
+    let (life, commands) = step(&between, Input::StopAsked, at(2)).unwrap();
+    assert_eq!(life.state.status(), "exited");
+    assert_eq!(
+        commands,
+        [
+            Command::CancelRestart,
+            Command::Persist,
+            Command::AnswerExit(3)
+        ]
+    );
+}
+
+#[test]
+fn a_restart_keeps_what_removes_itself() {
+    let (life, commands) = walk(
+        life(RestartPolicy::No, true),
+        vec![
+            (START, 1),
+            (Input::Launched { pid: 7 }, 1),
+            (Input::RestartAsked, 2),
+            (Input::StopAsked, 2),
+            (end(0), 2),
+        ],
+    );
+    assert_eq!(life.state.status(), "exited");
+    assert!(!commands.contains(&Command::Dismantle { volumes: true }));
+    let (life, commands) = walk(
+        life,
+        vec![(START, 3), (Input::Launched { pid: 8 }, 3), (end(0), 4)],
+    );
+    assert_eq!(life.state, ContainerState::Removing);
+    assert!(commands.contains(&Command::Dismantle { volumes: true }));
+}
+
+#[test]
+fn the_back_off_goes_on_where_an_earlier_engine_was() {
+    let backoff = |count| {
+        let state = ContainerState::Created { failure: None };
+        Life::new(state, RestartPolicy::Always, false, false, count).backoff
+    };
+    assert_eq!(backoff(0).as_millis(), 100);
+    assert_eq!(backoff(3).as_millis(), 800);
+    assert_eq!(backoff(900).as_secs(), 60);
 }
 
 #[test]
@@ -171,6 +232,7 @@ fn inputs() -> impl Strategy<Value = Input> {
             message: "x".into()
         }),
         Just(Input::StopAsked),
+        Just(Input::RestartAsked),
         (0..256).prop_map(end),
         Just(Input::Paused),
         Just(Input::Unpaused),
