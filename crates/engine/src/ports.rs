@@ -233,8 +233,8 @@ pub trait Runtime: Send + Sync {
     /// Gives back what a start took (cgroup, sockets, the exit record) once the process is no more; in the background.
     fn release(&self, record: &ContainerRecord);
 
-    /// Finds out what became of a container that ran under an earlier engine.
-    fn adopt(&self, id: &ContainerId) -> BoxFuture<'static, Adoption>;
+    /// Finds out what became of a container that ran under an earlier engine, as that engine recorded it.
+    fn adopt(&self, record: &ContainerRecord) -> BoxFuture<'static, Adoption>;
 
     /// Ids of containers of which something is left over from earlier engines.
     fn leftovers(&self) -> Vec<ContainerId>;

@@ -27,6 +27,16 @@ pub struct ExitRecord {
     pub finished_at: Timestamp,
 }
 
+impl ExitRecord {
+    /// The exit code that a status of wait(2) means.
+    pub(crate) fn code_of(status: i32) -> i32 {
+        match status & 0x7f {
+            0 => status >> 8 & 0xff,
+            signal => 128 + signal,
+        }
+    }
+}
+
 fn encode(record: &ExitRecord) -> [u8; LENGTH] {
     let mut bytes = [0; LENGTH];
     bytes[..4].copy_from_slice(MAGIC);

@@ -1,25 +1,23 @@
 //! The handle on everything that runs: orders go to the zygote, one thread hears every monitor.
 
 mod hear;
+mod places;
+mod succession;
 
 use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hoist_model::{ContainerId, Signal, Timestamp};
 use rustix::event::epoll;
-use rustix::fs::Mode;
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
-};
 use tokio::sync::{mpsc, oneshot};
 
+use self::places::{listener, make_directory, record_slot};
+use self::succession::Held;
 use crate::exit_record::{self, ExitRecord};
 use crate::message::{self, Kind};
 use crate::monitor::{LogOrder, Order, Size};
@@ -120,6 +118,8 @@ pub struct Runtime {
 
 struct Shared {
     settings: Settings,
+    /// The soft limit of open files that containers inherit.
+    files: u64,
     /// Locked for one send, or to start a zygote anew.
     zygote: Mutex<Zygote>,
     /// Locked for single look-ups and changes.
@@ -172,6 +172,8 @@ struct Known {
     starting: Option<(oneshot::Sender<Result<Launched, LaunchError>>, Plan)>,
     /// The end was told.
     ended: bool,
+    /// What a successor of its monitor needs.
+    held: Held,
 }
 
 impl Runtime {
@@ -183,16 +185,17 @@ impl Runtime {
         let failed = |what: String| move |source| RuntimeError { what, source };
         let directory = settings.exec_root.join("c");
         make_directory(&directory).map_err(failed(format!("mkdir {}", directory.display())))?;
+        let files = seal::raise_file_limit();
         let (socket, process) =
-            seal::spawn(&settings.executable, &settings.exec_root).map_err(failed(format!(
-                "start the zygote from {}",
-                settings.executable.display()
-            )))?;
+            seal::spawn(&settings.executable, &settings.exec_root, files).map_err(failed(
+                format!("start the zygote from {}", settings.executable.display()),
+            ))?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
             .map_err(|error| failed("epoll".to_owned())(error.into()))?;
         let (exits, notices) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             settings,
+            files,
             zygote: Mutex::new(Zygote { socket, process }),
             processes: Mutex::default(),
             epoll,
@@ -296,11 +299,14 @@ impl Runtime {
             }
         };
         let plan = order.plan.clone();
-        self.shared
-            .know(owner.clone(), ours, Some((reply, plan)), 0);
+        let known = Known {
+            starting: Some((reply, plan)),
+            ..Known::new(ours)
+        };
+        self.shared.know(owner.clone(), known);
         let mut borrowed: Vec<BorrowedFd<'_>> = vec![theirs.as_fd()];
         borrowed.extend(fds.iter().map(AsFd::as_fd));
-        let sent = self.shared.send_order(&order, &borrowed);
+        let sent = self.shared.send_order(Kind::Order, &order, &borrowed);
         if let Err(error) = sent {
             let known = self.shared.processes().remove(&owner);
             if let Some((reply, _)) = known.and_then(|known| known.starting) {
@@ -366,37 +372,6 @@ impl Runtime {
             .map(|known| known.pid)
     }
 
-    /// Finds out what became of a container that an earlier engine started. Blocking, as long as a monitor takes to answer.
-    #[must_use]
-    pub fn adopt(&self, id: &ContainerId) -> Adoption {
-        let directory = self.directory(id);
-        // A monitor answers at once; a second is for a machine that is very busy.
-        let patience = Some(std::time::Duration::from_secs(1));
-        if let Ok(control) = connect_monitor(&directory)
-            && set_socket_timeout(&control, Timeout::Recv, patience).is_ok()
-            && let Ok(Some(message)) = message::receive(&control)
-            && message.kind == Kind::Started
-            && let Ok(started) = message.body::<crate::monitor::Started>()
-            && set_socket_timeout(&control, Timeout::Recv, None).is_ok()
-        {
-            let owner = ProcessId::Container(id.clone());
-            let launched = Launched {
-                pid: started.pid,
-                started_at: started.started_at,
-            };
-            let pidfd = message.fds.into_iter().next();
-            self.shared.know(owner.clone(), control, None, started.pid);
-            if let Some(known) = self.shared.processes().known.get_mut(&owner) {
-                known.pidfd = pidfd;
-            }
-            return Adoption::Running(launched);
-        }
-        match self.shared.recorded(id) {
-            Some(record) => Adoption::Exited(record),
-            None => Adoption::Unknown,
-        }
-    }
-
     /// Removes the directory of a container that does not run.
     pub fn release(&self, id: &ContainerId) {
         let directory = self.directory(id);
@@ -429,7 +404,7 @@ impl Runtime {
     }
 
     fn directory(&self, id: &ContainerId) -> PathBuf {
-        self.shared.settings.exec_root.join("c").join(id.as_str())
+        self.shared.directory(id)
     }
 }
 
@@ -452,24 +427,36 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn directory(&self, id: &ContainerId) -> PathBuf {
+        self.settings.exec_root.join("c").join(id.as_str())
+    }
+
     /// The exit record of a container, if it has ended.
     fn recorded(&self, id: &ContainerId) -> Option<ExitRecord> {
-        let path = self.settings.exec_root.join("c").join(id.as_str());
-        let slot = fs::File::open(path.join("exit")).ok()?;
+        let slot = fs::File::open(self.directory(id).join("exit")).ok()?;
         exit_record::read(slot).ok()?
     }
 
     /// Sends to the zygote; starts it anew once if it is gone.
-    fn send_order(&self, order: &Order, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    fn send_order(
+        &self,
+        kind: Kind,
+        order: &impl serde::Serialize,
+        fds: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
         let mut zygote = self.zygote.lock().unwrap_or_else(PoisonError::into_inner);
-        let Err(error) = message::send(&zygote.socket, Kind::Order, order, fds) else {
+        let Err(error) = message::send(&zygote.socket, kind, order, fds) else {
             return Ok(());
         };
         tracing::warn!(%error, "the zygote is gone and is started anew");
-        let (socket, process) = seal::spawn(&self.settings.executable, &self.settings.exec_root)?;
+        let Settings {
+            executable,
+            exec_root,
+        } = &self.settings;
+        let (socket, process) = seal::spawn(executable, exec_root, self.files)?;
         let mut old = std::mem::replace(&mut *zygote, Zygote { socket, process });
         let _ = old.process.wait();
-        message::send(&zygote.socket, Kind::Order, order, fds)
+        message::send(&zygote.socket, kind, order, fds)
     }
 }
 
@@ -518,53 +505,4 @@ fn open_log_directory(log: &LogSpec) -> io::Result<OwnedFd> {
 
 fn not_running() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "the process is not running")
-}
-
-fn make_directory(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-}
-
-/// The slot for the exit record, filled with zeros, its blocks allocated.
-fn record_slot(directory: &Path) -> io::Result<OwnedFd> {
-    use std::io::Write;
-    let mut file = fs::File::create(directory.join("exit"))?;
-    file.write_all(&[0; exit_record::LENGTH])?;
-    Ok(file.into())
-}
-
-/// An address below a directory however deep that is: sun_path ends at 108 bytes.
-fn short_address(directory: &fs::File) -> io::Result<SocketAddrUnix> {
-    use std::os::fd::AsRawFd;
-    let path = format!("/proc/self/fd/{}/monitor.sock", directory.as_raw_fd());
-    Ok(SocketAddrUnix::new(path)?)
-}
-
-fn packet_socket() -> io::Result<OwnedFd> {
-    Ok(socket_with(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?)
-}
-
-fn listener(directory: &Path) -> io::Result<OwnedFd> {
-    let _ = fs::remove_file(directory.join("monitor.sock"));
-    let directory = fs::File::open(directory)?;
-    let socket = packet_socket()?;
-    // Before there is a name: a socket's mode is what its file gets.
-    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-    bind(&socket, &short_address(&directory)?)?;
-    listen(&socket, 4)?;
-    Ok(socket)
-}
-
-fn connect_monitor(directory: &Path) -> io::Result<OwnedFd> {
-    let directory = fs::File::open(directory)?;
-    let socket = packet_socket()?;
-    connect(&socket, &short_address(&directory)?)?;
-    Ok(socket)
 }

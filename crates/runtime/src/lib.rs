@@ -22,6 +22,7 @@ mod message;
 mod monitor;
 pub mod observe;
 mod plan;
+mod reaper;
 mod seal;
 pub mod seccomp;
 pub mod spec;

@@ -55,6 +55,10 @@ pub(crate) enum Kind {
     Attach = 6,
     /// Daemon to monitor: set the terminal's size.
     Resize = 7,
+    /// Daemon to zygote: make a monitor in place of one that died.
+    Succeed = 8,
+    /// Monitor to daemon: standard input is closed, its duplicate has to go too.
+    InputClosed = 9,
 }
 
 impl Kind {
@@ -67,6 +71,8 @@ impl Kind {
             Self::Recorded,
             Self::Attach,
             Self::Resize,
+            Self::Succeed,
+            Self::InputClosed,
         ]
         .into_iter()
         .find(|kind| *kind as u16 == number)

@@ -24,9 +24,24 @@ use rustix::mount::{
 use crate::message;
 use crate::zygote::MARKER;
 
+/// Raises the limit of open files as far as it goes: every container costs the engine some. Answers what it was, which is
+/// what containers get.
+pub(crate) fn raise_file_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+    limit.current.unwrap_or(u64::MAX)
+}
+
 /// Starts a zygote of a program whose `main` asks [`crate::is_zygote`]; answers the socket to it. `private` is a directory
-/// for a copy, should it come to that.
-pub(crate) fn spawn(executable: &Path, private: &Path) -> io::Result<(OwnedFd, Child)> {
+/// for a copy, should it come to that; `files` is the soft limit of open files that containers inherit.
+pub(crate) fn spawn(executable: &Path, private: &Path, files: u64) -> io::Result<(OwnedFd, Child)> {
     let (ours, theirs) = message::pair()?;
     let file = File::open(executable)?;
     let (held, path) = overlay(executable)
@@ -35,6 +50,7 @@ pub(crate) fn spawn(executable: &Path, private: &Path) -> io::Result<(OwnedFd, C
     // Nothing is to be run between fork and exec, so the standard library spawns without forking.
     let child = Command::new(path)
         .arg0(MARKER)
+        .arg(files.to_string())
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::from(theirs))

@@ -2,21 +2,24 @@
 //!
 //! It sits in a mount namespace of its own whose root is an empty tmpfs, so that what its children copy is tiny and no
 //! path of the host can be reached from it. Its standard input is the packet socket to the daemon; when that closes it
-//! ends, and monitors go on.
+//! ends, and monitors go on. Only while it is the parent of a process whose monitor was killed does it stay, to learn
+//! the end.
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
 use hoist_sys::mount_attributes::{self, MountAttributes};
 use hoist_sys::process::{self, Forked};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount};
 
 use crate::child::{EMPTY, NULL, ROOT_PLACE, file_system};
-use crate::message::{self, Kind};
-use crate::monitor::{self, Order};
+use crate::message::{self, Kind, Message};
+use crate::monitor::{self, Order, Succession};
+use crate::reaper::Reaper;
 
 /// The word that makes a program of ours a zygote; in place of its name.
 pub const MARKER: &str = "hoist-zygote";
@@ -45,8 +48,9 @@ fn live() -> io::Result<()> {
     process::set_undumpable()?;
     process::become_subreaper()?;
     process::reset_signals();
-    process::ignore_children_and_pipes();
+    process::ignore_pipes();
     process::set_name(c"hoist-zygote")?;
+    lower_file_limit();
     rustix::process::setsid()?;
     // Nothing that it or its children make is narrowed by whoever started the engine.
     rustix::process::umask(Mode::empty());
@@ -65,25 +69,93 @@ fn live() -> io::Result<()> {
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;
     drop(null);
-    while let Some(message) = message::receive(&control)? {
-        if message.kind != Kind::Order {
-            continue;
+    serve(control)
+}
+
+/// Goes back to the soft limit of open files that the engine was started with, and has raised for itself.
+fn lower_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let told = std::env::args().nth(1).and_then(|word| word.parse().ok());
+    if let Some(soft) = told {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let current = (soft != u64::MAX).then_some(soft);
+        let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
+    }
+}
+
+/// Forks monitors as ordered and reaps children, until the daemon is gone and no end is waited for.
+fn serve(control: OwnedFd) -> io::Result<()> {
+    let mut control = Some(control);
+    let mut reaper = Reaper::start()?;
+    while control.is_some() || reaper.is_needed() {
+        let (ordered, ended, gone) = {
+            let mut polled: Vec<PollFd<'_>> = reaper.polled().collect();
+            polled.extend(control.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+            match poll(&mut polled, None) {
+                Err(rustix::io::Errno::INTR) => continue,
+                result => result?,
+            };
+            let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+            let ordered = control.is_some() && polled.last().is_some_and(is_ready);
+            let lines = polled.len() - usize::from(control.is_some());
+            (
+                ordered,
+                is_ready(&polled[0]),
+                polled[1..lines].iter().any(is_ready),
+            )
+        };
+        if ended {
+            reaper.reap();
         }
-        match process::fork_single_threaded()? {
-            Forked::Parent(_) => {}
-            Forked::Child => {
-                drop(control);
-                become_monitor(message);
+        if gone {
+            reaper.forget();
+        }
+        if let (true, Some(socket)) = (ordered, &control) {
+            match message::receive(socket)? {
+                None => control = None,
+                Some(message) => obey(message, &mut control, &mut reaper)?,
             }
         }
     }
     Ok(())
 }
 
-fn become_monitor(mut message: message::Message) -> ! {
-    process::wait_for_children();
-    let _ = process::set_name(c"hoist-monitor");
+/// Makes the monitor that a message asks for.
+fn obey(message: Message, control: &mut Option<OwnedFd>, reaper: &mut Reaper) -> io::Result<()> {
+    let succession = match message.kind {
+        Kind::Order => None,
+        Kind::Succeed => {
+            // One that cannot be read is of a later version: whoever sent it sees its socket close.
+            let Ok(succession) = message.body::<Succession>() else {
+                return Ok(());
+            };
+            let started = &succession.started;
+            let line = reaper.watch(started.pid, started.started_at)?;
+            Some((succession, line))
+        }
+        _ => return Ok(()),
+    };
+    match process::fork_single_threaded()? {
+        Forked::Parent(monitor) => reaper.forked(monitor),
+        Forked::Child => {
+            // What is the zygote's alone must not live on in its children.
+            drop(control.take());
+            reaper.disown();
+            process::unblock_signals();
+            let _ = process::set_name(c"hoist-monitor");
+            become_monitor(message, succession);
+        }
+    }
+    Ok(())
+}
+
+fn become_monitor(mut message: Message, succession: Option<(Succession, OwnedFd)>) -> ! {
     let fds = std::mem::take(&mut message.fds);
+    if let Some((succession, line)) = succession {
+        drop(message);
+        monitor::run_successor(succession, fds, line);
+        process::end_now(0)
+    }
     match message.body::<Order>() {
         Ok(order) => {
             drop(message);

@@ -15,6 +15,7 @@
 )]
 
 pub mod bpf;
+pub mod children;
 pub mod datagram;
 pub mod floor;
 pub mod mount_attributes;

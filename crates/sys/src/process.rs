@@ -345,6 +345,11 @@ pub fn reset_signals() {
     for signal in 1..=64 {
         default_signal(signal);
     }
+    unblock_signals();
+}
+
+/// Blocks no signal any more.
+pub fn unblock_signals() {
     // SAFETY: an emptied set is valid for sigprocmask.
     // JUSTIFICATION: no safe crate offers the mask.
     unsafe {
@@ -361,21 +366,11 @@ pub fn default_signal(signal: i32) {
     unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
 
-/// Lets the kernel reap children (SIGCHLD ignored) and ignores SIGPIPE: how the zygote lives.
-pub fn ignore_children_and_pipes() {
-    // SAFETY: SIG_IGN is valid for both.
+/// Ignores SIGPIPE: writes to who is gone fail and do not kill.
+pub fn ignore_pipes() {
+    // SAFETY: SIG_IGN is valid for it.
     // JUSTIFICATION: as above.
-    unsafe {
-        libc::signal(libc::SIGCHLD, libc::SIG_IGN);
-        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
-    }
-}
-
-/// Lets children be waited for again, as monitors must.
-pub fn wait_for_children() {
-    // SAFETY: SIG_DFL is valid for SIGCHLD.
-    // JUSTIFICATION: as above.
-    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
 /// Argument or environment strings as execve(2) wants them: made before the fork, so that nothing is allocated after.

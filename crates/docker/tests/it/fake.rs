@@ -248,7 +248,7 @@ impl Runtime for FakeRuntime {
 
     fn sweep(&self, _id: &ContainerId) {}
 
-    fn adopt(&self, _id: &ContainerId) -> BoxFuture<'static, Adoption> {
+    fn adopt(&self, _record: &ContainerRecord) -> BoxFuture<'static, Adoption> {
         Box::pin(async { Adoption::Unknown })
     }
 

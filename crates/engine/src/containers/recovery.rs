@@ -75,7 +75,7 @@ impl Containers {
     async fn take_over(&self, record: Arc<ContainerRecord>) {
         let parts = &self.inner.parts;
         let id = record.id.clone();
-        let adoption = parts.runtime.adopt(&id).await;
+        let adoption = parts.runtime.adopt(&record).await;
         tracing::info!(container = %id, ?adoption, "found from an earlier engine");
         match adoption {
             Adoption::Running { pid } => {

@@ -49,6 +49,11 @@ impl Machine {
         }
     }
 
+    /// Whether this process is one of the container's: its id may be another's by now.
+    pub(crate) fn holds(&self, id: &ContainerId, pid: i32) -> bool {
+        self.group(id).procs().is_ok_and(|pids| pids.contains(&pid))
+    }
+
     pub(crate) fn remove_cgroup(&self, id: &ContainerId, parent: &str) {
         self.parents
             .lock()

@@ -11,7 +11,7 @@ use hoist_engine::ports::{
     ProcessOwner, Runtime,
 };
 use hoist_engine::records::ContainerRecord;
-use hoist_model::container::{ContainerStats, ProcessFacts, Resources};
+use hoist_model::container::{ContainerStats, NamespaceMode, ProcessFacts, Resources};
 use hoist_model::{ContainerId, ErrorClass, Signal, Timestamp, chain};
 use hoist_net::Instance;
 use hoist_runtime::cgroup::{CgroupDriver, CgroupError, CgroupSettings, Cgroups};
@@ -249,14 +249,21 @@ impl Runtime for ZygoteRuntime {
     }
 
     fn release(&self, record: &ContainerRecord) {
+        if record.spec.security.pid != NamespaceMode::Private {
+            // Without a PID namespace of its own the kernel ends only the first process.
+            let _ = self.machine.group(&record.id).kill();
+        }
         self.machine
             .remove_cgroup(&record.id, &record.spec.cgroup_parent);
         self.runtime.release(&record.id);
     }
 
-    fn adopt(&self, id: &ContainerId) -> BoxFuture<'static, Adoption> {
-        let (runtime, machine, id) = (self.runtime.clone(), self.machine.clone(), id.clone());
-        let find = move || match runtime.adopt(&id) {
+    fn adopt(&self, record: &ContainerRecord) -> BoxFuture<'static, Adoption> {
+        let (runtime, machine) = (self.runtime.clone(), self.machine.clone());
+        let id = record.id.clone();
+        machine.note_parent(&id, &record.spec.cgroup_parent);
+        let pid = record.state.running().map(|running| running.pid);
+        let find = move || match runtime.adopt(&id, pid.filter(|pid| machine.holds(&id, *pid))) {
             hoist_runtime::Adoption::Running(launched) => Adoption::Running { pid: launched.pid },
             hoist_runtime::Adoption::Exited(record) => {
                 let oom_killed = machine.oom_killed(&id);

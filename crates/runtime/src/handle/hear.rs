@@ -2,25 +2,23 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
+use std::sync::atomic::AtomicU64;
 
-use hoist_sys::process;
+use hoist_sys::{children, process};
 use rustix::event::{Timespec, epoll};
-use tokio::sync::oneshot;
 
-use super::{ExitNotice, Known, LaunchError, Launched, Shared};
+use super::{ExitNotice, Known, LaunchError, Shared};
 use crate::exit_record::ExitRecord;
 use crate::message::{self, Kind, Message};
-use crate::monitor::Started;
-use crate::plan::{self, ChildFailure, Plan};
+use crate::plan::{self, ChildFailure};
 use crate::spec::ProcessId;
 
 /// Marks, in epoll, the process itself in place of its monitor's socket.
 const PROCESS: u64 = 1 << 63;
 
 /// Counts control sockets, so that a late event of an old one is not taken for a new one's.
-static NUMBERS: AtomicU64 = AtomicU64::new(1);
+pub(super) static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 /// How often the thread looks whether anybody still holds the runtime.
 const PATIENCE: Timespec = Timespec {
@@ -52,25 +50,10 @@ pub(super) fn run(shared: &Weak<Shared>) {
 
 impl Shared {
     /// Takes note of a process and listens to its monitor.
-    pub(super) fn know(
-        &self,
-        owner: ProcessId,
-        control: OwnedFd,
-        starting: Option<(oneshot::Sender<Result<Launched, LaunchError>>, Plan)>,
-        pid: i32,
-    ) {
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        let control = Arc::new(control);
-        let known = Known {
-            number,
-            control: control.clone(),
-            pidfd: None,
-            pid,
-            starting,
-            ended: false,
-        };
+    pub(super) fn know(&self, owner: ProcessId, known: Known) {
+        let control = known.control.clone();
+        let data = epoll::EventData::new_u64(known.number);
         self.processes().insert(owner, known);
-        let data = epoll::EventData::new_u64(number);
         if let Err(error) = epoll::add(&self.epoll, &*control, data, epoll::EventFlags::IN) {
             tracing::error!(%error, "a monitor will not be heard");
         }
@@ -100,20 +83,10 @@ impl Shared {
 
     fn take(&self, owner: &ProcessId, control: &OwnedFd, message: Message) -> io::Result<()> {
         match message.kind {
-            Kind::Started => {
-                let started: Started = message.body()?;
-                let mut processes = self.processes();
-                let Some(known) = processes.known.get_mut(owner) else {
-                    return Ok(());
-                };
-                known.pid = started.pid;
-                known.pidfd = message.fds.into_iter().next();
-                if let Some((reply, _)) = known.starting.take() {
-                    let launched = Launched {
-                        pid: started.pid,
-                        started_at: started.started_at,
-                    };
-                    let _ = reply.send(Ok(launched));
+            Kind::Started => self.introduced(owner, message)?,
+            Kind::InputClosed => {
+                if let Some(known) = self.processes().known.get_mut(owner) {
+                    known.held.close_input();
                 }
             }
             Kind::Failed => {
@@ -129,39 +102,46 @@ impl Shared {
                 }
             }
             Kind::Ended => {
-                let record: ExitRecord = message.body()?;
+                // Of a process that was not its child a monitor may not know how it ended.
+                let mut record: Option<ExitRecord> = message.body()?;
                 if let Some(known) = self.processes().known.get_mut(owner) {
+                    record = record.or_else(|| known.kernel_record());
                     known.ended = true;
                     known.pidfd = None;
+                    known.held.clear();
                 }
                 // Told first: whoever reads the channel may be asked for the streams' end right after.
                 let _ = self.exits.send(ExitNotice {
                     of: owner.clone(),
-                    record: Some(record),
+                    record,
                 });
                 // A monitor that is gone has nothing left to be told.
                 let _ = message::send(control, Kind::Recorded, &(), &[]);
             }
-            Kind::Order | Kind::Recorded | Kind::Attach | Kind::Resize => {
+            Kind::Order | Kind::Succeed | Kind::Recorded | Kind::Attach | Kind::Resize => {
                 return Err(io::Error::other(format!("{:?}", message.kind)));
             }
         }
         Ok(())
     }
 
-    /// The monitor is gone: as it should be after the end, or before it. A process that lives on is watched itself.
+    /// The monitor is gone: as it should be after the end, or before it. Then it gets a successor; where that cannot be,
+    /// the process is watched itself.
     fn lost(&self, owner: &ProcessId, control: &OwnedFd) {
         let _ = epoll::delete(&self.epoll, control);
+        let lives = |known: &Known| !known.ended && known.pidfd.is_some();
+        let outlived = self.processes().known.get(owner).is_some_and(lives);
+        if outlived && self.succeed(owner) {
+            return;
+        }
         let mut processes = self.processes();
-        let Some(known) = processes.known.get(owner) else {
+        let Some(known) = processes.known.get_mut(owner) else {
             return;
         };
-        if !known.ended
-            && let Some(pidfd) = &known.pidfd
-        {
+        if outlived && let Some(pidfd) = &known.pidfd {
             let data = epoll::EventData::new_u64(known.number | PROCESS);
             let watched = epoll::add(&self.epoll, pidfd, data, epoll::EventFlags::IN);
-            tracing::error!(?owner, pid = known.pid, "its monitor died");
+            known.held.clear();
             if watched.is_ok() {
                 return;
             }
@@ -188,33 +168,42 @@ impl Shared {
         let Some(owner) = found else { return };
         let known = processes.remove(&owner);
         drop(processes);
-        let pidfd = known.and_then(|known| known.pidfd);
-        if let Some(pidfd) = &pidfd {
+        if let Some(pidfd) = known.as_ref().and_then(|known| known.pidfd.as_ref()) {
             let _ = epoll::delete(&self.epoll, pidfd);
         }
-        self.tell_unwatched(&owner, pidfd);
+        self.tell_unwatched(&owner, known);
     }
 
-    /// Tells an end that no monitor told: from the record, if it was written after all; else from the kernel, which knows
-    /// since 6.15; else as unknown.
-    fn tell_unwatched(&self, owner: &ProcessId, pidfd: Option<OwnedFd>) {
+    /// Tells an end that no monitor told: from the record, if it was written after all; else from the kernel; else as
+    /// unknown.
+    fn tell_unwatched(&self, owner: &ProcessId, known: Option<Known>) {
         let recorded = match owner {
             ProcessId::Container(id) => self.recorded(id),
             ProcessId::Exec(_) => None,
         };
-        let status = pidfd.and_then(|pidfd| process::reaped_status(pidfd.as_fd()).ok()?);
-        let record = recorded.or_else(|| {
-            status.map(|status| ExitRecord {
-                exit_code: match status & 0x7f {
-                    0 => status >> 8 & 0xff,
-                    signal => 128 + signal,
-                },
-                finished_at: crate::monitor::now(),
-            })
-        });
+        let record = recorded.or_else(|| known.as_ref().and_then(Known::kernel_record));
         let _ = self.exits.send(ExitNotice {
             of: owner.clone(),
             record,
         });
+    }
+}
+
+impl Known {
+    /// How it ended, as far as the kernel tells others than its parent: before it is reaped by /proc, afterwards by its
+    /// descriptor since 6.15.
+    fn kernel_record(&self) -> Option<ExitRecord> {
+        let pidfd = self.pidfd.as_ref()?;
+        let reaped = || process::reaped_status(pidfd.as_fd()).ok().flatten();
+        let status = reaped().or_else(|| {
+            let status = children::zombie_status(self.pid)?;
+            // The id is still its own: one that was reaped meanwhile cannot be signalled.
+            process::signal_pidfd(pidfd.as_fd(), 0).ok()?;
+            Some(status)
+        });
+        Some(ExitRecord {
+            exit_code: ExitRecord::code_of(status.or_else(reaped)?),
+            finished_at: crate::monitor::now(),
+        })
     }
 }

@@ -120,8 +120,11 @@ impl Monitor {
             started: Started {
                 pid,
                 started_at: now(),
+                carried: super::Carried::default(),
             },
             pidfd,
+            is_successor: false,
+            line: None,
             ended: None,
             noted: false,
             outputs: Vec::new(),

@@ -8,7 +8,7 @@
 //! container: how many is written once there is room.
 
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, openat, renameat, unlinkat};
 
@@ -17,6 +17,9 @@ use super::launch::now;
 
 /// Where Docker splits long lines.
 const LONGEST_LINE: usize = 16 * 1024;
+
+/// Bytes that an entry of such a line has at most: every byte may need six.
+const LONGEST_ENTRY: u64 = 6 * LONGEST_LINE as u64 + 256;
 
 pub(super) struct LogFile {
     directory: OwnedFd,
@@ -40,6 +43,46 @@ impl LogFile {
         };
         log.reopen();
         log
+    }
+
+    /// Cuts off an entry that an earlier writer was killed in the middle of.
+    pub(super) fn mend(&mut self) {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let name = self.order.name.as_str();
+        let (Some(file), Ok(reader)) = (
+            &self.file,
+            openat(&self.directory, name, flags, Mode::empty()),
+        ) else {
+            return;
+        };
+        let start = self.size.saturating_sub(LONGEST_ENTRY);
+        let mut tail = Vec::new();
+        let mut buffer = [0; 32 * 1024];
+        while let Ok(length @ 1..) =
+            rustix::io::pread(&reader, &mut buffer, start + tail.len() as u64)
+        {
+            tail.extend_from_slice(&buffer[..length]);
+        }
+        let whole = tail
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map(|at| at + 1);
+        let end = match whole {
+            Some(end) => start + end as u64,
+            None if start == 0 => 0,
+            None => return,
+        };
+        if end < self.size && rustix::fs::ftruncate(file, end).is_ok() {
+            self.size = end;
+        }
+    }
+
+    pub(super) fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    pub(super) fn order(&self) -> &LogOrder {
+        &self.order
     }
 
     fn reopen(&mut self) {

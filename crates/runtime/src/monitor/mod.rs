@@ -8,12 +8,13 @@
 //!             └── stdin  ◄── attached clients
 //! ```
 //!
-//! It outlives the daemon. One thread, one poll loop; nothing in it waits for a client, a disk or a daemon for ever.
+//! It outlives the daemon, and the daemon holds what a successor needs should it be killed. One thread, one poll loop; nothing in it waits for a client, a disk or a daemon for ever.
 
 mod attached;
 mod launch;
 mod log_file;
 mod output;
+mod succession;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -26,6 +27,7 @@ use self::attached::Attached;
 pub(crate) use self::launch::now;
 use self::log_file::LogFile;
 use self::output::Output;
+pub(crate) use self::succession::{Carried, Succession, run_successor};
 use crate::exit_record::{self, ExitRecord};
 use crate::message::{self, Kind};
 use crate::plan::Plan;
@@ -49,18 +51,21 @@ pub(crate) struct Order {
 }
 
 /// The log file within the directory whose descriptor is beside the order.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LogOrder {
     pub(crate) name: String,
     pub(crate) max_size: u64,
     pub(crate) max_files: u32,
 }
 
-/// Body of [`Kind::Started`]; the pidfd is beside it.
-#[derive(Debug, Serialize, Deserialize)]
+/// Body of [`Kind::Started`]; the pidfd is beside it, and what is carried.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Started {
     pub(crate) pid: i32,
     pub(crate) started_at: Timestamp,
+    /// What the daemon holds for a successor. Monitors of earlier engines leave nothing.
+    #[serde(default)]
+    pub(crate) carried: Carried,
 }
 
 /// Body of [`Kind::Resize`].
@@ -92,7 +97,12 @@ struct Monitor {
     record: Option<OwnedFd>,
     started: Started,
     pidfd: OwnedFd,
-    ended: Option<ExitRecord>,
+    /// Whether the process is not our child, because an earlier monitor made it.
+    is_successor: bool,
+    /// Of a successor: where the zygote, the process' parent now, tells its end.
+    line: Option<OwnedFd>,
+    /// How it ended; within, `None` where nobody knows.
+    ended: Option<Option<ExitRecord>>,
     /// The daemon has noted the end; only unfinished output keeps us.
     noted: bool,
     outputs: Vec<Output>,
@@ -121,9 +131,9 @@ enum Source {
 
 impl Monitor {
     fn watch(&mut self) {
-        let descriptor = self.pidfd.as_fd();
-        if let Some(control) = &self.control {
-            let _ = message::send(control, Kind::Started, &self.started, &[descriptor]);
+        if let Some(control) = self.control.take() {
+            let _ = self.introduce(&control);
+            self.control = Some(control);
         }
         while !self.is_done() {
             let ready = match self.poll() {
@@ -214,8 +224,13 @@ impl Monitor {
     }
 
     fn process_ended(&mut self) {
-        let Some(exit_code) = launch::reap(&self.pidfd) else {
-            return;
+        let exit_code = if self.is_successor {
+            self.learn_end()
+        } else {
+            match launch::reap(&self.pidfd) {
+                None => return,
+                code => code,
+            }
         };
         for index in 0..self.outputs.len() {
             // Everything the process wrote is in the pipe by now. Descendants outside its PID namespace may keep it
@@ -226,17 +241,19 @@ impl Monitor {
             log.finish();
         }
         self.outputs.clear();
+        // The daemon lets go of its duplicates when it hears of the end.
         self.stdin = None;
         self.terminal = None;
         for client in &mut self.attached {
             client.end();
         }
-        let record = ExitRecord {
+        let record = exit_code.map(|exit_code| ExitRecord {
             exit_code,
             finished_at: launch::now(),
-        };
-        if let Some(slot) = &self.record {
-            exit_record::write(slot, &record);
+        });
+        // Left empty the slot says that nobody knows.
+        if let (Some(slot), Some(record)) = (&self.record, &record) {
+            exit_record::write(slot, record);
         }
         self.ended = Some(record);
         self.tell_end();
@@ -290,8 +307,7 @@ impl Monitor {
         let Ok(control) = accept_with(listener, SocketFlags::CLOEXEC) else {
             return;
         };
-        let pidfd = self.pidfd.as_fd();
-        if message::send(&control, Kind::Started, &self.started, &[pidfd]).is_ok() {
+        if self.introduce(&control).is_ok() {
             self.control = Some(control);
             self.tell_end();
         }
@@ -363,7 +379,7 @@ impl Monitor {
             Err(_) => {
                 self.input.clear();
                 if self.terminal.is_none() {
-                    self.stdin = None;
+                    self.close_input();
                 }
             }
         }
@@ -374,7 +390,7 @@ impl Monitor {
             self.write_input();
         }
         if self.input_ends && self.input.is_empty() {
-            self.stdin = None;
+            self.close_input();
         }
         for client in &mut self.attached {
             client.flush();

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use hoist_model::{ContainerId, Signal};
+use hoist_model::ContainerId;
 use hoist_runtime::Adoption;
 use hoist_runtime::spec::ProcessId;
 
@@ -12,16 +12,16 @@ use crate::machine::Machine;
 use crate::support::output::{ALL, read};
 use crate::support::{new_id, wait_for};
 
-struct Engine {
+pub(crate) struct Engine {
     process: Child,
-    pid: i32,
-    id: ContainerId,
-    rootfs: String,
+    pub(crate) pid: i32,
+    pub(crate) id: ContainerId,
+    pub(crate) rootfs: String,
 }
 
 impl Engine {
     /// An engine in a process of its own, on the exec-root of `machine`, with one container.
-    fn start(machine: &Machine, script: &str) -> Self {
+    pub(crate) fn start(machine: &Machine, script: &str) -> Self {
         let id = new_id();
         let mut process = Command::new(env!("CARGO_BIN_EXE_hoist-runtime-zygote"))
             .arg("engine")
@@ -43,7 +43,7 @@ impl Engine {
         }
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
@@ -67,7 +67,7 @@ fn a_running_container_is_taken_over_and_its_log_is_whole() {
     std::thread::sleep(Duration::from_millis(100));
     engine.kill();
     std::thread::sleep(Duration::from_millis(100));
-    let Adoption::Running(launched) = machine.runtime.adopt(&engine.id) else {
+    let Adoption::Running(launched) = machine.runtime.adopt(&engine.id, None) else {
         panic!("not running");
     };
     assert_eq!(launched.pid, engine.pid);
@@ -108,40 +108,14 @@ fn an_end_in_between_is_on_record() {
     wait_for("the container's end", || {
         (!std::path::Path::new(&format!("/proc/{}", engine.pid)).exists()).then_some(())
     });
-    let record = wait_for("the record", || match machine.runtime.adopt(&engine.id) {
-        Adoption::Exited(record) => Some(record),
-        _ => None,
+    let record = wait_for("the record", || {
+        match machine.runtime.adopt(&engine.id, None) {
+            Adoption::Exited(record) => Some(record),
+            _ => None,
+        }
     });
     assert_eq!(record.exit_code, 33);
     assert_eq!(machine.runtime.leftovers(), [engine.id.clone()]);
     machine.runtime.release(&engine.id);
-    assert_eq!(machine.runtime.adopt(&engine.id), Adoption::Unknown);
-}
-
-#[test]
-fn a_container_whose_monitor_died_is_not_forgotten() {
-    let Some(mut machine) = Machine::start() else {
-        return;
-    };
-    let rootfs = crate::support::Rootfs::new();
-    let sleeper = crate::support::spec(&rootfs, &["sleep", "60"]);
-    let owner = ProcessId::Container(sleeper.id.clone());
-    let launched = machine.launch(sleeper).unwrap();
-    let status = std::fs::read_to_string(format!("/proc/{}/status", launched.pid)).unwrap();
-    let monitor = status
-        .lines()
-        .find_map(|line| line.strip_prefix("PPid:"))
-        .and_then(|pid| rustix::process::Pid::from_raw(pid.trim().parse().unwrap()))
-        .unwrap();
-    rustix::process::kill_process(monitor, rustix::process::Signal::KILL).unwrap();
-    std::thread::sleep(Duration::from_millis(100));
-    // The process lives, and so it is still known: its end is seen through its descriptor.
-    assert!(machine.notices.try_recv().is_err());
-    assert_eq!(machine.runtime.pid(&owner), Some(launched.pid));
-    machine.runtime.signal(&owner, Signal::KILL).unwrap();
-    let notice = machine.notice();
-    assert_eq!(notice.of, owner);
-    if let Some(record) = notice.record {
-        assert_eq!(record.exit_code, 137);
-    }
+    assert_eq!(machine.runtime.adopt(&engine.id, None), Adoption::Unknown);
 }

@@ -13,5 +13,6 @@ mod life;
 mod logs;
 mod machine;
 mod seccomp;
+mod succession;
 #[allow(unreachable_pub, reason = "the module is shared with the zygote")]
 mod support;
