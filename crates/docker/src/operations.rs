@@ -58,9 +58,9 @@ const fn operation(
 /// The table.
 #[rustfmt::skip]
 pub const OPERATIONS: &[Operation] = &[
-    operation("ContainerList", "GET", "/containers/json", partly("no health yet: filters on it match nothing")),
-    operation("ContainerCreate", "POST", "/containers/create", partly("501 for init, links, several networks, GPUs, per-device weights, storage options, AppArmor profiles, image mounts, and log drivers beyond json-file and none; health checks are recorded, not run")),
-    operation("ContainerInspect", "GET", "/containers/{id}/json", partly("no health yet")),
+    operation("ContainerList", "GET", "/containers/json", SERVED),
+    operation("ContainerCreate", "POST", "/containers/create", partly("501 for init, links, several networks, GPUs, per-device weights, storage options, AppArmor profiles, image mounts, and log drivers beyond json-file and none")),
+    operation("ContainerInspect", "GET", "/containers/{id}/json", SERVED),
     operation("ContainerTop", "GET", "/containers/{id}/top", partly("ps options that choose columns; sorting, threads and trees are refused by name")),
     operation("ContainerLogs", "GET", "/containers/{id}/logs", SERVED),
     operation("ContainerChanges", "GET", "/containers/{id}/changes", absent("showing what changed in a container's file system")),

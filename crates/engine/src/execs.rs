@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hoist_model::container::{AttachFlags, ContainerState, ProcessSpec};
-use hoist_model::{ContainerId, ExecId};
+use hoist_model::{ContainerId, ExecId, Signal};
 use hoist_store::{Class, Store};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
@@ -257,6 +257,21 @@ impl Execs {
         if let Ok(record) = self.inner.containers.resolve(container.as_str()) {
             self.tell("exec_die", &record, id, Some(notice.exit_code))
                 .await;
+        }
+    }
+
+    /// Ends its process and forgets it; for whoever made it and is the only one to ask after it.
+    pub(crate) fn kill_and_forget(&self, id: &ExecId) {
+        let known = self.table().execs.get(id).map(|exec| exec.running);
+        if known == Some(true) {
+            let owner = ProcessOwner::Exec(id.clone());
+            if let Err(error) = self.inner.runtime.signal(&owner, Signal::KILL) {
+                tracing::debug!(exec = %id, %error, "not killed");
+            }
+        } else if known.is_some() {
+            let mut table = self.table();
+            table.execs.remove(id);
+            table.ended.retain(|ended| ended != id);
         }
     }
 

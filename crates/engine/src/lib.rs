@@ -8,6 +8,7 @@ pub mod containers;
 pub mod error;
 pub mod events;
 pub mod execs;
+pub mod health;
 pub mod images;
 mod logs;
 mod names;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use hoist_model::container::{ContainerSpec, ContainerState, PortMapping};
+use hoist_model::container::{ContainerSpec, ContainerState, Health, PortMapping};
 use hoist_model::{
     ContainerId, Digest, EndpointId, ImageId, ImageReference, NetworkId, Platform, SandboxId,
     Timestamp,
@@ -36,6 +36,9 @@ pub struct ContainerRecord {
     pub mounts: Vec<MountPoint>,
     /// Its place on the network, while it runs.
     pub attachment: Option<NetworkAttachment>,
+    /// What its health check found; `None` where nothing was ever probed.
+    #[serde(default)]
+    pub health: Option<Health>,
     /// Live processes started by exec, for inspect; not persisted across daemons.
     #[serde(skip)]
     pub exec_ids: Vec<hoist_model::ExecId>,

@@ -99,6 +99,9 @@ pub(crate) async fn list(call: Call) -> Reply {
             at,
             image.is_some() && *image == record.spec.image_id,
             sizes,
+            call.version
+                .at_least(52)
+                .then(|| container_list::health_summary(record)),
             &|name| network_ids.get(name),
         ));
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hoist_engine::records::{ContainerRecord, MountPoint};
 use hoist_model::ZERO_TIME;
-use hoist_model::container::{ContainerState, NetworkMode};
+use hoist_model::container::{ContainerState, NetworkMode, ProbeResult};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -90,6 +90,26 @@ struct State<'a> {
     error: &'a str,
     started_at: String,
     finished_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<HealthShown<'a>>,
+}
+
+/// API `Health`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct HealthShown<'a> {
+    status: &'static str,
+    failing_streak: u32,
+    log: Vec<ProbeShown<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ProbeShown<'a> {
+    start: String,
+    end: String,
+    exit_code: i32,
+    output: &'a str,
 }
 
 #[derive(Debug, Serialize)]
@@ -267,6 +287,11 @@ fn state(record: &ContainerRecord) -> State<'_> {
         error: "",
         started_at: zero(),
         finished_at: zero(),
+        health: record.health.as_ref().map(|health| HealthShown {
+            status: health.status.as_str(),
+            failing_streak: health.failing_streak,
+            log: health.log.iter().map(probe).collect(),
+        }),
     };
     match &record.state {
         ContainerState::Created { failure } => {
@@ -294,6 +319,15 @@ fn state(record: &ContainerRecord) -> State<'_> {
         }
     }
     state
+}
+
+fn probe(result: &ProbeResult) -> ProbeShown<'_> {
+    ProbeShown {
+        start: result.started_at.to_string(),
+        end: result.ended_at.to_string(),
+        exit_code: result.exit_code,
+        output: &result.output,
+    }
 }
 
 fn config<'a>(record: &'a ContainerRecord, node: &'a Node) -> Config<'a> {

@@ -56,6 +56,31 @@ pub(crate) struct ContainerSummary<'a> {
     host_config: HostConfigSummary<'a>,
     network_settings: NetworkSettingsSummary,
     mounts: Vec<Mounted<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<HealthSummary>,
+}
+
+/// Since API 1.52.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct HealthSummary {
+    status: &'static str,
+    failing_streak: u32,
+}
+
+/// The health of what runs and is probed, else `none`.
+pub(crate) fn health_summary(record: &ContainerRecord) -> HealthSummary {
+    let running = record.state.running().is_some();
+    match record.health.as_ref().filter(|_| running) {
+        Some(health) => HealthSummary {
+            status: health.status.as_str(),
+            failing_streak: health.failing_streak,
+        },
+        None => HealthSummary {
+            status: "none",
+            failing_streak: 0,
+        },
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -78,6 +103,7 @@ pub(crate) fn summary<'a>(
     now: Timestamp,
     names_image: bool,
     sizes: Option<(u64, u64)>,
+    health: Option<HealthSummary>,
     network_id: &dyn Fn(&str) -> String,
 ) -> ContainerSummary<'a> {
     let spec = &record.spec;
@@ -111,7 +137,7 @@ pub(crate) fn summary<'a>(
         size_root_fs: sizes.map(|(_, whole)| whole),
         labels: &spec.labels,
         state: record.state.status(),
-        status: status(&record.state, now),
+        status: status(record, now),
         host_config: HostConfigSummary {
             network_mode: network_mode_text(&spec.network.mode),
             annotations: &spec.annotations,
@@ -120,6 +146,7 @@ pub(crate) fn summary<'a>(
             networks: endpoints(record, network_id),
         },
         mounts: mounts(record),
+        health,
     }
 }
 
@@ -187,7 +214,13 @@ pub(crate) fn included(record: &ContainerRecord, filters: &Filters, bounds: &Bou
     filters.matches("name", &[&record.name, &slashed])
         && filters.matches("id", &[record.id.as_str()])
         && filters.exact("status", record.state.status())
-        && filters.exact("health", "none")
+        && filters.exact(
+            "health",
+            record
+                .health
+                .as_ref()
+                .map_or("none", |health| health.status.as_str()),
+        )
         && filters.labels(&record.spec.labels)
         && filters
             .boolean("is-task")
@@ -255,6 +288,7 @@ mod tests {
             Timestamp::from_seconds(NOW),
             true,
             Some((1, 2)),
+            Some(health_summary(&record)),
             &|_| String::new(),
         );
         expect![[r#"
@@ -321,14 +355,18 @@ mod tests {
                   "RW": true,
                   "Propagation": ""
                 }
-              ]
+              ],
+              "Health": {
+                "Status": "none",
+                "FailingStreak": 0
+              }
             }"#]].assert_eq(&serde_json::to_string_pretty(&line).unwrap());
     }
 
     #[test]
     fn an_image_whose_name_moved_on_is_shown_by_id() {
         let record = record(WEB);
-        let line = summary(&record, Timestamp::default(), false, None, &|_| {
+        let line = summary(&record, Timestamp::default(), false, None, None, &|_| {
             String::new()
         });
         assert!(line.image.starts_with("sha256:cdcd"));

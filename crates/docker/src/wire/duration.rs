@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use hoist_engine::records::ContainerRecord;
 use hoist_model::Timestamp;
-use hoist_model::container::ContainerState;
+use hoist_model::container::{ContainerState, HealthStatus};
 
 /// How long something took, roughly.
 pub(crate) fn human(duration: Duration) -> String {
@@ -28,13 +29,18 @@ pub(crate) fn human(duration: Duration) -> String {
 }
 
 /// The list's `Status`.
-pub(crate) fn status(state: &ContainerState, now: Timestamp) -> String {
-    match state {
+pub(crate) fn status(record: &ContainerRecord, now: Timestamp) -> String {
+    match &record.state {
         ContainerState::Created { .. } | ContainerState::Starting => "Created".to_owned(),
         ContainerState::Running(running) => {
             let up = human(now.since(running.started_at));
-            let paused = if running.paused { " (Paused)" } else { "" };
-            format!("Up {up}{paused}")
+            let beside = match record.health.as_ref().map(|health| health.status) {
+                _ if running.paused => " (Paused)".to_owned(),
+                None => String::new(),
+                Some(HealthStatus::Starting) => " (health: starting)".to_owned(),
+                Some(known) => format!(" ({})", known.as_str()),
+            };
+            format!("Up {up}{beside}")
         }
         ContainerState::Restarting(exited) => format!(
             "Restarting ({}) {} ago",
@@ -53,7 +59,7 @@ pub(crate) fn status(state: &ContainerState, now: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hoist_model::container::{ExitedState, RunningState};
+    use hoist_model::container::{ExitedState, Health, RunningState};
 
     #[test]
     fn durations_are_said_as_docker_says_them() {
@@ -87,8 +93,26 @@ mod tests {
                 paused,
             })
         };
-        assert_eq!(status(&running(false), at(13)), "Up 3 seconds");
-        assert_eq!(status(&running(true), at(13)), "Up 3 seconds (Paused)");
+        let status = |state, at, health: Option<HealthStatus>| {
+            let record = ContainerRecord {
+                state,
+                health: health.map(|status| Health {
+                    status,
+                    ..Health::starting(Timestamp::default(), None)
+                }),
+                ..crate::wire::testing::record("{}")
+            };
+            super::status(&record, at)
+        };
+        assert_eq!(status(running(false), at(13), None), "Up 3 seconds");
+        assert_eq!(status(running(true), at(13), None), "Up 3 seconds (Paused)");
+        for (health, expected) in [
+            (HealthStatus::Starting, "Up 3 seconds (health: starting)"),
+            (HealthStatus::Healthy, "Up 3 seconds (healthy)"),
+            (HealthStatus::Unhealthy, "Up 3 seconds (unhealthy)"),
+        ] {
+            assert_eq!(status(running(false), at(13), Some(health)), expected);
+        }
         let exited = ContainerState::Exited(ExitedState {
             exit_code: 7,
             oom_killed: false,
@@ -96,8 +120,15 @@ mod tests {
             finished_at: at(10),
             error: String::new(),
         });
-        assert_eq!(status(&exited, at(130)), "Exited (7) 2 minutes ago");
+        let ContainerState::Exited(ended) = exited.clone() else {
+            unreachable!("made above");
+        };
+        assert_eq!(status(exited, at(130), None), "Exited (7) 2 minutes ago");
+        assert_eq!(
+            status(ContainerState::Restarting(ended), at(130), None),
+            "Restarting (7) 2 minutes ago"
+        );
         let created = ContainerState::Created { failure: None };
-        assert_eq!(status(&created, at(130)), "Created");
+        assert_eq!(status(created, at(130), None), "Created");
     }
 }

@@ -73,6 +73,7 @@ pub(crate) fn record(body: &str) -> ContainerRecord {
             mac_address: "02:42:ac:12:00:02".to_owned(),
             ports,
         }),
+        health: None,
         exec_ids: Vec::new(),
     }
 }

@@ -1,6 +1,6 @@
 //! What a container may be asked to be in Docker's API and cannot be here yet: refused by name rather than ignored.
 
-use hoist_model::container::{ContainerSpec, NetworkMode};
+use hoist_model::container::{ContainerSpec, NetworkMode, RESTART_UNHEALTHY_LABEL, RestartPolicy};
 
 use super::security::network_mode_text;
 use crate::error::ApiError;
@@ -36,14 +36,15 @@ pub(crate) fn check(spec: &ContainerSpec, warnings: &mut Vec<String>) -> Result<
     {
         return refuse(format!("AppArmor profile {profile} is"));
     }
-    let probed = spec
-        .healthcheck
-        .as_ref()
-        .is_some_and(|health| health.test.first().is_some_and(|kind| kind != "NONE"));
-    if probed {
-        warnings.push(
-            "The health check is recorded, but not run yet: no health will be reported.".to_owned(),
-        );
+    if spec.restart_policy == RestartPolicy::No
+        && spec
+            .labels
+            .get(RESTART_UNHEALTHY_LABEL)
+            .is_some_and(|value| value == "true")
+    {
+        warnings.push(format!(
+            "The label {RESTART_UNHEALTHY_LABEL} has no effect without a restart policy."
+        ));
     }
     Ok(())
 }
@@ -108,10 +109,10 @@ mod tests {
     }
 
     #[test]
-    fn a_health_check_is_kept_and_warned_of() {
+    fn a_label_without_a_policy_is_warned_of() {
         let mut warnings = Vec::new();
-        let probing = record(r#"{"Healthcheck":{"Test":["CMD","true"]}}"#);
-        check(&probing.spec, &mut warnings).unwrap();
+        let label = r#"{"Labels":{"hoist.restart-on-unhealthy":"true"}}"#;
+        check(&record(label).spec, &mut warnings).unwrap();
         assert_eq!(warnings.len(), 1);
         let none = record(
             r#"{"Healthcheck":{"Test":["NONE"]},"HostConfig":{"SecurityOpt":["apparmor=unconfined"]}}"#,

@@ -34,8 +34,10 @@ pub(super) struct Actor {
     pub(super) restart_at: Option<Instant>,
     /// Events to be written with the next record.
     events: Vec<Event>,
-    persist: bool,
+    pub(super) persist: bool,
     pub(super) last_exit: i32,
+    /// The run that is being probed, by its beginning.
+    pub(super) probed: Option<Timestamp>,
 }
 
 impl Actor {
@@ -65,6 +67,7 @@ impl Actor {
             events: Vec::new(),
             persist: false,
             last_exit: 0,
+            probed: None,
         }
     }
 
@@ -73,6 +76,7 @@ impl Actor {
         mut inbox: mpsc::UnboundedReceiver<Message>,
         stopping: CancellationToken,
     ) {
+        self.resume_probes();
         loop {
             let restart_at = self.restart_at;
             let due = async {
@@ -173,6 +177,9 @@ impl Actor {
                     None => Ok(()),
                 };
                 let _ = reply.send(result);
+            }
+            Message::Probed { run, result, reply } => {
+                let _ = reply.send(self.judge(run, result).await);
             }
             Message::Ended(notice) => {
                 let input = Input::Exited {
@@ -321,6 +328,7 @@ impl Actor {
         record.state = life.state.clone();
         record.restart_count = life.restart_count;
         record.manually_stopped = life.manually_stopped;
+        self.note_probing();
     }
 
     pub(super) fn owner(&self) -> ProcessOwner {

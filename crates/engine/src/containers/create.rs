@@ -86,6 +86,7 @@ impl Containers {
             manually_stopped: false,
             mounts,
             attachment: None,
+            health: None,
             exec_ids: Vec::new(),
         };
         match self

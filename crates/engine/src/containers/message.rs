@@ -2,7 +2,8 @@
 
 use std::os::unix::net::UnixStream;
 
-use hoist_model::Signal;
+use hoist_model::container::ProbeResult;
+use hoist_model::{Signal, Timestamp};
 use tokio::sync::oneshot;
 
 use super::{AttachRequest, Outcome, UpdateRequest, WaitCondition, WaitOutcome};
@@ -48,6 +49,12 @@ pub(super) enum Message {
     Resize {
         rows: u16,
         columns: u16,
+        reply: Reply<()>,
+    },
+    /// A probe of the run that began at this instant.
+    Probed {
+        run: Timestamp,
+        result: ProbeResult,
         reply: Reply<()>,
     },
     Ended(ExitNotice),

@@ -16,6 +16,7 @@ mod create;
 mod deeds;
 mod etc_files;
 mod events;
+mod health;
 mod launch;
 mod merge;
 mod message;
@@ -41,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::events::container_event;
+pub(crate) use self::health::{ProbeOrder, probe_of};
 use self::message::Message;
 pub(crate) use self::refusal::restarting;
 pub use self::requests::{
@@ -85,6 +87,10 @@ struct Inner {
     actors: Mutex<HashMap<ContainerId, Handle>>,
     tasks: TaskTracker,
     stopping: CancellationToken,
+    /// Who is to be probed, and who no more.
+    probes: mpsc::UnboundedSender<ProbeOrder>,
+    /// The other end, until somebody takes it.
+    probe_orders: Mutex<Option<mpsc::UnboundedReceiver<ProbeOrder>>>,
 }
 
 #[derive(Clone)]
@@ -103,11 +109,14 @@ impl Containers {
     /// Joins the parts. Containers of an earlier engine are taken over by [`Containers::recover`].
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        let (probes, probe_orders) = mpsc::unbounded_channel();
         let inner = Inner {
             parts,
             actors: Mutex::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
+            probes,
+            probe_orders: Mutex::new(Some(probe_orders)),
         };
         Self {
             inner: Arc::new(inner),

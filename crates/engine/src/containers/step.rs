@@ -18,6 +18,8 @@ pub(crate) struct Life {
     pub(crate) auto_remove: bool,
     /// The next end is part of a restart, after which even one that removes itself stays.
     pub(crate) kept: bool,
+    /// It was found unhealthy and is being ended for that: a failure, whatever the exit code says.
+    pub(crate) condemned: bool,
     pub(crate) manually_stopped: bool,
     pub(crate) restart_count: u32,
     /// Delay before the next restart by policy.
@@ -42,6 +44,8 @@ pub(crate) enum Input {
     StopAsked,
     /// A person wants it stopped and started again.
     RestartAsked,
+    /// It was found unhealthy, and is to be restarted for that.
+    Condemned,
     /// Its process ended.
     Exited {
         exit_code: i32,
@@ -120,6 +124,7 @@ impl Life {
             policy,
             auto_remove,
             kept: false,
+            condemned: false,
             manually_stopped,
             restart_count,
             // As far as the restarts that are known of had brought it.
@@ -176,6 +181,7 @@ pub(crate) fn step(
         (ContainerState::Starting, Input::Launched { pid }) => {
             next.before_start = None;
             next.kept = false;
+            next.condemned = false;
             next.state = ContainerState::Running(RunningState {
                 pid,
                 started_at: now,
@@ -226,6 +232,10 @@ pub(crate) fn step(
             next.manually_stopped = true;
             vec![Command::CancelRestart, Command::Persist]
         }
+        (ContainerState::Running(_), Input::Condemned) => {
+            next.condemned = true;
+            Vec::new()
+        }
         (_, Input::RestartAsked) => {
             next.kept = true;
             Vec::new()
@@ -263,6 +273,7 @@ pub(crate) fn step(
             Input::Launched { .. }
             | Input::LaunchFailed { .. }
             | Input::Exited { .. }
+            | Input::Condemned
             | Input::Paused
             | Input::Unpaused,
         ) => return Err(Refusal::NotRunning),
@@ -328,7 +339,8 @@ fn wants_restart(life: &Life, exit_code: i32) -> bool {
         RestartPolicy::No => false,
         RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
         RestartPolicy::OnFailure { maximum_retries } => {
-            exit_code != 0 && (maximum_retries == 0 || life.restart_count < maximum_retries)
+            (exit_code != 0 || life.condemned)
+                && (maximum_retries == 0 || life.restart_count < maximum_retries)
         }
     }
 }

@@ -62,6 +62,7 @@ pub(crate) fn record() -> ContainerRecord {
         manually_stopped: false,
         mounts: Vec::new(),
         attachment: None,
+        health: None,
         exec_ids: Vec::new(),
     }
 }

@@ -17,7 +17,7 @@ use crate::logs;
 use crate::ports::BoxFuture;
 
 /// Seconds a process has after the stop signal, where neither container nor request says (API `ContainerStop`).
-const DEFAULT_STOP_TIMEOUT: i64 = 10;
+pub(super) const DEFAULT_STOP_TIMEOUT: i64 = 10;
 /// How long a killed process may take to be gone before we say that it is not.
 const KILL_DEADLINE: Duration = Duration::from_secs(30);
 /// Entries read ahead of a slow reader of logs.
@@ -231,7 +231,7 @@ impl Containers {
         self.tell(id, "detach").await;
     }
 
-    async fn signal(
+    pub(super) async fn signal(
         &self,
         id: &ContainerId,
         signal: Signal,

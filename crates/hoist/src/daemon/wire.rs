@@ -87,6 +87,7 @@ pub(crate) async fn wire(settings: &Settings, started_at: Timestamp) -> anyhow::
         root: container_root,
     });
     let execs = Execs::new(store.clone(), containers.clone(), runtime.clone());
+    hoist_engine::health::probe(&containers, &execs);
     let events = Events::new(store);
     let node = node::describe(
         settings,

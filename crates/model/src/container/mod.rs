@@ -1,5 +1,6 @@
 //! Containers: what was asked for ([`ContainerSpec`]) and where they stand ([`ContainerState`]).
 
+mod health;
 mod mounts;
 mod ports;
 mod resources;
@@ -7,6 +8,7 @@ mod spec;
 mod state;
 mod usage;
 
+pub use health::{HEALTH_LOG, Health, HealthStatus, ProbeResult, RESTART_UNHEALTHY_LABEL};
 pub use mounts::{MountSource, MountSpec, Propagation};
 pub use ports::{InvalidPort, PortKey, PortMapping, PortRequest, Protocol};
 pub use resources::{DeviceMapping, IoThrottle, IoThrottleKind, Resources, Ulimit};

@@ -163,6 +163,22 @@ fn a_stop_between_two_runs_ends_the_restarting() {
 }
 
 #[test]
+fn an_end_for_being_unhealthy_is_a_failure_whatever_the_code() {
+    let policy = RestartPolicy::OnFailure { maximum_retries: 1 };
+    let run = |inputs| walk(life(policy, false), inputs).0.state.status();
+    let up = || vec![(START, 1), (Input::Launched { pid: 7 }, 1)];
+    let with = |more: Vec<(Input, i64)>| up().into_iter().chain(more).collect();
+    assert_eq!(run(with(vec![(end(0), 2)])), "exited");
+    assert_eq!(
+        run(with(vec![(Input::Condemned, 2), (end(0), 2)])),
+        "restarting"
+    );
+    // A person's word outweighs it.
+    let stopped = vec![(Input::Condemned, 2), (Input::StopAsked, 2), (end(0), 2)];
+    assert_eq!(run(with(stopped)), "exited");
+}
+
+#[test]
 fn a_restart_keeps_what_removes_itself() {
     let (life, commands) = walk(
         life(RestartPolicy::No, true),
@@ -233,6 +249,7 @@ fn inputs() -> impl Strategy<Value = Input> {
         }),
         Just(Input::StopAsked),
         Just(Input::RestartAsked),
+        Just(Input::Condemned),
         (0..256).prop_map(end),
         Just(Input::Paused),
         Just(Input::Unpaused),
