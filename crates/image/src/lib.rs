@@ -24,7 +24,7 @@ pub use garbage::{CollectError, Collected, collect_garbage};
 pub use import::{ImportError, ImportOptions, import_rootfs};
 pub use load::{LoadError, load_archive};
 pub use snapshot::{
-    LayerError, LayerRecord, LayerWriter, MAX_LAYERS, SnapshotError, Snapshotter,
+    Changes, Doomed, LayerError, LayerRecord, LayerWriter, MAX_LAYERS, SnapshotError, Snapshotter,
     SnapshotterChoice, SnapshotterKind, open_snapshotter,
 };
 pub use stored::StoredImage;

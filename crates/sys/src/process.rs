@@ -277,6 +277,21 @@ pub fn reaped_status(pidfd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
     Ok((information.mask & EXIT != 0).then_some(information.exit_code))
 }
 
+/// A process's mount namespace, by its pidfd: `PIDFD_GET_MNT_NAMESPACE` of `linux/pidfd.h`, which kernels have from 6.11.
+///
+/// # Errors
+/// `EINVAL` or `ENOTTY` on older kernels, `ESRCH` once the process has ended.
+pub fn mount_namespace(pidfd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    /// `_IO(PIDFS_IOCTL_MAGIC, 3)`.
+    const GET_MOUNT_NAMESPACE: libc::Ioctl = 0xFF03;
+    // SAFETY: the call takes no argument and answers a new descriptor, close-on-exec, or -1.
+    // JUSTIFICATION: rustix does not have it.
+    let fd = unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_MOUNT_NAMESPACE, 0) };
+    check(fd.into())?;
+    // SAFETY: the kernel made this descriptor for us just now; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Leaves the session keyring for a new one (KEYCTL_JOIN_SESSION_KEYRING): keys of whoever started the engine stay there.
 pub fn new_session_keyring() -> io::Result<()> {
     const JOIN_SESSION_KEYRING: c_int = 1;

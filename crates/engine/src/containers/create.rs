@@ -15,6 +15,9 @@ use crate::names::made_up;
 use crate::records::{ContainerRecord, ImageRecord, MountPoint};
 use hoist_model::chain;
 
+/// Begins the name of a container's directory that is on its way out.
+pub(super) const GONE: &str = ".gone-";
+
 /// How often a made-up name is made up anew after a clash.
 const NAME_TRIES: u32 = 10;
 
@@ -173,7 +176,9 @@ impl Containers {
                 .map_err(|error| failed(&error))?;
             make_private_directory(&directory)?;
             if !fresh.is_empty() {
-                let rootfs = snapshotter.mount(&id).map_err(|error| failed(&error))?;
+                let rootfs = snapshotter
+                    .mount(&id, hoist_image::Changes::Kept)
+                    .map_err(|error| failed(&error))?;
                 for volume in &fresh {
                     super::copy_up::copy_up(&rootfs, &volume.destination, volume.source.as_ref())?;
                 }
@@ -193,27 +198,41 @@ impl Containers {
         self.remove_anonymous_volumes(&record.mounts).await;
     }
 
+    /// Takes a container's files away by name, and lets go of its layers. Deleting them goes on behind the caller's back.
     pub(super) async fn remove_files(&self, id: &ContainerId) -> Result<(), ContainerError> {
         let snapshotter = self.inner.parts.images.snapshotter().clone();
         let (key, directory) = (id.clone(), self.directory(id));
-        let work = move || -> Result<(), ContainerError> {
-            let snapshot = match snapshotter.remove(&key) {
-                Err(error) if error.class() != hoist_model::ErrorClass::NotFound => {
-                    Err(ContainerError::Internal(chain(&error)))
+        let gone = directory.with_file_name(format!("{GONE}{}", id.as_str()));
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let work = move || {
+            let snapshot = snapshotter
+                .remove(&key)
+                .map_err(|error| ContainerError::Internal(chain(&error)));
+            let renamed = match std::fs::rename(&directory, &gone) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    let context = format!("remove {}", directory.display());
+                    Err(ContainerError::Io { context, source })
                 }
                 _ => Ok(()),
             };
-            match std::fs::remove_dir_all(&directory) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    let context = format!("remove {}", directory.display());
-                    snapshot.and(Err(ContainerError::Io { context, source }))
-                }
-                _ => snapshot,
+            let (doomed, snapshot) = match snapshot {
+                Ok(doomed) => (Some(doomed), Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            // Whoever asked may have gone away.
+            let _ = answer.send(snapshot.and(renamed));
+            let deleted = doomed.map_or(Ok(()), hoist_image::Doomed::delete);
+            if let Err(error) = deleted.and(remove_directory(&gone)) {
+                tracing::warn!(container = %key, %error, "removed files stay until the next start");
             }
         };
-        tokio::task::spawn_blocking(work)
-            .await
-            .unwrap_or_else(|error| Err(ContainerError::Internal(error.to_string())))
+        self.inner.tasks.spawn_blocking(work);
+        answered.await.unwrap_or_else(|_| {
+            Err(ContainerError::Internal(format!(
+                "removing the files of container {}: interrupted",
+                id.as_str()
+            )))
+        })
     }
 
     /// Removes the volumes that were made for one container alone; one that others use by now stays.
@@ -244,6 +263,14 @@ impl Containers {
                 )))
             }
         }
+    }
+}
+
+/// Deletes a directory; one that is not there is no error.
+pub(super) fn remove_directory(path: &std::path::Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

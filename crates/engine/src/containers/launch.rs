@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
+use hoist_image::Changes;
 use hoist_model::container::{NamespaceMode, NetworkMode};
 use hoist_store::Class;
 
@@ -15,13 +16,15 @@ use hoist_model::chain;
 impl Actor {
     /// Connects the container and hands it to the runtime. What was taken is given back by `Release` if this fails.
     pub(super) async fn launch(&mut self) -> Result<Launched, ContainerError> {
+        // Mounted by a blocking thread while the rest is got together here.
+        let rootfs = self.rootfs();
         let network = self.network_namespace().await?;
         let joins = Joins {
             pid: self.joined(&self.record.spec.security.pid)?,
             ipc: self.joined(&self.record.spec.security.ipc)?,
         };
-        let rootfs = self.rootfs().await?;
         let etc_files = self.write_etc_files()?;
+        let rootfs = rootfs.await?;
         let log_path = (self.record.spec.log.driver != "none")
             .then(|| self.containers.log_path(&self.record.id));
         let request = LaunchRequest {
@@ -80,18 +83,27 @@ impl Actor {
             })
     }
 
-    async fn rootfs(&self) -> Result<OwnedFd, ContainerError> {
+    /// Begins at once, not when it is awaited.
+    fn rootfs(&self) -> impl Future<Output = Result<OwnedFd, ContainerError>> + use<> {
         let snapshotter = self.containers.inner.parts.images.snapshotter().clone();
         let id = self.record.id.clone();
-        let mounted = tokio::task::spawn_blocking(move || snapshotter.mount(&id)).await;
-        match mounted {
-            Ok(Ok(rootfs)) => Ok(rootfs),
-            Ok(Err(error)) => Err(ContainerError::Internal(format!(
-                "root file system of container {}: {}",
-                self.record.id.as_str(),
-                chain(&error)
-            ))),
-            Err(error) => Err(ContainerError::Internal(error.to_string())),
+        let key = id.clone();
+        let changes = if self.record.spec.auto_remove {
+            Changes::Discarded
+        } else {
+            Changes::Kept
+        };
+        let mounting = tokio::task::spawn_blocking(move || snapshotter.mount(&key, changes));
+        async move {
+            match mounting.await {
+                Ok(Ok(rootfs)) => Ok(rootfs),
+                Ok(Err(error)) => Err(ContainerError::Internal(format!(
+                    "root file system of container {}: {}",
+                    id.as_str(),
+                    chain(&error)
+                ))),
+                Err(error) => Err(ContainerError::Internal(error.to_string())),
+            }
         }
     }
 

@@ -138,11 +138,17 @@ impl Containers {
         let mut strangers: HashSet<ContainerId> =
             parts.images.snapshotter().prepared().into_iter().collect();
         if let Ok(entries) = std::fs::read_dir(&parts.root) {
-            strangers.extend(
-                entries
-                    .flatten()
-                    .filter_map(|e| e.file_name().to_str()?.parse().ok()),
-            );
+            for entry in entries.flatten() {
+                let name = entry.file_name();
+                let Some(name) = name.to_str() else { continue };
+                if let Ok(id) = name.parse() {
+                    strangers.insert(id);
+                } else if name.starts_with(super::create::GONE)
+                    && let Err(error) = super::create::remove_directory(&entry.path())
+                {
+                    tracing::warn!(path = %entry.path().display(), %error, "leftovers stay");
+                }
+            }
         }
         for id in strangers.difference(&known) {
             if let Err(error) = self.remove_files(id).await {

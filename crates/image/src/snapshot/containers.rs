@@ -15,6 +15,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use hoist_model::{ContainerId, Digest};
@@ -23,8 +24,8 @@ use rustix::fs::{
     readlinkat, renameat, statat, symlinkat,
 };
 
-use super::SnapshotError;
 use super::layer_files::make_directory;
+use super::{Doomed, SnapshotError};
 use crate::erofs::RootAttributes;
 
 /// 62 digests of 64 digits and their separators fit a symlink's 4095 bytes.
@@ -35,6 +36,8 @@ const LAYERS_PER_LINK: usize = 62;
 pub(super) struct Containers {
     directory: PathBuf,
     fd: OwnedFd,
+    /// How many were removed; makes names for what is on its way out.
+    removals: AtomicU64,
     /// What each stands on. Short sections only.
     layers: Mutex<HashMap<ContainerId, Vec<Digest>>>,
 }
@@ -59,7 +62,7 @@ impl Containers {
             let name = name.to_string_lossy();
             if let Ok(key) = name.parse::<ContainerId>() {
                 layers.insert(key, read_layers(&entry.path())?);
-            } else if name.starts_with(".tmp-") {
+            } else if name.starts_with(".tmp-") || name.starts_with(".gone-") {
                 super::layer_files::remove_any(&entry.path())?;
             } else {
                 tracing::warn!(path = %entry.path().display(), "unknown file among the snapshots");
@@ -69,6 +72,7 @@ impl Containers {
         Ok(Self {
             directory,
             fd,
+            removals: AtomicU64::new(0),
             layers: Mutex::new(layers),
         })
     }
@@ -81,7 +85,7 @@ impl Containers {
         root: Option<RootAttributes>,
     ) -> Result<(), SnapshotError> {
         let temporary = format!(".tmp-{}", key.as_str());
-        let result = self.make(&temporary, layers, root).and_then(|()| {
+        let result = make_directories(&self.fd, &temporary, layers, root).and_then(|()| {
             renameat(&self.fd, &temporary, &self.fd, key.as_str())?;
             Ok(())
         });
@@ -92,33 +96,6 @@ impl Containers {
             return Err(io_at("preparing", &self.path(key))(source));
         }
         Ok(())
-    }
-
-    fn make(
-        &self,
-        temporary: &str,
-        layers: &[Digest],
-        root: Option<RootAttributes>,
-    ) -> io::Result<()> {
-        mkdirat(&self.fd, temporary, Mode::RWXU)?;
-        let at = open_directory(&self.fd, temporary)?;
-        for (number, part) in layers.chunks(LAYERS_PER_LINK).enumerate() {
-            let text: Vec<&str> = part.iter().map(Digest::hex).collect();
-            symlinkat(text.join(":"), &at, format!("layers.{number}"))?;
-        }
-        mkdirat(&at, "upper", Mode::RWXU)?;
-        mkdirat(&at, "work", Mode::RWXU)?;
-        let root = root.unwrap_or(RootAttributes {
-            mode: 0o755,
-            uid: 0,
-            gid: 0,
-        });
-        if (root.uid, root.gid) != (0, 0) {
-            let (uid, gid) = (Uid::from_raw(root.uid), Gid::from_raw(root.gid));
-            chownat(&at, "upper", Some(uid), Some(gid), AtFlags::empty())?;
-        }
-        let mode = Mode::from_raw_mode(root.mode.into());
-        Ok(chmodat(&at, "upper", mode, AtFlags::empty())?)
     }
 
     /// Notes that `key` stands on `layers`; fails when it is noted already.
@@ -163,16 +140,24 @@ impl Containers {
         })
     }
 
-    /// Removes a container's directories; the name goes at once, the files after it.
-    pub(super) fn remove(&self, key: &ContainerId) -> Result<(), SnapshotError> {
-        let doomed = format!(".tmp-{}", key.as_str());
-        let failed = io_at("removing", &self.path(key));
-        match renameat(&self.fd, key.as_str(), &self.fd, &doomed) {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-            Err(error) => return Err(failed(error.into())),
-        }
+    /// Removes the mark that an earlier volatile mount left, which keeps overlay from mounting these directories again: what
+    /// was lost in a crash is lost for nobody.
+    pub(super) fn forget_volatile(&self, key: &ContainerId) -> Result<(), SnapshotError> {
+        let mark = self.path(key).join("work/work/incompat");
+        crate::removal::remove_any(&mark).map_err(io_at("removing", &mark))
+    }
+
+    /// Takes a container's directories away by name; the files go with what is returned.
+    pub(super) fn remove(&self, key: &ContainerId) -> Result<Doomed, SnapshotError> {
+        let number = self.removals.fetch_add(1, Ordering::Relaxed);
+        let doomed = format!(".gone-{number}");
+        let renamed = renameat(&self.fd, key.as_str(), &self.fd, &doomed);
         self.release(key);
-        crate::removal::remove_any(&self.directory.join(doomed)).map_err(failed)
+        match renamed {
+            Ok(()) => Ok(Doomed::at(self.directory.join(doomed))),
+            Err(rustix::io::Errno::NOENT) => Ok(Doomed::nothing()),
+            Err(error) => Err(io_at("removing", &self.path(key))(error.into())),
+        }
     }
 
     pub(super) fn path(&self, key: &ContainerId) -> PathBuf {
@@ -195,6 +180,34 @@ impl Containers {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// Makes a directory with `upper`, `work` and the links that name the layers.
+pub(super) fn make_directories(
+    parent: &OwnedFd,
+    name: &str,
+    layers: &[Digest],
+    root: Option<RootAttributes>,
+) -> io::Result<()> {
+    mkdirat(parent, name, Mode::RWXU)?;
+    let at = open_directory(parent, name)?;
+    for (number, part) in layers.chunks(LAYERS_PER_LINK).enumerate() {
+        let text: Vec<&str> = part.iter().map(Digest::hex).collect();
+        symlinkat(text.join(":"), &at, format!("layers.{number}"))?;
+    }
+    mkdirat(&at, "upper", Mode::RWXU)?;
+    mkdirat(&at, "work", Mode::RWXU)?;
+    let root = root.unwrap_or(RootAttributes {
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+    });
+    if (root.uid, root.gid) != (0, 0) {
+        let (uid, gid) = (Uid::from_raw(root.uid), Gid::from_raw(root.gid));
+        chownat(&at, "upper", Some(uid), Some(gid), AtFlags::empty())?;
+    }
+    let mode = Mode::from_raw_mode(root.mode.into());
+    Ok(chmodat(&at, "upper", mode, AtFlags::empty())?)
 }
 
 fn openat_relative(at: &OwnedFd, key: &ContainerId) -> io::Result<OwnedFd> {
@@ -232,7 +245,8 @@ fn measure(top: OwnedFd) -> io::Result<u64> {
     Ok(bytes)
 }
 
-fn read_layers(container: &Path) -> Result<Vec<Digest>, SnapshotError> {
+/// The layers that the links in a directory name.
+pub(super) fn read_layers(container: &Path) -> Result<Vec<Digest>, SnapshotError> {
     let failed = io_at("reading the layers of", container);
     let at = open_directory(CWD, container).map_err(&failed)?;
     let mut layers = Vec::new();
@@ -250,7 +264,7 @@ fn read_layers(container: &Path) -> Result<Vec<Digest>, SnapshotError> {
     Ok(layers)
 }
 
-fn open_directory<F: rustix::fd::AsFd, P: rustix::path::Arg>(
+pub(super) fn open_directory<F: rustix::fd::AsFd, P: rustix::path::Arg>(
     at: F,
     path: P,
 ) -> io::Result<OwnedFd> {
@@ -259,7 +273,10 @@ fn open_directory<F: rustix::fd::AsFd, P: rustix::path::Arg>(
 }
 
 /// Wraps an I/O error with what was done to what.
-fn io_at(action: &'static str, path: &Path) -> impl Fn(io::Error) -> SnapshotError + use<> {
+pub(super) fn io_at(
+    action: &'static str,
+    path: &Path,
+) -> impl Fn(io::Error) -> SnapshotError + use<> {
     let path = path.to_owned();
     move |source| SnapshotError::Io {
         action,

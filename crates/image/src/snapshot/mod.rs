@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use hoist_model::{ContainerId, Digest, ErrorClass};
 
+mod bases;
 mod containers;
+mod doomed;
 mod extract;
 mod form;
 mod layer_files;
@@ -15,6 +17,7 @@ mod open;
 mod overlay;
 mod snapshots;
 
+pub use doomed::Doomed;
 pub use open::open_snapshotter;
 
 /// How layers are kept.
@@ -172,6 +175,16 @@ impl SnapshotError {
     }
 }
 
+/// What becomes of a container's changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changes {
+    /// They are written back as any file is, and synced when the container asks or its file system is unmounted.
+    Kept,
+    /// They go with the container at its end (`--rm`): syncing them, which at unmount means the whole file system that they
+    /// are on, would be for nothing. Overlay's `volatile`, Linux 5.10.
+    Discarded,
+}
+
 /// The most layers one image may have (Docker's limit too).
 pub const MAX_LAYERS: usize = 127;
 
@@ -221,13 +234,14 @@ pub trait Snapshotter: Send + Sync {
     /// The layer's uncompressed tar, byte for byte. Fails with `NotFound`.
     fn open_tar(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>, LayerError>;
 
-    /// Makes a container's writable directories over `layers`, bottom first. Fails with `Exists`, `Layer(NotFound)`,
+    /// Makes a container's writable directories over `layers`, bottom first, and sees to it that mount points for what every
+    /// container is given (`/proc`, `/etc/hosts`, …) are among its lowers. Fails with `Exists`, `Layer(NotFound)`,
     /// `TooManyLayers`.
     fn prepare(&self, key: &ContainerId, layers: &[Digest]) -> Result<(), SnapshotError>;
 
     /// A detached writable mount of what was prepared; a new mount at every call. Fails with `NotPrepared`. Two
     /// writable mounts of one container at a time are the caller's mistake.
-    fn mount(&self, key: &ContainerId) -> Result<OwnedFd, SnapshotError>;
+    fn mount(&self, key: &ContainerId, changes: Changes) -> Result<OwnedFd, SnapshotError>;
 
     /// A detached read-only mount of some layers, bottom first; of none, an empty directory.
     fn view(&self, layers: &[Digest]) -> Result<OwnedFd, SnapshotError>;
@@ -238,8 +252,10 @@ pub trait Snapshotter: Send + Sync {
     /// Bytes allocated by a container's own changes. Walks them.
     fn usage(&self, key: &ContainerId) -> Result<u64, SnapshotError>;
 
-    /// Removes a container's writable directories; what is not there is no error. The caller has unmounted.
-    fn remove(&self, key: &ContainerId) -> Result<(), SnapshotError>;
+    /// Removes a container's writable directories; what is not there is no error. The caller has unmounted. They are gone
+    /// by name and hold their layers no more when this returns; the files go with the returned value, which takes as long
+    /// as there are files.
+    fn remove(&self, key: &ContainerId) -> Result<Doomed, SnapshotError>;
 
     /// Every container that was prepared and not removed, for the sweep at start.
     fn prepared(&self) -> Vec<ContainerId>;

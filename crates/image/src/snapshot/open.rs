@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags, openat};
 use super::form::{Directories, Erofs};
 use super::layer_files::remove_any;
 use super::snapshots::Snapshots;
-use super::{SnapshotError, Snapshotter, SnapshotterChoice};
+use super::{Changes, SnapshotError, Snapshotter, SnapshotterChoice};
 
 /// Opens the layers and containers under `root`, sweeping what a crash left half-made.
 ///
@@ -69,7 +69,7 @@ fn try_probe(path: &Path) -> Result<(), SnapshotError> {
     let layer = writer.finish(None)?;
     let key = ContainerId::from_bytes(&[0; 32]);
     snapshots.prepare(&key, &[layer.diff_id])?;
-    let mount = snapshots.mount(&key)?;
+    let mount = snapshots.mount(&key, Changes::Kept)?;
     let read = || -> io::Result<()> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let mut file = File::from(openat(&mount, "probe", flags, Mode::empty())?);

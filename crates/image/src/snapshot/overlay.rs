@@ -16,8 +16,8 @@ use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_fd, fsconfig_set_string, fsmount, fsopen, mount, open_tree,
-    unmount,
+    fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    mount, open_tree, unmount,
 };
 
 /// The writable side of an overlay.
@@ -25,6 +25,8 @@ use rustix::mount::{
 pub(super) struct Writable<'a> {
     pub(super) upper: BorrowedFd<'a>,
     pub(super) work: BorrowedFd<'a>,
+    /// Nothing written is ever synced.
+    pub(super) volatile: bool,
 }
 
 /// Mounts an overlay of `lowers`, top first; read-only without a writable side (then the kernel wants two lowers).
@@ -46,9 +48,17 @@ pub(super) fn mount_overlay(
     for lower in lowers {
         set_directory(context, "lowerdir+", *lower)?;
     }
-    if let Some(Writable { upper, work }) = writable {
+    if let Some(Writable {
+        upper,
+        work,
+        volatile,
+    }) = writable
+    {
         set_directory(context, "upperdir", upper)?;
         set_directory(context, "workdir", work)?;
+        if volatile {
+            fsconfig_set_flag(context, "volatile")?;
+        }
     }
     for key in ["redirect_dir", "metacopy", "index"] {
         fsconfig_set_string(context, key, "off")?;
@@ -93,9 +103,16 @@ fn mount_by_options(
     );
     let mut flags = MountFlags::empty();
     match writable {
-        Some(Writable { upper, work }) => {
+        Some(Writable {
+            upper,
+            work,
+            volatile,
+        }) => {
             let (upper, work) = (proc_path(&upper), proc_path(&work));
             options += &format!(",upperdir={upper},workdir={work}");
+            if volatile {
+                options += ",volatile";
+            }
         }
         None => flags = MountFlags::RDONLY,
     }
@@ -164,6 +181,7 @@ mod tests {
             let writable = Some(Writable {
                 upper: upper.as_fd(),
                 work: work.as_fd(),
+                volatile: true,
             });
             let way = if by_options {
                 mount_by_options

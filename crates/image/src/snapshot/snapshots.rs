@@ -9,13 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use hoist_model::{ContainerId, Digest};
 
+use super::bases::Bases;
 use super::containers::Containers;
 use super::form::LayerForm;
 use super::layer_files::{LayerFiles, io_at, make_directory};
 use super::layer_writer::StreamingWriter;
 use super::overlay::{Staging, Writable, mount_overlay};
 use super::{
-    LayerError, LayerRecord, LayerWriter, MAX_LAYERS, SnapshotError, Snapshotter, SnapshotterKind,
+    Changes, Doomed, LayerError, LayerRecord, LayerWriter, MAX_LAYERS, SnapshotError, Snapshotter,
+    SnapshotterKind,
 };
 
 /// Layers in form `F`, and containers over them.
@@ -26,6 +28,7 @@ use super::{
 pub(super) struct Snapshots<F> {
     files: Arc<LayerFiles>,
     form: Arc<F>,
+    bases: Bases,
     containers: Containers,
     /// Open lowers. Held while one is being opened, so that a layer is mounted once.
     lowers: Mutex<HashMap<Digest, Arc<OwnedFd>>>,
@@ -38,6 +41,7 @@ impl<F: LayerForm> Snapshots<F> {
     pub(super) fn open(root: &Path, form: F, durable: bool) -> Result<Self, SnapshotError> {
         make_directory(root)?;
         let files = Arc::new(LayerFiles::open(root, durable)?);
+        let bases = Bases::open(root)?;
         let containers = Containers::open(root)?;
         let staging = root.join("empty/staging");
         make_directory(&staging)?;
@@ -50,6 +54,7 @@ impl<F: LayerForm> Snapshots<F> {
         Ok(Self {
             files,
             form: Arc::new(form),
+            bases,
             containers,
             lowers: Mutex::new(HashMap::new()),
             empty: [empty("a")?, empty("b")?],
@@ -66,6 +71,26 @@ impl<F: LayerForm> Snapshots<F> {
         let fd = Arc::new(self.form.lower(&self.files, layer)?);
         lowers.insert(layer.clone(), fd.clone());
         Ok(fd)
+    }
+
+    /// The mount points that stand on these layers, as the topmost lower of a container. `lowers` are the layers, top first.
+    fn base(&self, layers: &[Digest], lowers: &[Arc<OwnedFd>]) -> Result<OwnedFd, SnapshotError> {
+        let mut root = None;
+        for layer in layers {
+            root = self.files.summary(layer)?.root.or(root);
+        }
+        self.bases.of(layers, root, |writable| {
+            let mut fds: Vec<BorrowedFd<'_>> = lowers.iter().map(|fd| fd.as_fd()).collect();
+            if fds.is_empty() {
+                fds.push(self.empty[0].as_fd());
+            }
+            mount_overlay(&fds, Some(writable), &self.staging).map_err(|source| {
+                SnapshotError::Mount {
+                    what: "the layers under a container's mount points".into(),
+                    source,
+                }
+            })
+        })
     }
 
     /// Overlay wants the top first.
@@ -114,6 +139,10 @@ impl<F: LayerForm> Snapshotter for Snapshots<F> {
             });
         }
         lowers.remove(diff_id);
+        if let Err(error) = self.bases.remove_on(diff_id) {
+            // It is empty but for mount points, and swept once no layer of its name is here.
+            tracing::warn!(layer = %diff_id, error = %error, "what stood on a removed layer stays");
+        }
         self.files.remove(diff_id)
     }
 
@@ -136,19 +165,36 @@ impl<F: LayerForm> Snapshotter for Snapshots<F> {
         }
         self.containers
             .prepare(key, layers, root)
-            .inspect_err(|_| self.containers.release(key))
+            .inspect_err(|_| self.containers.release(key))?;
+        // Made with the first container of an image, so that no start waits for it.
+        let based = self
+            .lowers_of(layers)
+            .and_then(|lowers| self.base(layers, &lowers));
+        match based {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                if let Err(error) = self.containers.remove(key) {
+                    tracing::warn!(container = %key, error = %error, "a directory stays behind");
+                }
+                Err(error)
+            }
+        }
     }
 
-    fn mount(&self, key: &ContainerId) -> Result<OwnedFd, SnapshotError> {
-        let lowers = self.lowers_of(&self.containers.layers(key)?)?;
-        let mut fds: Vec<BorrowedFd<'_>> = lowers.iter().map(|fd| fd.as_fd()).collect();
-        if fds.is_empty() {
-            fds.push(self.empty[0].as_fd());
+    fn mount(&self, key: &ContainerId, changes: Changes) -> Result<OwnedFd, SnapshotError> {
+        let layers = self.containers.layers(key)?;
+        let lowers = self.lowers_of(&layers)?;
+        let base = self.base(&layers, &lowers)?;
+        let mut fds = vec![base.as_fd()];
+        fds.extend(lowers.iter().map(|fd| fd.as_fd()));
+        if changes == Changes::Discarded {
+            self.containers.forget_volatile(key)?;
         }
         let directories = self.containers.open_directories(key)?;
         let writable = Writable {
             upper: directories.upper.as_fd(),
             work: directories.work.as_fd(),
+            volatile: changes == Changes::Discarded,
         };
         mount_overlay(&fds, Some(writable), &self.staging).map_err(|source| SnapshotError::Mount {
             what: format!("the root of container {key}"),
@@ -179,7 +225,7 @@ impl<F: LayerForm> Snapshotter for Snapshots<F> {
         self.containers.usage(key)
     }
 
-    fn remove(&self, key: &ContainerId) -> Result<(), SnapshotError> {
+    fn remove(&self, key: &ContainerId) -> Result<Doomed, SnapshotError> {
         self.containers.remove(key)
     }
 

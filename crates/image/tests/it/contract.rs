@@ -7,7 +7,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use hoist_image::{LayerError, SnapshotError, Snapshotter, SnapshotterChoice, open_snapshotter};
+use hoist_image::{
+    Changes, LayerError, SnapshotError, Snapshotter, SnapshotterChoice, open_snapshotter,
+};
 use hoist_model::{ContainerId, Digest, ErrorClass};
 use hoist_testkit::{EntryKind, TarBuilder};
 
@@ -86,10 +88,13 @@ fn layers_stack_bottom_first_and_whiteouts_hide() {
         snapshotter.prepare(&key(1), &layers).unwrap();
         for mount in [
             snapshotter.view(&layers).unwrap(),
-            snapshotter.mount(&key(1)).unwrap(),
+            snapshotter.mount(&key(1), Changes::Kept).unwrap(),
         ] {
+            let mut found = names(&path_of(&mount));
+            // A container has its mount points beside what the layers bring.
+            found.retain(|name| ![".dockerenv", "dev", "etc", "proc", "sys"].contains(&&**name));
             assert_eq!(
-                names(&path_of(&mount)),
+                found,
                 ["dir", "opaque", "replaced", "same", "was-directory"]
             );
             assert_eq!(names(&path_of(&mount).join("dir")), ["b", "c"]);
@@ -120,8 +125,8 @@ fn a_container_writes_to_its_own_directory_only() {
             Err(SnapshotError::Exists(_))
         ));
         let (one, two) = (
-            snapshotter.mount(&key(1)).unwrap(),
-            snapshotter.mount(&key(2)).unwrap(),
+            snapshotter.mount(&key(1), Changes::Kept).unwrap(),
+            snapshotter.mount(&key(2), Changes::Kept).unwrap(),
         );
         let path = path_of(&one).join("etc/config");
         fs::OpenOptions::new()
@@ -154,17 +159,17 @@ fn a_container_writes_to_its_own_directory_only() {
         drop(snapshotter);
         let snapshotter = open_snapshotter(root, choice).unwrap();
         assert_eq!(snapshotter.prepared().len(), 2);
-        let again = snapshotter.mount(&key(1)).unwrap();
+        let again = snapshotter.mount(&key(1), Changes::Kept).unwrap();
         assert_eq!(read(&again, "etc/config"), "from the image, changed");
         drop(again);
         let Err(LayerError::InUse { .. }) = snapshotter.remove_layer(&layer) else {
             panic!("the layer was removed under its containers");
         };
         for number in [1, 2, 2] {
-            snapshotter.remove(&key(number)).unwrap();
+            drop(snapshotter.remove(&key(number)).unwrap());
         }
         assert!(matches!(
-            snapshotter.mount(&key(1)),
+            snapshotter.mount(&key(1), Changes::Kept),
             Err(SnapshotError::NotPrepared(_))
         ));
         assert!(snapshotter.prepared().is_empty());
@@ -172,6 +177,65 @@ fn a_container_writes_to_its_own_directory_only() {
         snapshotter.remove_layer(&layer).unwrap();
         snapshotter.remove_layer(&layer).unwrap();
         assert!(names(&root.join("layers")).is_empty());
+    });
+}
+
+#[test]
+fn changes_that_nobody_keeps_are_mounted_again_and_again() {
+    on_both(|_, _, snapshotter| {
+        let layer = store(
+            &*snapshotter,
+            &TarBuilder::new().file("a", 0o644, "x").finish(),
+        );
+        snapshotter.prepare(&key(1), &[layer]).unwrap();
+        for text in ["first", "second"] {
+            let mount = snapshotter.mount(&key(1), Changes::Discarded).unwrap();
+            fs::write(path_of(&mount).join(text), text).unwrap();
+            assert_eq!(read(&mount, "first"), "first");
+        }
+    });
+}
+
+#[test]
+fn mount_points_are_there_and_are_no_change_of_the_containers() {
+    on_both(|root, choice, snapshotter| {
+        let bare = store(
+            &*snapshotter,
+            &TarBuilder::new().file("a", 0o644, "x").finish(),
+        );
+        let etc = TarBuilder::new()
+            .directory("etc")
+            .file("etc/hosts", 0o640, "of the image")
+            .finish();
+        let etc = store(&*snapshotter, &etc);
+        let stacks = [vec![], vec![bare.clone()], vec![bare.clone(), etc.clone()]];
+        for (number, layers) in (1u8..).zip(&stacks) {
+            snapshotter.prepare(&key(number), layers).unwrap();
+            let mount = snapshotter.mount(&key(number), Changes::Kept).unwrap();
+            for place in ["proc", "sys", "dev/pts", "etc/resolv.conf", ".dockerenv"] {
+                assert!(exists(&mount, place), "{place} on {} layers", layers.len());
+            }
+            assert!(names(&snapshotter.upper(&key(number))).is_empty());
+            let view = snapshotter.view(layers).unwrap();
+            assert!(!exists(&view, "proc"), "they are none of the image's");
+        }
+        let mount = snapshotter.mount(&key(3), Changes::Kept).unwrap();
+        assert_eq!(read(&mount, "etc/hosts"), "of the image");
+        drop(mount);
+        assert_eq!(names(&root.join("bases")).len(), 3);
+
+        // Found again, shared, and gone with the layers they stand on.
+        drop(snapshotter);
+        let snapshotter = open_snapshotter(root, choice).unwrap();
+        snapshotter.prepare(&key(4), &stacks[2]).unwrap();
+        assert_eq!(names(&root.join("bases")).len(), 3);
+        for number in 1..=4 {
+            drop(snapshotter.remove(&key(number)).unwrap());
+        }
+        snapshotter.remove_layer(&etc).unwrap();
+        assert_eq!(names(&root.join("bases")).len(), 2);
+        snapshotter.remove_layer(&bare).unwrap();
+        assert_eq!(names(&root.join("bases")).len(), 1);
     });
 }
 
@@ -210,7 +274,7 @@ fn the_root_directory_is_what_the_top_most_layer_that_names_it_says() {
         snapshotter.prepare(&key(2), &layers[1..]).unwrap();
         snapshotter.prepare(&key(3), &[]).unwrap();
         let root = |number| {
-            let mount = snapshotter.mount(&key(number)).unwrap();
+            let mount = snapshotter.mount(&key(number), Changes::Kept).unwrap();
             let meta = fs::metadata(path_of(&mount)).unwrap();
             (meta.mode() & 0o7777, meta.uid(), meta.gid())
         };
@@ -232,8 +296,10 @@ fn as_many_layers_as_docker_allows() {
         });
         let layers: Vec<Digest> = tars.map(|tar| store(&*snapshotter, &tar)).collect();
         snapshotter.prepare(&key(1), &layers[..127]).unwrap();
-        let mount = snapshotter.mount(&key(1)).unwrap();
-        assert_eq!(names(&path_of(&mount)).len(), 128);
+        let mount = snapshotter.mount(&key(1), Changes::Kept).unwrap();
+        let mut files = names(&path_of(&mount));
+        files.retain(|name| name.starts_with("file-"));
+        assert_eq!(files.len(), 127);
         assert_eq!(read(&mount, "last"), "126");
         let many = snapshotter.prepare(&key(2), &layers);
         assert!(matches!(many, Err(SnapshotError::TooManyLayers(128))));

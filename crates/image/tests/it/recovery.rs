@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 
-use hoist_image::{SnapshotterChoice, SnapshotterKind, open_snapshotter};
+use hoist_image::{Changes, SnapshotterChoice, SnapshotterKind, open_snapshotter};
 use hoist_model::ErrorClass;
 use hoist_testkit::TarBuilder;
 
@@ -43,7 +43,10 @@ fn what_a_crash_left_is_swept_or_mended_at_open() {
                 .iter()
                 .any(|name| name.contains("000000000000") || name.starts_with('.'))
         );
-        assert_eq!(read(&snapshotter.mount(&key(1)).unwrap(), "a"), "kept");
+        assert_eq!(
+            read(&snapshotter.mount(&key(1), Changes::Kept).unwrap(), "a"),
+            "kept"
+        );
         assert_eq!(read(&snapshotter.view(&[torn]).unwrap(), "b"), "mended");
     });
 }

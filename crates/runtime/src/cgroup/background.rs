@@ -17,6 +17,9 @@ use super::Group;
 use super::hierarchies::Hierarchies;
 use super::make::Ready;
 
+/// How far this thread stands back.
+const BACKGROUND_NICE: i32 = 5;
+
 /// Rounds until a group that stays busy is left to the next start's sweep: about a minute.
 const ROUNDS: u32 = 250;
 /// Between rounds: short at first, because most groups are free at once.
@@ -157,6 +160,8 @@ impl Queue {
 }
 
 fn run(shared: &Shared, hierarchies: &Arc<Hierarchies>) {
+    // Whoever took a ready group goes on starting a container: making the next one must not push it from its processor.
+    let _ = rustix::process::nice(BACKGROUND_NICE);
     let mut pause = FIRST_PAUSE;
     let mut number = 0;
     loop {

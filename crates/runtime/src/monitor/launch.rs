@@ -111,6 +111,9 @@ impl Monitor {
             .run(),
             Cloned::Parent { pid, pidfd } => (pid, pidfd),
         };
+        // While we hold its mount namespace, taking the mounts down is our work after its end is told, not its own before
+        // that: grace periods, and a sync of the file system its changes are on. A kernel that cannot say is no loss.
+        let mounts = process::mount_namespace(pidfd.as_fd()).ok();
         drop((theirs, plan_fds));
         let terminal = await_program(&report, &pidfd)?;
         let mut monitor = Self {
@@ -123,6 +126,7 @@ impl Monitor {
                 carried: super::Carried::default(),
             },
             pidfd,
+            _mounts: mounts,
             is_successor: false,
             line: None,
             ended: None,

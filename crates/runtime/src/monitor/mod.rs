@@ -97,6 +97,8 @@ struct Monitor {
     record: Option<OwnedFd>,
     started: Started,
     pidfd: OwnedFd,
+    /// The process's mount namespace, held so that its end does not wait for it.
+    _mounts: Option<OwnedFd>,
     /// Whether the process is not our child, because an earlier monitor made it.
     is_successor: bool,
     /// Of a successor: where the zygote, the process' parent now, tells its end.

@@ -118,6 +118,7 @@ impl Monitor {
             record,
             started: succession.started,
             pidfd,
+            _mounts: None,
             is_successor: true,
             line: Some(line),
             ended: None,
