@@ -9,10 +9,10 @@
 //!
 //! WAL mode with an exclusive lock: no shared memory file, and a second engine on the same file is refused.
 //! SQLite's own checkpoints are off, because they would sync in the middle of somebody's request; the writer
-//! makes them when it is idle.
+//! makes them when it is idle. The log is made long in advance, so that a full disk does not stop what is small.
 
 use std::fs::{DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +32,9 @@ const APPLICATION: i64 = 0x486f_6973;
 
 /// How many revisions are set aside with one sync.
 const CEILING_STEP: u64 = 4096;
+
+/// Bytes that the log has from the start: ends of containers are recorded on a full disk too, some hundred of them.
+const RESERVE: u64 = 2 << 20;
 
 const SCHEMA: &str = "
     CREATE TABLE objects (
@@ -118,7 +121,14 @@ impl Database {
         // Revisions below the ceiling may have been issued and lost in a power cut.
         snapshot.set_revision(Revision(ceiling));
         // Opened for its own sake: closing any descriptor of state.db itself would drop SQLite's locks on it.
-        let log = File::open(dir.join("state.db-wal")).map_err(directory)?;
+        let log = File::options()
+            .read(true)
+            .write(true)
+            .open(dir.join("state.db-wal"))
+            .map_err(directory)?;
+        if let Err(error) = reserve(&log) {
+            tracing::warn!(%error, "no room set aside for when the disk is full");
+        }
         let mut database = Self {
             connection,
             log,
@@ -283,6 +293,19 @@ impl Database {
             .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
             .map_err(|e| self.wrap(e))
     }
+}
+
+/// Makes the log as long as [`RESERVE`]: what SQLite writes into it then needs no new blocks. Zeros behind the last
+/// frame are to SQLite what is left of an older log, which it passes over (its file format, "WAL reset").
+fn reserve(log: &File) -> std::io::Result<()> {
+    let length = log.metadata()?.len();
+    let missing = usize::try_from(RESERVE.saturating_sub(length)).unwrap_or(0);
+    // Written, not fallocated: a sync then has no block map to write.
+    let written = log.write_all_at(&vec![0; missing], length);
+    if written.is_err() {
+        log.set_len(length)?;
+    }
+    written
 }
 
 fn prepare(path: &Path, connection: &Connection) -> Result<(), StoreError> {

@@ -21,6 +21,9 @@ use crate::ports::ProcessOwner;
 use crate::records::ContainerRecord;
 use hoist_model::chain;
 
+/// How long after a failed write the next is tried.
+const WRITE_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+
 pub(super) struct Actor {
     pub(super) containers: Containers,
     pub(super) record: Arc<ContainerRecord>,
@@ -85,6 +88,7 @@ impl Actor {
                     None => std::future::pending().await,
                 }
             };
+            let unwritten = self.has_unwritten();
             tokio::select! {
                 biased;
                 message = inbox.recv() => match message {
@@ -95,6 +99,12 @@ impl Actor {
                     self.restart_at = None;
                     if let Err(error) = self.feed(Input::Start { by_policy: true }).await {
                         tracing::warn!(container = %self.record.id, %error, "restart by policy failed");
+                    }
+                }
+                // Only after a write that failed: the disk is full, and may have room again.
+                () = tokio::time::sleep(WRITE_AGAIN), if unwritten => {
+                    if self.write().await.is_ok() {
+                        tracing::info!(container = %self.record.id, "its state is written again");
                     }
                 }
                 () = stopping.cancelled() => return,
@@ -242,10 +252,12 @@ impl Actor {
                     .push(container_event(action, &self.record, &attributes));
             }
             Command::AnswerExit(exit_code) => {
-                self.write().await.map_err(Failure::Broken)?;
+                // Who waits is answered even where the disk has no room: the process has ended.
+                let written = self.write().await.map_err(Failure::Broken);
                 self.last_exit = exit_code;
                 self.answer(|condition| condition != WaitCondition::Removed, None);
                 self.attached.clear();
+                return written;
             }
             Command::RestartAfter(delay) => self.restart_at = Some(Instant::now() + delay),
             Command::CancelRestart => self.restart_at = None,
@@ -291,7 +303,13 @@ impl Actor {
         self.events.push(event);
     }
 
-    /// Writes record and events, if there is anything to write, as one transaction.
+    /// Whether a write failed.
+    fn has_unwritten(&self) -> bool {
+        self.persist || !self.events.is_empty()
+    }
+
+    /// Writes record and events, if there is anything to write, as one transaction. What could not be written is
+    /// written with the next, at the latest after [`WRITE_AGAIN`].
     pub(super) async fn write(&mut self) -> Result<(), ContainerError> {
         if self.persist || !self.events.is_empty() {
             self.write_all(Class::Process).await
@@ -307,8 +325,9 @@ impl Actor {
         self.persist = false;
         let events = std::mem::take(&mut self.events);
         let record = self.record.clone();
+        let again = events.clone();
         let store = &self.containers.inner.parts.store;
-        store
+        let written = store
             .transaction(class, move |tx| {
                 if tx.get::<ContainerRecord>(record.id.as_str()).is_some() {
                     tx.put(record);
@@ -318,7 +337,12 @@ impl Actor {
                 }
                 Ok::<_, ContainerError>(())
             })
-            .await?;
+            .await;
+        if let Err(error) = written {
+            self.persist = true;
+            self.events = again;
+            return Err(error);
+        }
         Ok(())
     }
 

@@ -11,4 +11,5 @@ mod attack_api;
 mod attack_image;
 mod attack_process;
 mod attack_state;
+mod full_disk;
 mod world;

@@ -44,12 +44,32 @@ impl TemporaryDaemon {
     #[must_use]
     pub fn start_with(binary: &Path, arguments: &[&str]) -> Self {
         let directory = TemporaryDirectory::new("daemon");
+        let (data, exec) = (directory.join("data"), directory.join("exec"));
+        Self::start_in(directory, binary, (&data, &exec), arguments)
+    }
+
+    /// Starts `binary` as a daemon whose data root and exec root are elsewhere, such as on a small disk.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn start_on(binary: &Path, data: &Path, exec: &Path, arguments: &[&str]) -> Self {
+        let directory = TemporaryDirectory::new("daemon");
+        Self::start_in(directory, binary, (data, exec), arguments)
+    }
+
+    fn start_in(
+        directory: TemporaryDirectory,
+        binary: &Path,
+        (data, exec): (&Path, &Path),
+        arguments: &[&str],
+    ) -> Self {
         let mut all: Vec<OsString> = vec![
             "daemon".into(),
             "--data-root".into(),
-            directory.join("data").into(),
+            data.into(),
             "--exec-root".into(),
-            directory.join("exec").into(),
+            exec.into(),
             "--pidfile".into(),
             directory.join("pid").into(),
             "--host".into(),
