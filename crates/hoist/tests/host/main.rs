@@ -12,4 +12,5 @@ mod attack_image;
 mod attack_process;
 mod attack_state;
 mod full_disk;
+mod syncs;
 mod world;
