@@ -260,6 +260,16 @@ impl Execs {
         }
     }
 
+    /// Tells that a client detached from it.
+    pub async fn detached(&self, id: &ExecId) {
+        let Ok(exec) = self.get(id.as_str()) else {
+            return;
+        };
+        if let Ok(record) = self.inner.containers.resolve(exec.container.as_str()) {
+            self.tell("exec_detach", &record, id, None).await;
+        }
+    }
+
     /// Ends its process and forgets it; for whoever made it and is the only one to ask after it.
     pub(crate) fn kill_and_forget(&self, id: &ExecId) {
         let known = self.table().execs.get(id).map(|exec| exec.running);

@@ -14,6 +14,7 @@ use hoist_model::{ContainerId, Event, EventKind};
 use hoist_store::{Class, Store, StoreError, Transaction};
 
 use crate::clock::{now, random_bytes};
+use crate::containers::prune_event;
 use crate::error::VolumeError;
 use crate::records::{ContainerRecord, MountKind, VolumeRecord};
 use hoist_model::chain;
@@ -202,6 +203,13 @@ impl Volumes {
                 Err(error) => return Err(error),
             }
         }
+        let event = prune_event(EventKind::Volume, freed);
+        self.store
+            .transaction(Class::Process, move |tx| {
+                tx.event(event);
+                Ok::<_, VolumeError>(())
+            })
+            .await?;
         Ok((names, freed))
     }
 }

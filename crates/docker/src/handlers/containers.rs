@@ -23,6 +23,7 @@ use crate::wire::create_body::CreateBody;
 use crate::wire::filters::Filters;
 use crate::wire::to_spec::{Context, spec_from_wire};
 use crate::wire::unserved;
+use crate::wire::until::until;
 
 fn found(call: &Call) -> Result<Arc<ContainerRecord>, ApiError> {
     Ok(call.engine().containers.resolve(call.name())?)
@@ -323,6 +324,21 @@ pub(crate) async fn remove(call: Call) -> Reply {
     };
     call.engine().containers.remove(&id, request).await?;
     Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// `POST /containers/prune`.
+pub(crate) async fn prune(call: Call) -> Reply {
+    let filters = Filters::from_query(&call.query, &["until", "label", "label!"])?;
+    let until = until(&filters, now())?;
+    let wanted = |record: &ContainerRecord| {
+        until.is_none_or(|until| record.created_at <= until) && filters.labels(&record.spec.labels)
+    };
+    let (removed, freed) = call.engine().containers.prune(&wanted).await?;
+    let removed: Vec<&str> = removed.iter().map(ContainerId::as_str).collect();
+    ok(&serde_json::json!({
+        "ContainersDeleted": (!removed.is_empty()).then_some(removed),
+        "SpaceReclaimed": freed,
+    }))
 }
 
 /// `POST /containers/{id}/wait`. The head is sent at once: clients start the container when they have seen it.

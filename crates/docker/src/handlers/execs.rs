@@ -107,6 +107,7 @@ pub(crate) async fn start(mut call: Call) -> Reply {
     }
     let hijack = hijack?;
     let (ended, id) = (execs.clone(), exec.id.clone());
+    let (detaching, detached) = (execs.clone(), exec.id.clone());
     let attached = match execs.start(call.name(), false, console).await {
         Ok(Some(attached)) => attached,
         Ok(None) => return Ok(empty(StatusCode::OK)),
@@ -123,7 +124,7 @@ pub(crate) async fn start(mut call: Call) -> Reply {
         stdin: exec.request.attach.stdin,
         output: true,
         keys,
-        on_detach: None,
+        on_detach: Some(Box::pin(async move { detaching.detached(&detached).await })),
         replay: None,
         afterwards: Some(Box::pin(async move { ended.ended(&id).await })),
     };

@@ -37,6 +37,7 @@ pub(super) fn handler(id: &str) -> Option<Handler> {
         "ContainerWait" => |call| Box::pin(containers::wait(call)),
         "ContainerResize" => |call| Box::pin(containers::resize(call)),
         "ContainerAttach" => |call| Box::pin(attach::attach(call)),
+        "ContainerPrune" => |call| Box::pin(containers::prune(call)),
         "ContainerTop" => |call| Box::pin(observe::processes(call)),
         "ContainerStats" => |call| Box::pin(observe::usage(call)),
         "ContainerUpdate" => |call| Box::pin(update::update(call)),

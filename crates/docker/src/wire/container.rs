@@ -304,6 +304,7 @@ fn state(record: &ContainerRecord) -> State<'_> {
         ContainerState::Running(running) => {
             state.running = true;
             state.paused = running.paused;
+            state.oom_killed = running.oom_killed;
             state.pid = running.pid;
             state.started_at = running.started_at.to_string();
         }

@@ -236,11 +236,11 @@ pub(crate) fn included(record: &ContainerRecord, filters: &Filters, bounds: &Bou
         })
         && filters.any("network", |wanted| on_network(record, wanted))
         && filters.any("publish", |wanted| {
+            // As asked for, whether it runs or not; and as it came with publish-all.
+            let asked = record.spec.network.ports.iter().map(|port| port.container);
             let ports = record.attachment.as_ref().map(|a| a.ports.as_slice());
-            names_port(
-                wanted,
-                ports.unwrap_or_default().iter().map(|port| port.container),
-            )
+            let published = ports.unwrap_or_default().iter().map(|port| port.container);
+            names_port(wanted, asked.chain(published))
         })
         && filters.any("expose", |wanted| {
             names_port(wanted, record.spec.exposed_ports.iter().copied())

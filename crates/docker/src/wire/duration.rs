@@ -91,6 +91,7 @@ mod tests {
                 pid: 1,
                 started_at: at(10),
                 paused,
+                oom_killed: false,
             })
         };
         let status = |state, at, health: Option<HealthStatus>| {

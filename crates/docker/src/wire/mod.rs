@@ -27,6 +27,7 @@ pub(crate) mod testing;
 pub(crate) mod to_spec;
 pub(crate) mod top;
 pub(crate) mod unserved;
+pub(crate) mod until;
 pub(crate) mod volume;
 
 use serde::Serialize;

@@ -44,6 +44,7 @@ pub(crate) fn record(body: &str) -> ContainerRecord {
             pid: 4242,
             started_at: Timestamp::from_seconds(NOW - 3),
             paused: false,
+            oom_killed: false,
         }),
         restart_count: 0,
         manually_stopped: false,

@@ -175,21 +175,17 @@ impl Actor {
                 reply,
             } => {
                 self.console_size = Some((rows, columns));
-                let result = match self.life.state.running() {
-                    Some(_) => self.runtime_result("resize", |actor| {
-                        actor
-                            .containers
-                            .inner
-                            .parts
-                            .runtime
-                            .resize(&actor.owner(), rows, columns)
-                    }),
-                    None => Ok(()),
-                };
+                let result = self.resize(rows, columns).await;
                 let _ = reply.send(result);
             }
             Message::Probed { run, result, reply } => {
                 let _ = reply.send(self.judge(run, result).await);
+            }
+            Message::OomKilled => {
+                // Of a process that ended in the meantime it is told with its end.
+                if let Err(Failure::Broken(error)) = self.feed(Input::OomKilled).await {
+                    tracing::warn!(container = %self.record.id, %error, "an oom event was lost");
+                }
             }
             Message::Ended(notice) => {
                 let input = Input::Exited {
@@ -244,6 +240,8 @@ impl Actor {
                     ));
                     self.containers.inner.parts.network.detach(&self.record.id);
                 }
+                self.events
+                    .extend(super::events::mount_events("unmount", &self.record));
                 self.change(|record| record.attachment = None);
             }
             Command::Persist => self.persist = true,

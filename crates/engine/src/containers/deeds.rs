@@ -104,6 +104,20 @@ impl Actor {
         Ok(())
     }
 
+    pub(super) async fn resize(&mut self, rows: u16, columns: u16) -> Result<(), ContainerError> {
+        // A size that comes before the process is kept for it, though Docker refuses it.
+        if self.life.state.running().is_none() {
+            return Err(ContainerError::NotRunning(self.record.id.clone()));
+        }
+        self.runtime_result("resize", |actor| {
+            let runtime = &actor.containers.inner.parts.runtime;
+            runtime.resize(&actor.owner(), rows, columns)
+        })?;
+        let size = [("height", rows.to_string()), ("width", columns.to_string())];
+        self.tell(container_event("resize", &self.record, &size));
+        self.write().await
+    }
+
     pub(super) fn wait(&mut self, condition: WaitCondition, reply: oneshot::Sender<WaitOutcome>) {
         let rests = !matches!(
             self.life.state,

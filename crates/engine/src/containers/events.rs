@@ -3,7 +3,7 @@
 use hoist_model::{Event, EventKind};
 
 use crate::clock::now;
-use crate::records::{ContainerRecord, NetworkAttachment};
+use crate::records::{ContainerRecord, MountKind, NetworkAttachment};
 
 /// An event about a container: its labels, image and name, and what is special to the action.
 pub(crate) fn container_event(
@@ -25,6 +25,50 @@ pub(crate) fn container_event(
         action: action.to_owned(),
         actor: record.id.as_str().to_owned(),
         attributes,
+    }
+}
+
+/// Events about the volumes a container mounts or lets go.
+pub(super) fn mount_events(action: &str, record: &ContainerRecord) -> Vec<Event> {
+    let volumes = record
+        .mounts
+        .iter()
+        .filter(|mount| mount.kind == MountKind::Volume);
+    volumes
+        .map(|mount| {
+            let mut attributes = vec![
+                ("container", record.id.as_str().to_owned()),
+                ("driver", mount.driver.clone()),
+            ];
+            if action == "mount" {
+                attributes.extend([
+                    ("destination", mount.destination.clone()),
+                    ("propagation", mount.propagation.clone()),
+                    ("read/write", mount.writable.to_string()),
+                ]);
+            }
+            Event {
+                at: now(),
+                kind: EventKind::Volume,
+                action: action.to_owned(),
+                actor: mount.name.clone(),
+                attributes: attributes
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .collect(),
+            }
+        })
+        .collect()
+}
+
+/// What a prune gave back.
+pub(crate) fn prune_event(kind: EventKind, reclaimed: u64) -> Event {
+    Event {
+        at: now(),
+        kind,
+        action: "prune".to_owned(),
+        actor: String::new(),
+        attributes: [("reclaimed".to_owned(), reclaimed.to_string())].into(),
     }
 }
 

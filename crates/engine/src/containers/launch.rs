@@ -7,7 +7,7 @@ use hoist_model::container::{NamespaceMode, NetworkMode};
 use hoist_store::Class;
 
 use super::actor::Actor;
-use super::events::{container_event, network_event};
+use super::events::{container_event, mount_events, network_event};
 use crate::error::ContainerError;
 use crate::ports::{Joins, LaunchRequest, Launched, NetworkNamespace};
 use crate::records::ContainerRecord;
@@ -19,6 +19,9 @@ impl Actor {
         // Mounted by a blocking thread while the rest is got together here.
         let rootfs = self.rootfs();
         let network = self.network_namespace().await?;
+        for event in mount_events("mount", &self.record) {
+            self.tell(event);
+        }
         let joins = Joins {
             pid: self.joined(&self.record.spec.security.pid)?,
             ipc: self.joined(&self.record.spec.security.ipc)?,

@@ -57,5 +57,6 @@ pub(super) enum Message {
         result: ProbeResult,
         reply: Reply<()>,
     },
+    OomKilled,
     Ended(ExitNotice),
 }

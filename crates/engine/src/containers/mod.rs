@@ -22,6 +22,7 @@ mod merge;
 mod message;
 mod mounts;
 mod observe;
+mod prune;
 mod recovery;
 mod refusal;
 mod requests;
@@ -41,7 +42,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::events::container_event;
+pub(crate) use self::events::{container_event, prune_event};
 pub(crate) use self::health::{ProbeOrder, probe_of};
 use self::message::Message;
 pub(crate) use self::refusal::restarting;
@@ -163,6 +164,18 @@ impl Containers {
         {
             let _ = handle.inbox.send(Message::Ended(notice));
         }
+    }
+
+    /// Takes out-of-memory kills from this channel to whom they concern, as long as the engine runs.
+    pub fn hear_ooms(&self, mut ooms: mpsc::UnboundedReceiver<ContainerId>) {
+        let containers = self.clone();
+        self.keep(async move {
+            while let Some(id) = ooms.recv().await {
+                if let Ok(handle) = containers.handle(&id) {
+                    let _ = handle.inbox.send(Message::OomKilled);
+                }
+            }
+        });
     }
 
     /// Ends the actors; containers go on running, their monitors with them.

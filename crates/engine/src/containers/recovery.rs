@@ -86,6 +86,7 @@ impl Containers {
                             pid,
                             started_at: now(),
                             paused: false,
+                            oom_killed: false,
                         }),
                         ..(*record).clone()
                     }),
@@ -119,6 +120,7 @@ impl Containers {
                     pid: 0,
                     started_at: notice.finished_at,
                     paused: false,
+                    oom_killed: false,
                 }),
                 ..(*record).clone()
             }),

@@ -44,6 +44,8 @@ pub(crate) enum Input {
     StopAsked,
     /// A person wants it stopped and started again.
     RestartAsked,
+    /// The memory limit took one of its processes.
+    OomKilled,
     /// It was found unhealthy, and is to be restarted for that.
     Condemned,
     /// Its process ended.
@@ -186,6 +188,7 @@ pub(crate) fn step(
                 pid,
                 started_at: now,
                 paused: false,
+                oom_killed: false,
             });
             vec![Command::Persist, emit("start")]
         }
@@ -232,6 +235,13 @@ pub(crate) fn step(
             next.manually_stopped = true;
             vec![Command::CancelRestart, Command::Persist]
         }
+        (ContainerState::Running(running), Input::OomKilled) => {
+            next.state = ContainerState::Running(RunningState {
+                oom_killed: true,
+                ..running.clone()
+            });
+            vec![Command::Persist, emit("oom")]
+        }
         (ContainerState::Running(_), Input::Condemned) => {
             next.condemned = true;
             Vec::new()
@@ -273,6 +283,7 @@ pub(crate) fn step(
             Input::Launched { .. }
             | Input::LaunchFailed { .. }
             | Input::Exited { .. }
+            | Input::OomKilled
             | Input::Condemned
             | Input::Paused
             | Input::Unpaused,
@@ -293,7 +304,7 @@ fn exited(
     let ran = now.since(running.started_at);
     let ended = ExitedState {
         exit_code,
-        oom_killed,
+        oom_killed: oom_killed || running.oom_killed,
         started_at: running.started_at,
         finished_at: now,
         error,
@@ -306,7 +317,8 @@ fn exited(
         ContainerState::Exited(ended)
     };
     let mut commands = Vec::new();
-    if oom_killed {
+    // Told already if it was seen when it happened.
+    if oom_killed && !running.oom_killed {
         commands.push(emit("oom"));
     }
     commands.extend([Command::Release, Command::Persist]);

@@ -283,7 +283,12 @@ impl Containers {
         if record.state == ContainerState::Removing {
             return;
         }
-        let event = super::events::container_event(action, &record, &[]);
+        self.record_event(super::events::container_event(action, &record, &[]), action)
+            .await;
+    }
+
+    /// Writes an event that goes with no change.
+    pub(super) async fn record_event(&self, event: hoist_model::Event, action: &'static str) {
         let told = self
             .inner
             .parts
@@ -293,7 +298,7 @@ impl Containers {
                 Ok::<_, ContainerError>(())
             });
         if let Err(error) = told.await {
-            tracing::warn!(container = %id, %error, action, "an event was lost");
+            tracing::warn!(%error, action, "an event was lost");
         }
     }
 }

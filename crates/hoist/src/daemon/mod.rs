@@ -5,6 +5,7 @@ mod launch_spec;
 mod mounts;
 mod network;
 mod node;
+mod oom;
 mod registry;
 mod rlimits;
 mod settings;

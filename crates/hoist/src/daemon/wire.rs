@@ -69,7 +69,10 @@ pub(crate) async fn wire(settings: &Settings, started_at: Timestamp) -> anyhow::
     let networks = hoist_net::Networks::start(network_settings(settings, instance.clone()))?;
     let network = Arc::new(HostNetwork::new(networks.clone()));
     let (report, exits) = mpsc::unbounded_channel();
-    let runtime = Arc::new(ZygoteRuntime::start(settings, &instance, report)?);
+    let (report_oom, ooms) = mpsc::unbounded_channel();
+    let runtime = Arc::new(ZygoteRuntime::start(
+        settings, &instance, report, report_oom,
+    )?);
 
     // What one node can do.
     let engine_networks = Networks::open(store.clone(), network.clone()).await?;
@@ -88,6 +91,7 @@ pub(crate) async fn wire(settings: &Settings, started_at: Timestamp) -> anyhow::
     });
     let execs = Execs::new(store.clone(), containers.clone(), runtime.clone());
     hoist_engine::health::probe(&containers, &execs);
+    containers.hear_ooms(ooms);
     let events = Events::new(store);
     let node = node::describe(
         settings,

@@ -21,20 +21,23 @@ use hoist_runtime::spec::{ProcessId, Streams};
 use tokio::sync::{mpsc, oneshot};
 
 use super::launch_spec::{Machine, exec_spec, launch_spec};
+use super::oom::OomWatches;
 use super::settings::Settings;
 
 /// hoist-runtime and the cgroups and filters that go with it.
 pub(crate) struct ZygoteRuntime {
     runtime: hoist_runtime::Runtime,
     machine: Arc<Machine>,
+    ooms: OomWatches,
 }
 
 impl ZygoteRuntime {
-    /// Starts the zygote; ends of processes go to `report`.
+    /// Starts the zygote; ends of processes go to `report`, out-of-memory kills to `ooms`.
     pub(crate) fn start(
         settings: &Settings,
         instance: &Instance,
         report: mpsc::UnboundedSender<ExitNotice>,
+        ooms: mpsc::UnboundedSender<ContainerId>,
     ) -> anyhow::Result<Self> {
         let executable = std::fs::read_link("/proc/self/exe").context("read /proc/self/exe")?;
         let exec_root = settings.exec_root.clone();
@@ -55,7 +58,11 @@ impl ZygoteRuntime {
         });
         // Ends with the runtime, which holds the other side of the channel.
         tokio::spawn(translate(notices, machine.clone(), report));
-        Ok(Self { runtime, machine })
+        Ok(Self {
+            runtime,
+            machine,
+            ooms: OomWatches::new(ooms),
+        })
     }
 
     pub(crate) fn cgroups(&self) -> &Cgroups {
@@ -160,7 +167,9 @@ impl Runtime for ZygoteRuntime {
         request: LaunchRequest,
     ) -> BoxFuture<'static, Result<Launched, LaunchFailure>> {
         let (runtime, machine) = (self.runtime.clone(), self.machine.clone());
+        let ooms = self.ooms.clone();
         Box::pin(async move {
+            let limited = request.record.spec.resources.memory > 0;
             let id = request.record.id.clone();
             let parent = request.record.spec.cgroup_parent.clone();
             let launched = match launch_spec(&machine, request) {
@@ -172,6 +181,8 @@ impl Runtime for ZygoteRuntime {
             if launched.is_err() {
                 machine.remove_cgroup(&id, &parent);
                 runtime.release(&id);
+            } else if limited {
+                ooms.watch(&machine, &id);
             }
             launched.map(|pid| Launched { pid, stream: None })
         })
@@ -245,7 +256,11 @@ impl Runtime for ZygoteRuntime {
     }
 
     fn update(&self, id: &ContainerId, limits: &Resources) -> io::Result<()> {
-        self.machine.group(id).update(limits).map_err(told)
+        self.machine.group(id).update(limits).map_err(told)?;
+        if limits.memory > 0 {
+            self.ooms.watch(&self.machine, id);
+        }
+        Ok(())
     }
 
     fn release(&self, record: &ContainerRecord) {
@@ -260,11 +275,17 @@ impl Runtime for ZygoteRuntime {
 
     fn adopt(&self, record: &ContainerRecord) -> BoxFuture<'static, Adoption> {
         let (runtime, machine) = (self.runtime.clone(), self.machine.clone());
+        let ooms = (record.spec.resources.memory > 0).then(|| self.ooms.clone());
         let id = record.id.clone();
         machine.note_parent(&id, &record.spec.cgroup_parent);
         let pid = record.state.running().map(|running| running.pid);
         let find = move || match runtime.adopt(&id, pid.filter(|pid| machine.holds(&id, *pid))) {
-            hoist_runtime::Adoption::Running(launched) => Adoption::Running { pid: launched.pid },
+            hoist_runtime::Adoption::Running(launched) => {
+                if let Some(ooms) = ooms {
+                    ooms.watch(&machine, &id);
+                }
+                Adoption::Running { pid: launched.pid }
+            }
             hoist_runtime::Adoption::Exited(record) => {
                 let oom_killed = machine.oom_killed(&id);
                 let of = ProcessOwner::Container(id);

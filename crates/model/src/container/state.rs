@@ -54,6 +54,9 @@ pub struct RunningState {
     pub started_at: Timestamp,
     /// Whether it is frozen.
     pub paused: bool,
+    /// Whether the memory limit took one of its processes.
+    #[serde(default)]
+    pub oom_killed: bool,
 }
 
 /// What is known after a process ended.

@@ -21,6 +21,12 @@ impl AsFd for OomWatch {
     }
 }
 
+impl From<OomWatch> for OwnedFd {
+    fn from(watch: OomWatch) -> Self {
+        watch.fd
+    }
+}
+
 impl OomWatch {
     /// Takes what is pending, so that the descriptor is readable again only after something new. Does not block.
     pub fn drain(&self) {

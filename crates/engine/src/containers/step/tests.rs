@@ -179,6 +179,28 @@ fn an_end_for_being_unhealthy_is_a_failure_whatever_the_code() {
 }
 
 #[test]
+fn an_oom_kill_is_told_once() {
+    let told = |early: bool| {
+        let mut inputs = vec![(START, 1), (Input::Launched { pid: 7 }, 1)];
+        inputs.extend(early.then_some((Input::OomKilled, 2)));
+        let (life, _) = walk(life(RestartPolicy::No, false), inputs);
+        let killed = Input::Exited {
+            exit_code: 137,
+            oom_killed: true,
+            error: String::new(),
+        };
+        let (life, commands) = step(&life, killed, at(3)).unwrap();
+        let ContainerState::Exited(exited) = life.state else {
+            panic!("it ended");
+        };
+        assert!(exited.oom_killed);
+        commands.first() == Some(&emit("oom"))
+    };
+    assert!(told(false));
+    assert!(!told(true));
+}
+
+#[test]
 fn a_restart_keeps_what_removes_itself() {
     let (life, commands) = walk(
         life(RestartPolicy::No, true),
@@ -250,6 +272,7 @@ fn inputs() -> impl Strategy<Value = Input> {
         Just(Input::StopAsked),
         Just(Input::RestartAsked),
         Just(Input::Condemned),
+        Just(Input::OomKilled),
         (0..256).prop_map(end),
         Just(Input::Paused),
         Just(Input::Unpaused),
