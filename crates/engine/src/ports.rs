@@ -100,6 +100,8 @@ pub struct LaunchRequest {
     pub console_size: Option<(u16, u16)>,
     /// Process ids whose namespaces are joined, by namespace.
     pub joins: Joins,
+    /// Sockets kept open for the next engine for as long as the process runs; closed before its end is told.
+    pub kept: Vec<OwnedFd>,
 }
 
 /// Processes whose namespaces a container shares (`container:X` modes).
@@ -212,6 +214,9 @@ pub trait Runtime: Send + Sync {
     /// Sends a signal to a first process. A process that is no more is no error.
     fn signal(&self, owner: &ProcessOwner, signal: Signal) -> io::Result<()>;
 
+    /// Whether a running container's first process has no way to come to know of a signal, as far as a look tells.
+    fn is_deaf(&self, id: &ContainerId, signal: Signal) -> bool;
+
     /// Sets a terminal's size.
     fn resize(&self, owner: &ProcessOwner, rows: u16, columns: u16) -> io::Result<()>;
 
@@ -236,6 +241,9 @@ pub trait Runtime: Send + Sync {
     /// Finds out what became of a container that ran under an earlier engine, as that engine recorded it.
     fn adopt(&self, record: &ContainerRecord) -> BoxFuture<'static, Adoption>;
 
+    /// Duplicates of what a running container was given as [`LaunchRequest::kept`], under this engine or an earlier one.
+    fn kept(&self, id: &ContainerId) -> Vec<OwnedFd>;
+
     /// Ids of containers of which something is left over from earlier engines.
     fn leftovers(&self) -> Vec<ContainerId>;
 
@@ -250,6 +258,8 @@ pub struct NetworkLease {
     pub namespace: OwnedFd,
     /// Its place, for the record.
     pub attachment: NetworkAttachment,
+    /// Duplicates of the sockets that reserve its published ports, for [`LaunchRequest::kept`].
+    pub reserving: Vec<OwnedFd>,
 }
 
 /// Connects containers. Implemented over hoist-net and, in tests, by a fake.
@@ -266,8 +276,14 @@ pub trait Network: Send + Sync {
     /// Takes it back; in the background.
     fn detach(&self, id: &ContainerId);
 
-    /// Takes note of an attachment made under an earlier engine, of a container whose process still runs.
-    fn restore(&self, record: &ContainerRecord, pid: i32) -> Result<(), NetworkError>;
+    /// Takes note of an attachment made under an earlier engine, of a container whose process still runs; `kept` are the
+    /// sockets that the runtime kept meanwhile, on which there may be connections to be served.
+    fn restore(
+        &self,
+        record: &ContainerRecord,
+        pid: i32,
+        kept: Vec<OwnedFd>,
+    ) -> Result<(), NetworkError>;
 
     /// The text of a container's /etc/resolv.conf.
     fn resolv_conf(&self, record: &ContainerRecord) -> String;

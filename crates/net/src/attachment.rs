@@ -38,6 +38,9 @@ pub struct Attachment {
     pub netns: OwnedFd,
     /// Everything to remember over a restart of the daemon.
     pub record: AttachmentRecord,
+    /// Duplicates of the sockets that reserve its published ports, for a process that outlives the daemon. They hold the
+    /// ports: close them when the container ends.
+    pub reserving: Vec<OwnedFd>,
 }
 
 /// What is remembered of an attachment; the engine stores it and hands it to `Networks::restore`.

@@ -16,7 +16,7 @@ use crate::build::Prepared;
 use crate::error::NetError;
 use crate::ipam::Addresses;
 use crate::nft::{BridgeRules, Ruleset, Tables};
-use crate::ports::{PortTable, Reservation, Reserved};
+use crate::ports::{Kept, PortTable, Reservation, Reserved};
 use crate::relay::Relay;
 use crate::rtnl::Links;
 use crate::settings::Settings;
@@ -104,9 +104,16 @@ impl Networks {
     }
 
     /// Takes a live container's attachment back after a restart of the daemon: its addresses, published ports
-    /// and reserving sockets. `netns` is the container's namespace (`/proc/<pid>/ns/net`). A port that cannot be
-    /// reserved again is logged and still published.
-    pub fn restore(&self, record: AttachmentRecord, netns: OwnedFd) -> Result<(), NetError> {
+    /// and reserving sockets. `netns` is the container's namespace (`/proc/<pid>/ns/net`), `kept` what somebody held of
+    /// [`Attachment::reserving`] meanwhile: who connected to them is served. A port that cannot be reserved again is
+    /// logged and still published.
+    pub fn restore(
+        &self,
+        record: AttachmentRecord,
+        netns: OwnedFd,
+        kept: Vec<OwnedFd>,
+    ) -> Result<(), NetError> {
+        let mut kept = Kept::new(kept);
         let mut sockets = Vec::new();
         {
             let mut state = lock(&self.inner.shared.state);
@@ -122,7 +129,7 @@ impl Networks {
                 )));
             }
             for mapping in &record.ports {
-                let (socket, problem) = state.ports.restore(mapping);
+                let (socket, problem) = state.ports.restore(mapping, &mut kept);
                 if let Some(error) = problem {
                     tracing::warn!(container = %record.container, %error, "a published port is not reserved");
                 }
@@ -201,6 +208,11 @@ impl Networks {
             }
         };
         let (record, sockets) = self.record(request, &prepared, reserved)?;
+        // One that cannot be duplicated is only not kept.
+        let reserving = sockets
+            .iter()
+            .filter_map(|(socket, _)| socket.duplicate().ok()?)
+            .collect();
         lock(&shared.state).live.insert(
             request.container.clone(),
             Live {
@@ -218,7 +230,11 @@ impl Networks {
             let _ = self.detach(&request.container);
             return Err(error);
         }
-        Ok(Attachment { netns, record })
+        Ok(Attachment {
+            netns,
+            record,
+            reserving,
+        })
     }
 
     fn prepared(&self, request: &AttachRequest) -> Result<Prepared, NetError> {

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
 
 use hoist_model::container::{PortMapping, PortRequest, Protocol};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -24,6 +25,50 @@ pub(crate) enum Reservation {
     Udp(UdpSocket),
     /// Nothing: the kernel has no such sockets, only translation (SCTP).
     None,
+}
+
+impl Reservation {
+    /// A duplicate for whoever keeps the port while no engine runs.
+    pub(crate) fn duplicate(&self) -> io::Result<Option<OwnedFd>> {
+        match self {
+            Self::Tcp(socket) => Ok(Some(socket.as_fd().try_clone_to_owned()?)),
+            Self::Udp(socket) => Ok(Some(socket.as_fd().try_clone_to_owned()?)),
+            Self::None => Ok(None),
+        }
+    }
+}
+
+/// Sockets that somebody kept while no engine ran, by the port they hold.
+#[derive(Debug, Default)]
+pub(crate) struct Kept(Vec<(Protocol, SocketAddr, OwnedFd)>);
+
+impl Kept {
+    /// Finds out what each of these is; strangers are closed.
+    pub(crate) fn new(sockets: Vec<OwnedFd>) -> Self {
+        let known = sockets.into_iter().filter_map(|socket| {
+            let protocol = match sockopt::socket_type(&socket).ok()? {
+                SocketType::STREAM => Protocol::Tcp,
+                SocketType::DGRAM => Protocol::Udp,
+                _ => return None,
+            };
+            let address = rustix::net::getsockname(&socket).ok()?.try_into().ok()?;
+            Some((protocol, address, socket))
+        });
+        Self(known.collect())
+    }
+
+    fn take(&mut self, protocol: Protocol, address: IpAddr, port: u16) -> Option<Reservation> {
+        let is_it = |(own, bound, _): &(Protocol, SocketAddr, OwnedFd)| {
+            *own == protocol && bound.ip() == address && bound.port() == port
+        };
+        let place = self.0.iter().position(is_it)?;
+        let (_, _, socket) = self.0.swap_remove(place);
+        Some(match protocol {
+            Protocol::Tcp => Reservation::Tcp(socket.into()),
+            Protocol::Udp => Reservation::Udp(socket.into()),
+            Protocol::Sctp => Reservation::None,
+        })
+    }
 }
 
 /// A published port and what holds it.
@@ -160,10 +205,18 @@ impl PortTable {
         Ok(reserved)
     }
 
-    /// Takes a port back after a restart. A missing socket is no failure: translation goes on without it.
-    pub(crate) fn restore(&mut self, mapping: &PortMapping) -> (Reservation, Option<NetError>) {
+    /// Takes a port back after a restart, with the socket that was kept if there is one. A missing socket is no failure:
+    /// translation goes on without it.
+    pub(crate) fn restore(
+        &mut self,
+        mapping: &PortMapping,
+        kept: &mut Kept,
+    ) -> (Reservation, Option<NetError>) {
         self.take(mapping);
         let (protocol, address) = (mapping.container.protocol, mapping.host_ip);
+        if let Some(socket) = kept.take(protocol, address, mapping.host_port) {
+            return (socket, None);
+        }
         match bind(protocol, address, mapping.host_port) {
             Ok(socket) => (socket, None),
             Err(error) => (

@@ -249,10 +249,14 @@ impl Runtime {
             }
         };
         let attached = std::mem::take(&mut spec.attached);
+        let kept = std::mem::take(&mut spec.kept);
         let log = spec.log.as_ref().map(log_order);
         let process = spec.process.clone();
         let (plan, fds) = plan::launch(spec);
-        let order = order(plan, &process, log, &attached, true);
+        let order = Order {
+            kept: kept.len(),
+            ..order(plan, &process, log, &attached, true)
+        };
         let mut all = vec![listener, record];
         all.extend(log_directory);
         all.extend(
@@ -260,6 +264,7 @@ impl Runtime {
                 .into_iter()
                 .map(|(_, stream)| OwnedFd::from(stream)),
         );
+        all.extend(kept);
         all.extend(fds.0);
         self.order(owner, order, &all, reply)
     }
@@ -480,6 +485,7 @@ fn order(
         has_record: lasting,
         log,
         attached: attached.iter().map(|(streams, _)| *streams).collect(),
+        kept: 0,
         terminal: process.terminal.is_some(),
         open_stdin: process.open_stdin,
         stdin_once: process.stdin_once,

@@ -54,6 +54,9 @@ pub struct LaunchSpec {
     pub log: Option<LogSpec>,
     /// Streams attached from the first byte on.
     pub attached: Vec<(Streams, UnixStream)>,
+    /// Kept open by the monitor for as long as it runs, for an engine that adopts it: see [`crate::Runtime::kept`]. Closed
+    /// before the end is told.
+    pub kept: Vec<OwnedFd>,
 }
 
 /// A further process in a running container.

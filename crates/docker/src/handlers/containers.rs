@@ -12,7 +12,7 @@ use hoist_engine::containers::{
 use hoist_engine::error::ContainerError;
 use hoist_engine::records::ContainerRecord;
 use hoist_model::{ContainerId, Platform, Signal};
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::call::{Call, empty, json_reply, ok, with_type};
 use crate::clock::now;
@@ -33,11 +33,20 @@ fn id(call: &Call) -> Result<ContainerId, ApiError> {
     Ok(found(call)?.id.clone())
 }
 
+/// Said of a stop that did not wait, in the form of RFC 7234 §5.5; other clients than ours pass it over.
+const CUT_SHORT: &str =
+    "299 - \"killed without waiting: its first process has no handler for the stop signal\"";
+
 fn done(outcome: Outcome) -> Response<Body> {
-    empty(match outcome {
-        Outcome::Changed => StatusCode::NO_CONTENT,
+    let mut reply = empty(match outcome {
+        Outcome::Changed | Outcome::CutShort => StatusCode::NO_CONTENT,
         Outcome::Unchanged => StatusCode::NOT_MODIFIED,
-    })
+    });
+    if outcome == Outcome::CutShort {
+        let warning = HeaderValue::from_static(CUT_SHORT);
+        reply.headers_mut().insert(header::WARNING, warning);
+    }
+    reply
 }
 
 /// `GET /containers/json`.

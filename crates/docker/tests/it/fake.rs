@@ -211,6 +211,10 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
+    fn is_deaf(&self, _id: &ContainerId, _signal: Signal) -> bool {
+        false
+    }
+
     fn resize(&self, _owner: &ProcessOwner, _rows: u16, _columns: u16) -> io::Result<()> {
         Ok(())
     }
@@ -252,6 +256,10 @@ impl Runtime for FakeRuntime {
         Box::pin(async { Adoption::Unknown })
     }
 
+    fn kept(&self, _id: &ContainerId) -> Vec<OwnedFd> {
+        Vec::new()
+    }
+
     fn leftovers(&self) -> Vec<ContainerId> {
         Vec::new()
     }
@@ -288,6 +296,7 @@ impl Network for FakeNetwork {
             Ok(NetworkLease {
                 namespace: namespace(),
                 attachment,
+                reserving: Vec::new(),
             })
         })
     }
@@ -298,7 +307,12 @@ impl Network for FakeNetwork {
 
     fn detach(&self, _id: &ContainerId) {}
 
-    fn restore(&self, _record: &ContainerRecord, _pid: i32) -> Result<(), NetworkError> {
+    fn restore(
+        &self,
+        _record: &ContainerRecord,
+        _pid: i32,
+        _kept: Vec<OwnedFd>,
+    ) -> Result<(), NetworkError> {
         Ok(())
     }
 

@@ -18,7 +18,7 @@ impl Actor {
     pub(super) async fn launch(&mut self) -> Result<Launched, ContainerError> {
         // Mounted by a blocking thread while the rest is got together here.
         let rootfs = self.rootfs();
-        let network = self.network_namespace().await?;
+        let (network, kept) = self.network_namespace().await?;
         for event in mount_events("mount", &self.record) {
             self.tell(event);
         }
@@ -39,6 +39,7 @@ impl Actor {
             attached: std::mem::take(&mut self.attached),
             console_size: self.console_size,
             joins,
+            kept,
         };
         let launched = self.containers.inner.parts.runtime.launch(request).await;
         launched.map_err(|failure| ContainerError::Start {
@@ -47,20 +48,26 @@ impl Actor {
         })
     }
 
-    async fn network_namespace(&mut self) -> Result<NetworkNamespace, ContainerError> {
+    /// The namespace, and what the monitor keeps of the network for the next engine.
+    async fn network_namespace(
+        &mut self,
+    ) -> Result<(NetworkNamespace, Vec<OwnedFd>), ContainerError> {
         let network = self.containers.inner.parts.network.clone();
         match &self.record.spec.network.mode {
-            NetworkMode::Host => Ok(NetworkNamespace::Host),
-            NetworkMode::None => Ok(NetworkNamespace::Own(network.isolated().await?)),
+            NetworkMode::Host => Ok((NetworkNamespace::Host, Vec::new())),
+            NetworkMode::None => {
+                let namespace = network.isolated().await?;
+                Ok((NetworkNamespace::Own(namespace), Vec::new()))
+            }
             NetworkMode::Container(name) => {
                 let pid = self.pid_of(name, "network")?;
-                Ok(NetworkNamespace::OfProcess(pid))
+                Ok((NetworkNamespace::OfProcess(pid), Vec::new()))
             }
             NetworkMode::Bridge | NetworkMode::Network(_) => {
                 let lease = network.attach(&self.record).await?;
                 self.tell(network_event("connect", &self.record, &lease.attachment));
                 self.change(|record| record.attachment = Some(lease.attachment));
-                Ok(NetworkNamespace::Own(lease.namespace))
+                Ok((NetworkNamespace::Own(lease.namespace), lease.reserving))
             }
         }
     }

@@ -26,6 +26,7 @@ mod prune;
 mod recovery;
 mod refusal;
 mod requests;
+mod short_stop;
 mod step;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -92,7 +92,7 @@ impl Containers {
                     }),
                     _ => record,
                 };
-                if let Err(error) = parts.network.restore(&record, pid) {
+                if let Err(error) = parts.network.restore(&record, pid, parts.runtime.kept(&id)) {
                     tracing::error!(container = %id, %error, "its network was not restored");
                 }
                 self.employ(record);

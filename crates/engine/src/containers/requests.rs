@@ -31,6 +31,8 @@ pub enum Outcome {
     Changed,
     /// The container was in that state already.
     Unchanged,
+    /// It did, and a stop did not wait: the process had no way to hear its stop signal.
+    CutShort,
 }
 
 /// How to stop.

@@ -8,6 +8,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::message::{Message, Reply};
+use super::short_stop::Heard;
 use super::{
     AttachRequest, Attached, Containers, LogEntry, LogRequest, Outcome, RemoveRequest, StopRequest,
     WaitCondition, WaitOutcome,
@@ -45,11 +46,16 @@ impl Containers {
             Err(ContainerError::NotRunning(_)) => return Ok(Outcome::Unchanged),
             result => result?,
         }
-        let timeout = request
-            .timeout
-            .or(record.spec.stop_timeout)
-            .unwrap_or(DEFAULT_STOP_TIMEOUT);
+        let timeout = request.timeout.or(record.spec.stop_timeout);
+        let paused = record.state.running().is_some_and(|now| now.paused);
+        let heard = if timeout.is_none() && !paused {
+            self.heard(id, signal, &mut ended).await
+        } else {
+            Heard::Perhaps
+        };
+        let timeout = timeout.unwrap_or(DEFAULT_STOP_TIMEOUT);
         let stopped = match u64::try_from(timeout) {
+            _ if heard != Heard::Perhaps => heard == Heard::Ended,
             Ok(seconds) => tokio::time::timeout(Duration::from_secs(seconds), &mut ended)
                 .await
                 .is_ok(),
@@ -62,6 +68,10 @@ impl Containers {
             self.kill_and_wait(id, ended).await?;
         }
         self.tell(id, "stop").await;
+        if heard == Heard::Never {
+            tracing::info!(container = %id, %signal, "stopped at once: nothing in it could have heard the signal");
+            return Ok(Outcome::CutShort);
+        }
         Ok(Outcome::Changed)
     }
 

@@ -181,6 +181,7 @@ pub(crate) fn launch_spec(
         process,
         log: log_spec(&record, request.log_path)?,
         attached,
+        kept: request.kept,
     })
 }
 

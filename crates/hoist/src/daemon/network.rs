@@ -74,6 +74,7 @@ impl Network for HostNetwork {
             Ok(NetworkLease {
                 namespace: attachment.netns,
                 attachment: self.attachment(attachment.record),
+                reserving: attachment.reserving,
             })
         });
         Box::pin(std::future::ready(lease))
@@ -93,7 +94,12 @@ impl Network for HostNetwork {
         }
     }
 
-    fn restore(&self, record: &ContainerRecord, pid: i32) -> Result<(), NetworkError> {
+    fn restore(
+        &self,
+        record: &ContainerRecord,
+        pid: i32,
+        kept: Vec<OwnedFd>,
+    ) -> Result<(), NetworkError> {
         let Some(attachment) = &record.attachment else {
             return Ok(());
         };
@@ -118,7 +124,7 @@ impl Network for HostNetwork {
             ports: attachment.ports.clone(),
         };
         self.networks
-            .restore(remembered, netns.into())
+            .restore(remembered, netns.into(), kept)
             .map_err(|error| refused(&error))
     }
 

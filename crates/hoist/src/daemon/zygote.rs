@@ -1,6 +1,7 @@
 //! The engine's Runtime port over hoist-runtime.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 
@@ -222,6 +223,11 @@ impl Runtime for ZygoteRuntime {
         self.runtime.signal(&process_id(owner), signal)
     }
 
+    fn is_deaf(&self, id: &ContainerId, signal: Signal) -> bool {
+        let pid = self.runtime.pid(&ProcessId::Container(id.clone()));
+        pid.is_some_and(|pid| observe::is_deaf(pid, signal))
+    }
+
     fn resize(&self, owner: &ProcessOwner, rows: u16, columns: u16) -> io::Result<()> {
         self.runtime.resize(&process_id(owner), rows, columns)
     }
@@ -298,6 +304,10 @@ impl Runtime for ZygoteRuntime {
                 .await
                 .unwrap_or(Adoption::Unknown)
         })
+    }
+
+    fn kept(&self, id: &ContainerId) -> Vec<OwnedFd> {
+        self.runtime.kept(&ProcessId::Container(id.clone()))
     }
 
     fn leftovers(&self) -> Vec<ContainerId> {

@@ -129,7 +129,11 @@ fn containers_outlive_the_engine_and_are_found_again() {
         still_talks();
         let record: hoist_net::AttachmentRecord = serde_json::from_str(&record).unwrap();
         networks
-            .restore(record.clone(), server.netns.try_clone().unwrap())
+            .restore(
+                record.clone(),
+                server.netns.try_clone().unwrap(),
+                Vec::new(),
+            )
             .unwrap();
         networks.sweep().unwrap();
         still_talks();

@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+use hoist_net::{Networks, Settings};
+
 use crate::world::*;
 
 #[test]
@@ -98,6 +100,41 @@ fn connections_end_with_their_container() {
         // End or reset, but not silence.
         let ended = stream.read_to_end(&mut rest);
         assert!(!matches!(&ended, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock));
+        networks.stop(false).unwrap();
+    });
+}
+
+#[test]
+fn a_connection_made_while_no_engine_runs_is_served_by_the_next() {
+    with_world(|world| {
+        let networks = start(|_| {});
+        let server = networks
+            .attach(&request(&["8080:80", "5353:53/udp"]))
+            .unwrap();
+        serve_tcp(&server.netns, "0.0.0.0:80");
+        serve_udp(&server.netns, "0.0.0.0:53");
+        let gateway = networks.bridge().gateway;
+        networks.stop(true).unwrap();
+        drop(networks);
+
+        let waiting = inside(&world.host, || TcpStream::connect("[::1]:8080").unwrap());
+        let networks =
+            Networks::start(Settings::new(hoist_net::Instance::default_engine())).unwrap();
+        networks
+            .restore(server.record.clone(), server.netns, server.reserving)
+            .unwrap();
+        networks.sweep().unwrap();
+        waiting.shutdown(Shutdown::Write).unwrap();
+        waiting
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        let mut answer = String::new();
+        (&waiting).read_to_string(&mut answer).unwrap();
+        assert_eq!(answer.trim(), gateway.to_string());
+        assert!(ask_udp(&world.host, "[::1]:5353").is_ok());
+        // The port is free once the container is gone: the duplicates were taken, not kept beside.
+        networks.detach(&server.record.container).unwrap();
+        assert!(!run("ss -Hltun").contains("8080"));
         networks.stop(false).unwrap();
     });
 }

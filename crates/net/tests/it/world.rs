@@ -154,7 +154,9 @@ pub(crate) fn request(ports: &[&str]) -> AttachRequest {
 }
 
 pub(crate) fn attach(networks: &Networks, ports: &[&str]) -> Attachment {
-    networks.attach(&request(ports)).unwrap()
+    let mut attachment = networks.attach(&request(ports)).unwrap();
+    attachment.reserving.clear();
+    attachment
 }
 
 /// A server in the namespace of a container: answers every connection with the address it came from and then

@@ -109,6 +109,18 @@ impl Runtime {
         Adoption::Running(launched)
     }
 
+    /// Duplicates of what a process' monitor keeps for later engines ([`crate::spec::LaunchSpec::kept`]).
+    #[must_use]
+    pub fn kept(&self, owner: &ProcessId) -> Vec<OwnedFd> {
+        let processes = self.shared.processes();
+        let Some(held) = processes.known.get(owner).map(|known| &known.held) else {
+            return Vec::new();
+        };
+        let count = held.started.as_ref().map_or(0, |s| s.carried.kept);
+        let kept = held.fds.iter().rev().take(count);
+        kept.filter_map(|fd| fd.try_clone().ok()).collect()
+    }
+
     fn ask_monitor(&self, id: &ContainerId) -> Option<(OwnedFd, Started, Vec<OwnedFd>)> {
         // A monitor answers at once; a second is for a machine that is very busy.
         let patience = Some(Duration::from_secs(1));

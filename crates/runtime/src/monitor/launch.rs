@@ -77,6 +77,7 @@ impl Monitor {
                 order.terminal,
             ));
         }
+        let kept = fds.by_ref().take(order.kept).collect();
         let plan_fds: Vec<OwnedFd> = fds.collect();
         let pipes = if order.terminal {
             None
@@ -139,6 +140,7 @@ impl Monitor {
             stdin_once: order.stdin_once,
             attached,
             log,
+            kept,
         };
         if let Some(pipes) = pipes {
             monitor.stdin = pipes.stdin;

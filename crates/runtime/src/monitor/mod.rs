@@ -45,6 +45,9 @@ pub(crate) struct Order {
     pub(crate) log: Option<LogOrder>,
     /// Streams attached from the start, one descriptor each.
     pub(crate) attached: Vec<Streams>,
+    /// How many descriptors are only kept for later engines.
+    #[serde(default)]
+    pub(crate) kept: usize,
     pub(crate) terminal: bool,
     pub(crate) open_stdin: bool,
     pub(crate) stdin_once: bool,
@@ -118,6 +121,8 @@ struct Monitor {
     stdin_once: bool,
     attached: Vec<Attached>,
     log: Option<LogFile>,
+    /// For an engine to come.
+    kept: Vec<OwnedFd>,
 }
 
 /// Which of the polled descriptors is which.
@@ -243,7 +248,8 @@ impl Monitor {
             log.finish();
         }
         self.outputs.clear();
-        // The daemon lets go of its duplicates when it hears of the end.
+        // The daemon lets go of its duplicates when it hears of the end; a port is free for the next start then.
+        self.kept.clear();
         self.stdin = None;
         self.terminal = None;
         for client in &mut self.attached {

@@ -1,7 +1,7 @@
 //! What a monitor leaves to its successor, should it die: the daemon keeps duplicates of all that it works with.
 //!
 //! ```text
-//! Started / Succeed: pidfd, then what Carried names: terminal, or outputs and input; the log's directory
+//! Started / Succeed: pidfd, then what Carried names: terminal, or outputs and input; the log's directory; what is kept
 //! ```
 //!
 //! The successor is no parent of the process: the zygote, to which it fell, tells it the end through a socket, the line.
@@ -38,6 +38,9 @@ pub(crate) struct Carried {
     pub(crate) stdin_once: bool,
     /// How to log; the directory follows.
     pub(crate) log: Option<LogOrder>,
+    /// How many descriptors follow that are only kept for later engines.
+    #[serde(default)]
+    pub(crate) kept: usize,
 }
 
 impl Carried {
@@ -52,7 +55,7 @@ impl Carried {
         } else {
             self.outputs.len() + usize::from(self.input)
         };
-        streams + usize::from(self.log.is_some())
+        streams + usize::from(self.log.is_some()) + self.kept
     }
 }
 
@@ -131,6 +134,7 @@ impl Monitor {
             stdin_once: carried.stdin_once,
             attached: Vec::new(),
             log,
+            kept: fds.by_ref().take(carried.kept).collect(),
         })
     }
 
@@ -149,6 +153,7 @@ impl Monitor {
                 input: self.stdin.is_some(),
                 stdin_once: self.stdin_once,
                 log: self.log.as_ref().map(|log| log.order().clone()),
+                kept: self.kept.len(),
             };
             fds.extend(self.terminal.as_ref().map(AsFd::as_fd));
             fds.extend(open.iter().map(|(_, fd)| *fd));
@@ -156,6 +161,7 @@ impl Monitor {
                 fds.extend(self.stdin.as_ref().map(AsFd::as_fd));
             }
             fds.extend(self.log.as_ref().map(LogFile::directory));
+            fds.extend(self.kept.iter().map(AsFd::as_fd));
             carried
         } else {
             Carried::default()

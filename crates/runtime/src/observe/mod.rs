@@ -4,7 +4,9 @@
 //! and is never parsed beyond its delimiters. A process that ends while it is read is left out.
 
 mod counters;
+mod hearing;
 mod processes;
 
 pub use counters::{MachineCpu, interfaces, machine_cpu, machine_memory};
+pub use hearing::is_deaf;
 pub use processes::processes;

@@ -277,3 +277,24 @@ fn a_process_whose_engine_and_monitor_died_together_is_watched_again() {
     assert!(notice.record.is_none_or(|record| record.exit_code == 137));
     machine.runtime.release(&engine.id);
 }
+
+#[test]
+fn what_is_kept_for_later_engines_is_closed_when_the_end_is_told() {
+    let Some(mut machine) = Machine::start() else {
+        return;
+    };
+    let rootfs = Rootfs::new();
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let mut spec = spec(&rootfs, &["sleep", "60"]);
+    spec.kept = vec![theirs.into()];
+    let owner = ProcessId::Container(spec.id.clone());
+    let launched = machine.launch(spec).unwrap();
+    replace_monitor(launched.pid);
+    let kept = wait_for("what is kept", || machine.runtime.kept(&owner).pop());
+    UnixStream::from(kept).write_all(b"x").unwrap();
+    ours.read_exact(&mut [0]).unwrap();
+    machine.runtime.signal(&owner, Signal::KILL).unwrap();
+    machine.notice();
+    ours.set_nonblocking(true).unwrap();
+    assert_eq!(ours.read(&mut [0]).unwrap(), 0, "somebody holds it still");
+}

@@ -111,7 +111,13 @@ async fn stop(
         let call = call
             .query_some("signal", signal)
             .query_some("t", timeout.map(|t| t.to_string()));
-        call.send().await?.done().await
+        let reply = call.send().await?;
+        // `299 - "text"`; the stock client says nothing here.
+        let said = reply.header("warning").and_then(|w| w.split('"').nth(1));
+        if let (crate::cli::Program::Hoist, Some(said)) = (context.program, said) {
+            output::warn(format!("{name}: {said}"));
+        }
+        reply.done().await
     })
     .await
 }

@@ -167,6 +167,7 @@ pub fn spec(rootfs: &Rootfs, arguments: &[&str]) -> LaunchSpec {
         process: process(arguments),
         log: None,
         attached: Vec::new(),
+        kept: Vec::new(),
     }
 }
 
