@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::arena::World;
 use super::client::Client;
+use super::instant::Instant as InstantEngine;
 use super::statistics::Samples;
 
 /// create, start, wait, remove: the four calls, and their sum last.
@@ -48,9 +49,15 @@ pub(super) fn whole_commands(world: &mut World, count: usize) -> anyhow::Result<
     commands(world, count, &["run", "--rm", "busybox", "true"])
 }
 
-/// `docker --version`: what the client itself costs before it speaks to anyone.
+/// The same command against answers that take no time: what the client itself costs.
 pub(super) fn client_alone(world: &mut World, count: usize) -> anyhow::Result<Samples> {
-    commands(world, count, &["--version"])
+    let engine = InstantEngine::start()?;
+    let host = format!("unix://{}", engine.socket().display());
+    commands(
+        world,
+        count,
+        &["--host", &host, "run", "--rm", "busybox", "true"],
+    )
 }
 
 fn commands(world: &mut World, count: usize, arguments: &[&str]) -> anyhow::Result<Samples> {
