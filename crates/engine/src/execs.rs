@@ -146,8 +146,8 @@ impl Execs {
             exec.running = true;
         }
         let words = snapshot.request.process.arguments().join(" ");
-        self.tell(&format!("exec_start: {words}"), &record, &snapshot.id, None)
-            .await;
+        // Ordered before anything else that is told of it; written while the process is made.
+        let told = self.tell(&format!("exec_start: {words}"), &record, &snapshot.id, None);
         let launch = ExecLaunch {
             id: snapshot.id.clone(),
             container: record,
@@ -155,7 +155,9 @@ impl Execs {
             request: snapshot.request.clone(),
             detached: detach,
         };
-        let launched = match self.inner.runtime.exec(launch).await {
+        let launched = self.inner.runtime.exec(launch).await;
+        told.await;
+        let launched = match launched {
             Ok(launched) => launched,
             Err(failure) => {
                 // Docker's exec knows two codes: 127 not found, 126 anything else.
@@ -339,13 +341,14 @@ impl Execs {
         }
     }
 
-    async fn tell(
+    /// Hands an event to the store, and answers its being written.
+    fn tell(
         &self,
         action: &str,
         record: &ContainerRecord,
         id: &ExecId,
         exit_code: Option<i32>,
-    ) {
+    ) -> impl Future<Output = ()> + use<> {
         let mut special = vec![("execID", id.as_str().to_owned())];
         special.extend(exit_code.map(|code| ("exitCode", code.to_string())));
         let event = container_event(action, record, &special);
@@ -353,8 +356,11 @@ impl Execs {
             tx.event(event);
             Ok::<_, ContainerError>(())
         });
-        if let Err(error) = told.await {
-            tracing::warn!(exec = %id, %error, action, "an event was lost");
+        let (action, id) = (action.to_owned(), id.clone());
+        async move {
+            if let Err(error) = told.await {
+                tracing::warn!(exec = %id, %error, action, "an event was lost");
+            }
         }
     }
 
