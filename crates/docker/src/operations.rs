@@ -76,7 +76,7 @@ pub const OPERATIONS: &[Operation] = &[
     operation("ContainerPause", "POST", "/containers/{id}/pause", SERVED),
     operation("ContainerUnpause", "POST", "/containers/{id}/unpause", SERVED),
     operation("ContainerAttach", "POST", "/containers/{id}/attach", SERVED),
-    operation("ContainerAttachWebsocket", "GET", "/containers/{id}/attach/ws", absent("attaching over a WebSocket")),
+    operation("ContainerAttachWebsocket", "GET", "/containers/{id}/attach/ws", SERVED),
     operation("ContainerWait", "POST", "/containers/{id}/wait", SERVED),
     operation("ContainerDelete", "DELETE", "/containers/{id}", partly("501 for link=1")),
     operation("ContainerArchiveInfo", "HEAD", "/containers/{id}/archive", absent("copying files out of and into containers")),

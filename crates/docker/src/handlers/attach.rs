@@ -1,6 +1,9 @@
 //! `POST /containers/{id}/attach`.
 
-use hoist_engine::containers::{AttachRequest, LogRequest};
+use std::sync::Arc;
+
+use hoist_engine::containers::{AttachRequest, Containers, LogRequest};
+use hoist_engine::records::ContainerRecord;
 use hoist_model::container::ContainerState;
 
 use super::bridge::{self, Streams};
@@ -12,60 +15,82 @@ use crate::wire::detach_keys;
 /// Attaches to a container that runs, or will: clients attach before they start it.
 pub(crate) async fn attach(mut call: Call) -> Reply {
     let hijack = bridge::take(&mut call);
-    let container = call.engine().containers.resolve(call.name())?;
-    if let ContainerState::Running(running) = &container.state
-        && running.paused
-    {
-        return Err(ApiError::new(
-            hoist_model::ErrorClass::Conflict,
-            format!(
-                "container {} is paused, unpause the container before attach",
-                container.id.as_str()
-            ),
-        ));
-    }
-    if let ContainerState::Restarting(_) = &container.state {
-        return Err(ApiError::new(
-            hoist_model::ErrorClass::Conflict,
-            format!(
-                "container {} is restarting, wait until the container is running",
-                container.id.as_str()
-            ),
-        ));
-    }
-    let keys = detach_keys::parse(call.query.get("detachKeys").unwrap_or_default())?;
+    let wanted = Wanted::of(&call, |name| call.query.boolean(name))?;
     let hijack = hijack?;
-    let (stream, logs) = (call.query.boolean("stream"), call.query.boolean("logs"));
-    let request = AttachRequest {
-        stdin: stream && call.query.boolean("stdin"),
-        stdout: call.query.boolean("stdout"),
-        stderr: call.query.boolean("stderr"),
-    };
-    let containers = &call.engine().containers;
-    // Live output is caught from here on; the replay ends where it begins.
-    let attached = containers.attach(&container.id, request).await?;
-    let replay = if logs {
-        Some(containers.logs(
-            &container.id,
-            LogRequest {
-                stdout: request.stdout,
-                stderr: request.stderr,
-                until: Some(now()),
-                ..LogRequest::default()
-            },
-        )?)
-    } else {
-        None
-    };
-    let (detaching, id) = (containers.clone(), container.id.clone());
-    let streams = Streams {
-        stdin: request.stdin,
-        output: stream,
-        keys: attached.terminal.then_some(keys),
-        attached,
-        on_detach: Some(Box::pin(async move { detaching.detached(&id).await })),
-        afterwards: None,
-        replay,
-    };
+    let containers = call.engine().containers.clone();
+    let streams = wanted.connect(containers).await?;
     bridge::answer(&call, hijack, streams)
+}
+
+/// What a client wants to be connected to.
+pub(super) struct Wanted {
+    container: Arc<ContainerRecord>,
+    keys: Vec<u8>,
+    stream: bool,
+    logs: bool,
+    request: AttachRequest,
+}
+
+impl Wanted {
+    /// Reads it from a call; `stream_asked` answers for `stdin`, `stdout` and `stderr`.
+    pub(super) fn of(call: &Call, stream_asked: impl Fn(&str) -> bool) -> Result<Self, ApiError> {
+        let container = call.engine().containers.resolve(call.name())?;
+        refuse_phase(&container)?;
+        let keys = detach_keys::parse(call.query.get("detachKeys").unwrap_or_default())?;
+        let stream = call.query.boolean("stream");
+        Ok(Self {
+            container,
+            keys,
+            stream,
+            logs: call.query.boolean("logs"),
+            request: AttachRequest {
+                stdin: stream && stream_asked("stdin"),
+                stdout: stream_asked("stdout"),
+                stderr: stream_asked("stderr"),
+            },
+        })
+    }
+
+    /// Attaches. Live output is caught from then on; a replay of the logs ends where it begins.
+    pub(super) async fn connect(self, containers: Containers) -> Result<Streams, ApiError> {
+        let (id, request) = (self.container.id.clone(), self.request);
+        let attached = containers.attach(&id, request).await?;
+        let replay = if self.logs {
+            Some(containers.logs(
+                &id,
+                LogRequest {
+                    stdout: request.stdout,
+                    stderr: request.stderr,
+                    until: Some(now()),
+                    ..LogRequest::default()
+                },
+            )?)
+        } else {
+            None
+        };
+        let detaching = containers;
+        Ok(Streams {
+            stdin: request.stdin,
+            output: self.stream,
+            keys: attached.terminal.then_some(self.keys),
+            attached,
+            on_detach: Some(Box::pin(async move { detaching.detached(&id).await })),
+            afterwards: None,
+            replay,
+        })
+    }
+}
+
+fn refuse_phase(container: &ContainerRecord) -> Result<(), ApiError> {
+    let id = container.id.as_str();
+    let refuse = |message| Err(ApiError::new(hoist_model::ErrorClass::Conflict, message));
+    match &container.state {
+        ContainerState::Running(running) if running.paused => refuse(format!(
+            "container {id} is paused, unpause the container before attach"
+        )),
+        ContainerState::Restarting(_) => refuse(format!(
+            "container {id} is restarting, wait until the container is running"
+        )),
+        _ => Ok(()),
+    }
 }

@@ -14,9 +14,9 @@ use hoist_engine::containers::{Attached, LogEntry};
 use hoist_engine::error::ContainerError;
 use hoist_engine::ports::BoxFuture;
 use hoist_http::mux::{self, Stream};
-use hoist_http::{Connection, Hijack, Hijacked};
+use hoist_http::{Connection, Hijack};
 use hoist_model::ErrorClass;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 
@@ -83,7 +83,8 @@ pub(super) fn answer(call: &Call, hijack: Hijack, streams: Streams) -> Reply {
     Ok(response)
 }
 
-async fn carry(client: Hijacked, streams: Streams) {
+/// Carries until either side ends.
+pub(super) async fn carry<C: AsyncRead + AsyncWrite>(client: C, streams: Streams) {
     let terminal = streams.attached.terminal;
     let (client_read, mut client_write) = tokio::io::split(client);
     let (process_read, process_write) = streams.attached.stream.into_split();
@@ -122,7 +123,7 @@ async fn carry(client: Hijacked, streams: Streams) {
 
 /// True when the detach keys were typed.
 async fn input(
-    mut from: ReadHalf<Hijacked>,
+    mut from: impl AsyncRead + Unpin,
     mut to: OwnedWriteHalf,
     mut scanner: Option<Scanner>,
     wanted: bool,
@@ -163,7 +164,7 @@ async fn input(
 
 async fn replay(
     mut entries: mpsc::Receiver<Result<LogEntry, ContainerError>>,
-    to: &mut WriteHalf<Hijacked>,
+    to: &mut (impl AsyncWrite + Unpin),
     terminal: bool,
 ) -> std::io::Result<()> {
     while let Some(entry) = entries.recv().await {
@@ -185,7 +186,7 @@ pub(super) fn stream_of(entry: &LogEntry) -> Stream {
     }
 }
 
-async fn output(mut from: OwnedReadHalf, to: &mut WriteHalf<Hijacked>) {
+async fn output(mut from: OwnedReadHalf, to: &mut (impl AsyncWrite + Unpin)) {
     let mut chunk = vec![0; CHUNK];
     loop {
         match from.read(&mut chunk).await {

@@ -14,3 +14,4 @@ pub(crate) mod system;
 pub(crate) mod transfer;
 pub(crate) mod update;
 pub(crate) mod volumes;
+pub(crate) mod websocket;

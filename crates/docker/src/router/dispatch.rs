@@ -7,7 +7,7 @@ use crate::call::Call;
 use crate::error::Reply;
 use crate::handlers::{
     attach, containers, events, execs, images, logs, networks, observe, system, transfer, update,
-    volumes,
+    volumes, websocket,
 };
 
 pub(super) type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
@@ -41,6 +41,7 @@ pub(super) fn handler(id: &str) -> Option<Handler> {
         "ContainerTop" => |call| Box::pin(observe::processes(call)),
         "ContainerStats" => |call| Box::pin(observe::usage(call)),
         "ContainerUpdate" => |call| Box::pin(update::update(call)),
+        "ContainerAttachWebsocket" => |call| Box::pin(websocket::attach(call)),
         "ContainerLogs" => |call| Box::pin(logs::logs(call)),
 
         "ContainerExec" => |call| Box::pin(execs::create(call)),

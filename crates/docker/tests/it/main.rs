@@ -8,3 +8,4 @@ mod refusals;
 mod streams;
 mod support;
 mod transfer;
+mod websocket;

@@ -25,6 +25,7 @@ use crate::fake::{FakeNetwork, FakeRuntime, FakeSource, now};
 
 pub(crate) struct Server {
     pub(crate) client: Client,
+    pub(crate) socket: std::path::PathBuf,
     _directory: TemporaryDirectory,
 }
 
@@ -96,12 +97,13 @@ pub(crate) async fn start() -> Option<Server> {
         CancellationToken::new(),
     ));
     let client = Client::new(
-        Endpoint::Unix(socket),
+        Endpoint::Unix(socket.clone()),
         Arc::new(StaticNames::default()),
         Deadlines::local(),
     );
     let server = Server {
         client,
+        socket,
         _directory: directory,
     };
     let archive = ImageBuilder::new()
