@@ -49,6 +49,9 @@ fn done(outcome: Outcome) -> Response<Body> {
     reply
 }
 
+/// Bytes a line of the list mostly stays below.
+const LINE: usize = 1200;
+
 /// `GET /containers/json`.
 pub(crate) async fn list(call: Call) -> Reply {
     let filters = Filters::from_query(&call.query, &container_list::FILTERS)?;
@@ -94,7 +97,9 @@ pub(crate) async fn list(call: Call) -> Reply {
     let network_ids = NetworkIds::of(&call);
     let mut names: HashMap<&str, Option<hoist_model::ImageId>> = HashMap::new();
     let at = now();
-    let mut lines = Vec::with_capacity(records.len());
+    // Written line by line into one buffer: a thousand lines are a megabyte.
+    let mut text = Vec::with_capacity(records.len() * LINE + 2);
+    text.push(b'[');
     for record in &records {
         let image = names
             .entry(record.spec.image.as_str())
@@ -104,7 +109,7 @@ pub(crate) async fn list(call: Call) -> Reply {
         } else {
             None
         };
-        lines.push(container_list::summary(
+        let line = container_list::summary(
             record,
             at,
             image.is_some() && *image == record.spec.image_id,
@@ -113,9 +118,18 @@ pub(crate) async fn list(call: Call) -> Reply {
                 .at_least(52)
                 .then(|| container_list::health_summary(record)),
             &|name| network_ids.get(name),
-        ));
+        );
+        if text.len() > 1 {
+            text.push(b',');
+        }
+        serde_json::to_writer(&mut text, &line).expect("a struct of plain members is JSON");
     }
-    ok(&lines)
+    text.extend_from_slice(b"]\n");
+    Ok(with_type(
+        "application/json",
+        StatusCode::OK,
+        Body::from(text),
+    ))
 }
 
 /// Bytes of the writable layer and of everything; what cannot be told is 0.

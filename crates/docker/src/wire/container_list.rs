@@ -40,9 +40,9 @@ pub(crate) const FILTERS: [&str; 16] = [
 pub(crate) struct ContainerSummary<'a> {
     id: &'a str,
     names: [String; 1],
-    image: String,
+    image: &'a str,
     #[serde(rename = "ImageID")]
-    image_id: String,
+    image_id: &'a str,
     command: String,
     created: i64,
     ports: Vec<PortSummary>,
@@ -107,11 +107,7 @@ pub(crate) fn summary<'a>(
     network_id: &dyn Fn(&str) -> String,
 ) -> ContainerSummary<'a> {
     let spec = &record.spec;
-    let image_id = spec
-        .image_id
-        .as_ref()
-        .map(|id| id.as_str().to_owned())
-        .unwrap_or_default();
+    let image_id = spec.image_id.as_ref().map_or("", |id| id.as_str());
     let published = match (record.state.running(), &record.attachment) {
         (Some(_), Some(attachment)) => attachment.ports.as_slice(),
         _ => &[],
@@ -124,11 +120,7 @@ pub(crate) fn summary<'a>(
     ContainerSummary {
         id: record.id.as_str(),
         names: [format!("/{}", record.name)],
-        image: if names_image {
-            spec.image.clone()
-        } else {
-            image_id.clone()
-        },
+        image: if names_image { &spec.image } else { image_id },
         image_id,
         command: command(&spec.process.arguments()),
         created: record.created_at.as_seconds(),
