@@ -41,8 +41,8 @@ pub enum ContainerError {
     #[error(transparent)]
     Volume(#[from] VolumeError),
     /// A network was not to be had.
-    #[error(transparent)]
-    Network(#[from] NetworkError),
+    #[error("failed to set up container networking: {0}")]
+    Network(NetworkError),
     /// The start failed; the text is the runtime's with its operand.
     #[error("{message}")]
     Start {
@@ -198,6 +198,12 @@ impl VolumeError {
             Self::NotImplemented(_) => ErrorClass::NotImplemented,
             Self::Io { .. } | Self::Store(_) => ErrorClass::Internal,
         }
+    }
+}
+
+impl From<NetworkError> for ContainerError {
+    fn from(error: NetworkError) -> Self {
+        Self::Network(error)
     }
 }
 

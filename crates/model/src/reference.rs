@@ -99,10 +99,11 @@ impl ImageReference {
             }
             _ => (rest, None),
         };
+        // The repository first: what is wrong with both is told of it, as Docker does.
+        let repository = parse_repository(name, text)?;
         if tag.is_some_and(|tag| !is_tag(tag)) {
             return Err(invalid());
         }
-        let repository = parse_repository(name, text)?;
         Ok(Self {
             repository,
             tag: tag.map(str::to_owned),
@@ -277,7 +278,8 @@ fn parse_repository(name: &str, whole: &str) -> Result<Repository, InvalidRefere
         path
     };
     if path.bytes().any(|b| b.is_ascii_uppercase()) {
-        return Err(InvalidReference::UpperCase(path));
+        let end = path.find(':').unwrap_or(path.len());
+        return Err(InvalidReference::UpperCase(path[..end].to_owned()));
     }
     if host.len() + path.len() > 255 {
         return Err(InvalidReference::TooLong(name.to_owned()));

@@ -244,24 +244,16 @@ impl Containers {
         }
     }
 
-    /// Refuses what cannot be joined. Not with 404: the stock client takes that for a missing image and pulls it.
+    /// Refuses networks that are there and cannot be joined yet. One that is not there is told at the start, as Docker
+    /// does: the stock client takes a 404 of create for a missing image and pulls it.
     fn check_network(&self, mode: &NetworkMode) -> Result<(), ContainerError> {
-        let unknown = |error: String| ContainerError::Invalid(error);
         match mode {
-            NetworkMode::Bridge | NetworkMode::None | NetworkMode::Host => Ok(()),
-            NetworkMode::Container(name) => self
-                .resolve(name)
-                .map(drop)
-                .map_err(|error| unknown(error.to_string())),
-            NetworkMode::Network(name) => {
-                let networks = &self.inner.parts.networks;
-                networks
-                    .resolve(name)
-                    .map_err(|error| unknown(error.to_string()))?;
+            NetworkMode::Network(name) if self.inner.parts.networks.resolve(name).is_ok() => {
                 Err(ContainerError::NotImplemented(format!(
                     "network {name}: only bridge, host, none and container:<name> are supported yet"
                 )))
             }
+            _ => Ok(()),
         }
     }
 }

@@ -8,7 +8,7 @@ use hoist_store::Class;
 
 use super::actor::Actor;
 use super::events::{container_event, mount_events, network_event};
-use crate::error::ContainerError;
+use crate::error::{ContainerError, NetworkError};
 use crate::ports::{Joins, LaunchRequest, Launched, NetworkNamespace};
 use crate::records::ContainerRecord;
 use hoist_model::chain;
@@ -63,7 +63,8 @@ impl Actor {
                 let pid = self.pid_of(name, "network")?;
                 Ok((NetworkNamespace::OfProcess(pid), Vec::new()))
             }
-            NetworkMode::Bridge | NetworkMode::Network(_) => {
+            NetworkMode::Network(name) => Err(NetworkError::NotFound(name.clone()).into()),
+            NetworkMode::Bridge => {
                 let lease = network.attach(&self.record).await?;
                 self.tell(network_event("connect", &self.record, &lease.attachment));
                 self.change(|record| record.attachment = Some(lease.attachment));

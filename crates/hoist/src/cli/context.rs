@@ -57,7 +57,10 @@ impl Program {
                     "Cannot connect to the Docker daemon. Is the docker daemon running? ({message})"
                 )
             }
-            (Self::Docker, false) => format!("docker: {message}"),
+            (Self::Docker, false) if matches!(verb, "run" | "create") && failure.code == 125 => {
+                format!("docker: {message}\n\nRun 'docker {verb} --help' for more information")
+            }
+            (Self::Docker, false) => message.to_owned(),
         }
     }
 }

@@ -126,7 +126,8 @@ fn field(value: &Value, name: &str, path: &str) -> Result<Value, TemplateError> 
 
 /// Whether a path leads into a map whose keys are anything.
 fn is_open(path: &str) -> bool {
-    const OPEN: [&str; 6] = [
+    const OPEN: [&str; 7] = [
+        "Attributes.",
         "Labels.",
         "Options.",
         "Annotations.",

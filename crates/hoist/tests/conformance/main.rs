@@ -1,4 +1,4 @@
-//! The stock docker client against a temporary daemon, compared with the transcripts in `tests/conformance/`.
+//! The stock docker client, and ours by its name, against a temporary daemon, compared with the transcripts in `tests/conformance/`.
 //!
 //! One daemon for each transcript, several at a time, because that is also what it is to run many engines on
 //! one machine. `UPDATE_EXPECT=1` writes what was seen in place of what was expected. Arguments select
@@ -19,7 +19,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use session::Session;
-use transcript::{Step, Transcript};
+use transcript::{Client, Step, Transcript};
 
 /// Transcripts run at once: they mostly wait for processes.
 const AT_ONCE: usize = 4;
@@ -37,34 +37,42 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let names = transcripts(&directory, &filters);
-    println!("\nrunning {} tests", names.len());
+    let clients = clients();
+    let plays: Vec<(&PathBuf, Client)> = clients
+        .iter()
+        .flat_map(|client| names.iter().map(|name| (name, *client)))
+        .collect();
+    println!("\nrunning {} tests", plays.len());
     let docker = std::env::var_os("HOIST_DOCKER").unwrap_or_else(|| "docker".into());
     if let Some(reason) = missing(&docker) {
-        for name in &names {
+        for (name, _) in &plays {
             hoist_testkit::skip(&format!("{}: {reason}", name.display()));
         }
         println!(
             "\ntest result: ok. {} passed; 0 failed; all skipped: {reason}",
-            names.len()
+            plays.len()
         );
         return ExitCode::SUCCESS;
     }
-    let queue = Mutex::new(names.iter());
+    let queue = Mutex::new(plays.iter());
     let failed = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 loop {
-                    let Some(path) = queue.lock().unwrap().next() else {
+                    let Some((path, client)) = queue.lock().unwrap().next() else {
                         return;
                     };
-                    let name = path
+                    let mut name = path
                         .file_stem()
                         .unwrap_or_default()
                         .to_string_lossy()
                         .into_owned();
+                    if *client == Client::Own {
+                        name += " by hoist";
+                    }
                     let start = Instant::now();
-                    let outcome = std::panic::catch_unwind(|| run(path, &docker));
+                    let outcome = std::panic::catch_unwind(|| run(path, *client, &docker));
                     let seconds = start.elapsed().as_secs_f32();
                     match outcome.unwrap_or_else(|panic| Err(panic_text(&*panic))) {
                         Ok(()) => println!("test {name} ... ok ({seconds:.1} s)"),
@@ -79,12 +87,25 @@ fn main() -> ExitCode {
     });
     let failed = failed.into_inner().unwrap();
     let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
-    let passed = names.len() - failed.len();
+    let passed = plays.len() - failed.len();
     println!(
         "\ntest result: {verdict}. {passed} passed; {} failed; 0 ignored",
         failed.len()
     );
     ExitCode::from(u8::from(!failed.is_empty()))
+}
+
+/// With which clients: both, or the one that `HOIST_CLIENT` names (stock, hoist). `UPDATE_EXPECT` writes what the
+/// stock client says.
+fn clients() -> Vec<Client> {
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        return vec![Client::Stock];
+    }
+    match std::env::var("HOIST_CLIENT").as_deref() {
+        Ok("stock") => vec![Client::Stock],
+        Ok("hoist") => vec![Client::Own],
+        _ => vec![Client::Stock, Client::Own],
+    }
 }
 
 fn transcripts(directory: &Path, filters: &[String]) -> Vec<PathBuf> {
@@ -118,14 +139,22 @@ fn missing(docker: &std::ffi::OsStr) -> Option<String> {
 }
 
 /// Runs one transcript; the error is a report for a reader.
-fn run(path: &Path, docker: &std::ffi::OsStr) -> Result<(), String> {
+fn run(path: &Path, client: Client, docker: &std::ffi::OsStr) -> Result<(), String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let transcript = Transcript::parse(&text)?;
-    let mut session = Session::start(&transcript, docker)?;
+    let mut session = Session::start(&transcript, client, docker)?;
     let update = std::env::var_os("UPDATE_EXPECT").is_some();
     let mut report = String::new();
     let mut seen = transcript.clone();
+    let mut only = None;
     for (step, rewritten) in transcript.steps.iter().zip(&mut seen.steps) {
+        if let Step::Only { client, .. } = step {
+            only = Some(*client);
+            continue;
+        }
+        if only.take().is_some_and(|only| only != client) {
+            continue;
+        }
         match (step, rewritten) {
             (
                 Step::Command {

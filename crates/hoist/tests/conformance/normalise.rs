@@ -63,8 +63,9 @@ impl Normaliser {
         let replaced = HEX.replace_all(text, |found: &Captures<'_>| {
             let prefix = found.get(1).map_or("", |prefix| prefix.as_str());
             let short = &found[2][..12];
-            // All digits: a number, not an id.
-            if found[2].len() == 12 && short.bytes().all(|byte| byte.is_ascii_digit()) {
+            // All digits: a number, not an id, unless it is one that was seen in full.
+            let seen = ids.iter().any(|id| id == short);
+            if !seen && found[2].len() == 12 && short.bytes().all(|byte| byte.is_ascii_digit()) {
                 return found[0].to_owned();
             }
             let at = ids.iter().position(|id| id == short).unwrap_or_else(|| {

@@ -14,7 +14,7 @@ use hoist_testkit::{
 };
 
 use crate::normalise::Normaliser;
-use crate::transcript::{Transcript, Turn};
+use crate::transcript::{Client, Transcript, Turn};
 
 /// The longest a command of a transcript may take.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -34,7 +34,11 @@ impl Session {
     ///
     /// # Errors
     /// A report when busybox cannot be loaded.
-    pub(crate) fn start(transcript: &Transcript, docker: &OsStr) -> Result<Self, String> {
+    pub(crate) fn start(
+        transcript: &Transcript,
+        client: Client,
+        docker: &OsStr,
+    ) -> Result<Self, String> {
         let mut flags = transcript.daemon_flags.clone();
         let mut registries = Vec::new();
         if transcript.hub {
@@ -49,7 +53,17 @@ impl Session {
         let work = daemon.directory().join("work");
         std::fs::create_dir(&work).map_err(|error| error.to_string())?;
         write_fixtures(&work).map_err(|error| error.to_string())?;
-        let docker = which(docker);
+        let docker = match client {
+            Client::Stock => which(docker),
+            Client::Own => {
+                let named = daemon.directory().join("client");
+                let docker = named.join("docker");
+                std::fs::create_dir(&named)
+                    .and_then(|()| std::os::unix::fs::symlink(&binary, &docker))
+                    .map_err(|error| error.to_string())?;
+                docker
+            }
+        };
         let mut normaliser = Normaliser::default();
         normaliser.name(work.display().to_string(), "$WORK");
         normaliser.name(daemon.directory().display().to_string(), "$DIRECTORY");

@@ -27,6 +27,13 @@ pub(crate) enum Step {
         /// The normalised output.
         expected: Vec<String>,
     },
+    /// `%only client: reason`: the next step is for this client alone.
+    Only {
+        /// Which.
+        client: Client,
+        /// The line, for writing back.
+        text: String,
+    },
     /// `%word …`: something the harness does.
     Directive {
         /// Line number in the file.
@@ -43,6 +50,15 @@ pub(crate) enum Step {
         /// What the person at the terminal does and sees.
         dialogue: Vec<Turn>,
     },
+}
+
+/// Which client a transcript is played with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Client {
+    /// The docker command that people have.
+    Stock,
+    /// Ours, under that name.
+    Own,
 }
 
 /// One turn at a terminal.
@@ -111,6 +127,14 @@ impl Transcript {
                 } else if words[0] == "daemon-flags" {
                     transcript.daemon_flags.extend_from_slice(&words[1..]);
                     transcript.steps.push(Step::Prose(content.to_owned()));
+                } else if words[0] == "only" {
+                    let client = match words.get(1).map(String::as_str) {
+                        Some("stock:") => Client::Stock,
+                        Some("hoist:") => Client::Own,
+                        _ => return Err(format!("line {line}: only stock: or hoist:, and why")),
+                    };
+                    let text = content.to_owned();
+                    transcript.steps.push(Step::Only { client, text });
                 } else {
                     transcript.steps.push(Step::Directive { line, words });
                 }
@@ -164,7 +188,7 @@ impl fmt::Display for Transcript {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for step in &self.steps {
             match step {
-                Step::Prose(text) => writeln!(f, "{text}")?,
+                Step::Prose(text) | Step::Only { text, .. } => writeln!(f, "{text}")?,
                 Step::Directive { words, .. } => writeln!(f, "%{}", words.join(" "))?,
                 Step::Command { text, expected, .. } => {
                     writeln!(f, "$ {}", text.replace('\n', "\n> "))?;

@@ -8,7 +8,7 @@ use super::filters::api_filters;
 use crate::cli::reference::segment;
 use crate::cli::{Context, Failure, Run, output};
 use crate::render::human;
-use crate::render::table::{align, align_to};
+use crate::render::table::align_to;
 
 /// Does the same to each operand, names those that worked, and says of the rest why not.
 pub(crate) async fn each(
@@ -339,75 +339,6 @@ impl Run for Top {
         output::text(align_to(&text, 20))?;
         Ok(0)
     }
-}
-
-/// `stats`.
-#[derive(Args, Debug)]
-pub(crate) struct Stats {
-    /// Show all containers (default shows just running)
-    #[arg(short, long)]
-    all: bool,
-    /// Disable streaming stats and only pull the first result
-    #[arg(long)]
-    no_stream: bool,
-    /// Containers
-    #[arg(value_name = "CONTAINER")]
-    containers: Vec<String>,
-}
-
-impl Run for Stats {
-    async fn run(self, context: &Context) -> Result<u8, Failure> {
-        let client = context.client()?;
-        let mut names = self.containers.clone();
-        if names.is_empty() {
-            let list = client.get("/containers/json").query_flag("all", self.all);
-            let list: Vec<Value> = list.send().await?.json().await?;
-            names.extend(
-                list.iter()
-                    .filter_map(|c| c["Id"].as_str().map(str::to_owned)),
-            );
-        }
-        loop {
-            let mut text = "CONTAINER ID\tNAME\tCPU %\tMEM USAGE / LIMIT\tPIDS\n".to_owned();
-            for name in &names {
-                let call = client.get(format!("/containers/{}/stats", segment(name)));
-                let found: Value = call.query("stream", "0").send().await?.json().await?;
-                text += &stats_row(&found);
-            }
-            output::text(align(&text))?;
-            if self.no_stream || names.is_empty() {
-                return Ok(0);
-            }
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        }
-    }
-}
-
-/// One line of `stats`: processor time between the two readings, memory without the page cache that can go.
-fn stats_row(found: &Value) -> String {
-    let number = |path: &str| found.pointer(path).and_then(Value::as_f64).unwrap_or(0.0);
-    let used =
-        number("/cpu_stats/cpu_usage/total_usage") - number("/precpu_stats/cpu_usage/total_usage");
-    let system = number("/cpu_stats/system_cpu_usage") - number("/precpu_stats/system_cpu_usage");
-    let cpus = number("/cpu_stats/online_cpus").max(1.0);
-    let percent = if system > 0.0 && used > 0.0 {
-        used / system * cpus * 100.0
-    } else {
-        0.0
-    };
-    let whole = |path: &str| found.pointer(path).and_then(Value::as_u64).unwrap_or(0);
-    let cache = whole("/memory_stats/stats/inactive_file");
-    let cache = cache.max(whole("/memory_stats/stats/total_inactive_file"));
-    let memory = whole("/memory_stats/usage").saturating_sub(cache);
-    let text = |field: &str| found[field].as_str().unwrap_or("").to_owned();
-    format!(
-        "{}\t{}\t{percent:.2}%\t{} / {}\t{}\n",
-        crate::cli::reference::short(&text("id")),
-        text("name").trim_start_matches('/'),
-        human::binary_size(memory),
-        human::binary_size(whole("/memory_stats/limit")),
-        whole("/pids_stats/current"),
-    )
 }
 
 /// `container prune`.

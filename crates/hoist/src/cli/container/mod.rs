@@ -10,6 +10,8 @@ mod logs;
 mod ps;
 mod run;
 mod start;
+mod stats;
+mod update;
 
 use super::{Verb, verb};
 
@@ -37,13 +39,14 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<lifecycle::Remove>("rm", "Remove one or more containers").or(&["remove"]),
     verb::<run::RunContainer>("run", "Create and run a new container from an image"),
     verb::<start::Start>("start", "Start one or more stopped containers"),
-    verb::<lifecycle::Stats>("stats", STATS),
+    verb::<stats::Stats>("stats", STATS),
     verb::<lifecycle::Stop>("stop", "Stop one or more running containers"),
     verb::<lifecycle::Top>("top", "Display the running processes of a container"),
     verb::<lifecycle::Unpause>(
         "unpause",
         "Unpause all processes within one or more containers",
     ),
+    verb::<update::Update>("update", "Update configuration of one or more containers"),
     verb::<events_wait::Wait>("wait", WAIT),
 ];
 
@@ -62,13 +65,14 @@ pub(crate) const TOP_VERBS: &[Verb] = &[
     verb::<lifecycle::Restart>("restart", "Restart one or more containers"),
     verb::<lifecycle::Remove>("rm", "Remove one or more containers"),
     verb::<start::Start>("start", "Start one or more stopped containers"),
-    verb::<lifecycle::Stats>("stats", STATS),
+    verb::<stats::Stats>("stats", STATS),
     verb::<lifecycle::Stop>("stop", "Stop one or more running containers"),
     verb::<lifecycle::Top>("top", "Display the running processes of a container"),
     verb::<lifecycle::Unpause>(
         "unpause",
         "Unpause all processes within one or more containers",
     ),
+    verb::<update::Update>("update", "Update configuration of one or more containers"),
     verb::<events_wait::Wait>("wait", WAIT),
     verb::<inspect::Inspect>(
         "inspect",

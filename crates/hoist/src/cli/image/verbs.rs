@@ -24,7 +24,12 @@ pub(crate) struct Tag {
 
 impl Run for Tag {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
-        let target = reference::parse(&self.target)?;
+        let target = reference::parse(&self.target).map_err(|failure| {
+            Failure::new(format!(
+                "Error parsing reference: {:?} is not a valid repository/tag: {}",
+                self.target, failure.message
+            ))
+        })?;
         let path = format!("/images/{}/tag", segment(&self.source));
         let call = context
             .client()?

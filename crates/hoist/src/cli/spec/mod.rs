@@ -5,7 +5,7 @@ mod body;
 mod devices;
 mod flags;
 mod ports;
-mod values;
+pub(crate) mod values;
 mod volumes;
 
 pub(crate) use body::{Host, create_body};
@@ -25,6 +25,9 @@ pub(crate) enum InvalidFlag {
         /// Why not.
         detail: String,
     },
+    /// In the stock client's words.
+    #[error("{0}")]
+    Said(String),
     /// Two flags that exclude each other.
     #[error("conflicting options: cannot specify both {0} and {1}")]
     Conflict(&'static str, &'static str),

@@ -44,7 +44,7 @@ pub(crate) fn bytes(flag: &str, text: &str) -> Result<i64, InvalidFlag> {
 }
 
 /// Billionths of a processor: `.5`, `2`, `1.25`.
-pub(super) fn nano_cpus(text: &str) -> Result<i64, InvalidFlag> {
+pub(in crate::cli) fn nano_cpus(text: &str) -> Result<i64, InvalidFlag> {
     let wrong = || {
         invalid(
             "--cpus",
@@ -187,18 +187,19 @@ pub(super) fn ulimit(text: &str) -> Result<Value, InvalidFlag> {
     Ok(json!({"Name": name, "Soft": soft, "Hard": hard}))
 }
 
-/// `no`, `always`, `unless-stopped`, `on-failure[:max]`.
-pub(super) fn restart_policy(text: &str) -> Result<Value, InvalidFlag> {
-    let wrong = || {
-        let detail = "expected no, always, unless-stopped or on-failure[:MAX]";
-        invalid("--restart", text, detail)
-    };
+/// `NAME[:COUNT]`; which names there are, the engine knows.
+pub(in crate::cli) fn restart_policy(text: &str) -> Result<Value, InvalidFlag> {
     let (name, count) = text.split_once(':').unwrap_or((text, "0"));
-    let count: u32 = count.parse().map_err(|_| wrong())?;
-    let known = ["no", "always", "unless-stopped", "on-failure"].contains(&name);
-    if !known || (text.contains(':') && name != "on-failure") {
-        return Err(wrong());
+    if name.is_empty() && !text.is_empty() {
+        return Err(InvalidFlag::Said(
+            "invalid restart policy format: no policy provided before colon".to_owned(),
+        ));
     }
+    let count: i64 = count.parse().map_err(|_| {
+        InvalidFlag::Said(
+            "invalid restart policy format: maximum retry count must be an integer".to_owned(),
+        )
+    })?;
     Ok(json!({"Name": name, "MaximumRetryCount": count}))
 }
 
@@ -259,6 +260,6 @@ mod tests {
             restart_policy("on-failure:3").unwrap(),
             json!({"Name": "on-failure", "MaximumRetryCount": 3})
         );
-        assert!(restart_policy("always:3").is_err() && restart_policy("sometimes").is_err());
+        assert!(restart_policy("on-failure:x").is_err() && restart_policy(":3").is_err());
     }
 }
