@@ -83,6 +83,14 @@ impl Child<'_> {
         process::default_signal(libc::SIGPIPE);
         rustix::process::umask(Mode::from_raw_mode(0o022));
         process::close_on_exec_from(3);
+        if self.plan.init
+            && let Err(error) = crate::init::stay_behind()
+        {
+            return ChildFailure::Clone {
+                what: "fork from the init".to_owned(),
+                errno: errno(&error),
+            };
+        }
         self.execute()
     }
 
@@ -170,6 +178,17 @@ impl Child<'_> {
                     &MountAttributes::new(*attributes, 0, *propagation),
                 )?;
                 attach(mount, target.as_fd())?;
+            }
+            Step::Share { process, target } => {
+                let procfs = file_system("proc", &[], 0)?;
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+                let own = openat(&procfs, "self/ns/mnt", flags, Mode::empty())?;
+                let kind = libc::CLONE_NEWNS;
+                process::enter_namespaces(self.fd(*process)?, kind)?;
+                let copied = copy_of(target);
+                process::enter_namespaces(own.as_fd(), kind)?;
+                let place = make(opened.root()?, target, true)?;
+                attach(copied?.as_fd(), place.as_fd())?;
             }
             Step::Mount {
                 kind,
@@ -363,6 +382,14 @@ fn path_flags() -> OFlags {
 fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(mount, "", target, "", flags)?)
+}
+
+/// A detached copy of the mount at a path of this mount namespace; the path is hostile.
+fn copy_of(path: &str) -> io::Result<OwnedFd> {
+    let root = openat(CWD, "/", directory_flags(), Mode::empty())?;
+    let resolve = in_root() | ResolveFlags::NO_SYMLINKS;
+    let opened = openat2(&root, path, path_flags(), Mode::empty(), resolve)?;
+    clone_mount(opened.as_fd(), false)
 }
 
 /// A detached copy of the mount below an open path.

@@ -18,6 +18,7 @@ pub mod defaults;
 pub mod devices;
 mod exit_record;
 mod handle;
+mod init;
 mod message;
 mod monitor;
 pub mod observe;

@@ -50,6 +50,8 @@ pub struct LaunchSpec {
     pub cgroup: CgroupHandle,
     /// What runs.
     pub process: Process,
+    /// Whether it runs as the child of a tiny init of ours.
+    pub init: bool,
     /// Where output is logged.
     pub log: Option<LogSpec>,
     /// Streams attached from the first byte on.
@@ -169,6 +171,8 @@ pub enum MountFrom {
         /// Whether it is a directory, so that a missing target is made alike.
         directory: bool,
     },
+    /// What the mount namespace of this descriptor has at the same path, whatever its container wrote there: no link is followed.
+    OfProcess(OwnedFd),
     /// A new file system, made inside the container's namespaces.
     New {
         /// `proc`, `tmpfs`, …

@@ -57,6 +57,7 @@ fn live() -> io::Result<()> {
     // Whatever whoever started the engine left open is not for containers, nor to be held open by monitors.
     process::close_from(3)?;
     let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    crate::init::prepare();
     enter_private_root()?;
     let null = rustix::fs::openat(
         CWD,

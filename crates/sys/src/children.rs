@@ -25,6 +25,55 @@ pub fn descriptor_of_ends() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Blocks every signal that can wait: all but those that a fault of the process itself brings.
+pub fn block_signals() -> io::Result<()> {
+    let set = patient();
+    // SAFETY: the set is initialised, and is only read.
+    // JUSTIFICATION: no safe crate offers the mask of a process.
+    if unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Waits for a signal that [`block_signals`] blocked (sigwaitinfo(2)); `None` if something interrupted the wait.
+#[must_use]
+pub fn next_signal() -> Option<i32> {
+    let set = patient();
+    // SAFETY: the set is initialised, and is only read; nothing more than the number is asked for.
+    // JUSTIFICATION: no safe crate offers sigwaitinfo.
+    let signal = unsafe { libc::sigwaitinfo(&raw const set, std::ptr::null_mut()) };
+    (signal > 0).then_some(signal)
+}
+
+/// Sends a signal by number to a child that is not reaped yet (kill(2)). One that has ended does not mind.
+pub fn signal_child(pid: i32, signal: i32) {
+    // SAFETY: takes numbers.
+    // JUSTIFICATION: rustix' Signal cannot be made of any number.
+    let _ = unsafe { libc::kill(pid, signal) };
+}
+
+fn patient() -> libc::sigset_t {
+    // SAFETY: all-zero is a place for a set, which sigfillset initialises; the numbers are those of signals.
+    // JUSTIFICATION: no safe crate offers sets of signals.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut set);
+        for fault in [
+            libc::SIGSEGV,
+            libc::SIGBUS,
+            libc::SIGFPE,
+            libc::SIGILL,
+            libc::SIGABRT,
+            libc::SIGTRAP,
+            libc::SIGSYS,
+        ] {
+            libc::sigdelset(&raw mut set, fault);
+        }
+        set
+    }
+}
+
 /// Takes pending notes off the descriptor, so that it is not readable before another child ends.
 pub fn take_notes(descriptor: impl AsFd) {
     let mut notes = [0; 128 * 8];

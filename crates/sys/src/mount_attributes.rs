@@ -26,6 +26,8 @@ pub const NO_SUID: u64 = 0x2;
 pub const NO_DEV: u64 = 0x4;
 /// Nothing can be executed.
 pub const NO_EXEC: u64 = 0x8;
+/// Access times are always written.
+pub const STRICT_ATIME: u64 = 0x20;
 
 impl MountAttributes {
     /// Attributes to set and to clear, and a propagation.

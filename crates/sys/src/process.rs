@@ -388,6 +388,38 @@ pub fn ignore_pipes() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
+/// Where the kernel finds a process' command line for others to see.
+#[derive(Clone, Copy, Debug)]
+pub struct ArgumentArea {
+    start: usize,
+    length: usize,
+}
+
+impl ArgumentArea {
+    /// That of this process (proc(5), `arg_start` and `arg_end`); `None` without a procfs.
+    #[must_use]
+    pub fn find() -> Option<Self> {
+        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+        let start: usize = fields.nth(45)?.parse().ok()?;
+        let end: usize = fields.next()?.parse().ok()?;
+        let length = end.checked_sub(start)?;
+        (start != 0 && length != 0).then_some(Self { start, length })
+    }
+
+    /// Shows a text in place of the command line, cut to its room. For a process of one thread that reads its arguments no
+    /// more, as a fork of the one that found this.
+    pub fn rename(&self, text: &str) {
+        let kept = text.len().min(self.length - 1);
+        // SAFETY: the kernel put the arguments there, on the stack of the program's start, writable, and they stay for the
+        // life of the process; nobody else reads or writes them (documented).
+        // JUSTIFICATION: PR_SET_MM needs a capability that containers lack.
+        let area = unsafe { std::slice::from_raw_parts_mut(self.start as *mut u8, self.length) };
+        area.fill(0);
+        area[..kept].copy_from_slice(&text.as_bytes()[..kept]);
+    }
+}
+
 /// Argument or environment strings as execve(2) wants them: made before the fork, so that nothing is allocated after.
 #[derive(Debug)]
 pub struct StringTable {

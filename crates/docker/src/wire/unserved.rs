@@ -8,9 +8,6 @@ use crate::error::ApiError;
 /// Refuses what would otherwise be silently left out; adds to `warnings` what is kept but has no effect yet.
 pub(crate) fn check(spec: &ContainerSpec, warnings: &mut Vec<String>) -> Result<(), ApiError> {
     let refuse = |what: String| Err(ApiError::missing(format!("{what} not implemented yet")));
-    if spec.init == Some(true) {
-        return refuse("an init process as PID 1 (Init) is".to_owned());
-    }
     let network = &spec.network;
     let endpoint_links = network
         .endpoints

@@ -24,7 +24,7 @@ impl Actor {
         }
         let joins = Joins {
             pid: self.joined(&self.record.spec.security.pid)?,
-            ipc: self.joined(&self.record.spec.security.ipc)?,
+            ipc: self.joined_ipc()?,
         };
         let etc_files = self.write_etc_files()?;
         let rootfs = rootfs.await?;
@@ -78,6 +78,21 @@ impl Actor {
             NamespaceMode::Container(name) => self.pid_of(name, "namespace").map(Some),
             _ => Ok(None),
         }
+    }
+
+    /// Only a container that shares its memory may be joined, as in Docker.
+    fn joined_ipc(&self) -> Result<Option<i32>, ContainerError> {
+        let mode = &self.record.spec.security.ipc;
+        if let NamespaceMode::Container(name) = mode {
+            let other = self.containers.resolve(name)?;
+            let theirs = &other.spec.security.ipc;
+            if matches!(theirs, NamespaceMode::Private | NamespaceMode::None) {
+                return Err(ContainerError::Invalid(format!(
+                    "failed to join IPC namespace: container {name}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+                )));
+            }
+        }
+        self.joined(mode)
     }
 
     fn pid_of(&self, name: &str, what: &str) -> Result<i32, ContainerError> {

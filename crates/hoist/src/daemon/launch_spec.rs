@@ -111,6 +111,7 @@ pub(crate) fn launch_spec(
             stdin_once: spec.process.stdin_once,
         },
     )?;
+    let memory_of = request.joins.ipc;
     let namespaces = namespaces(machine, &record, request.network, request.joins)?;
     let sysctls = sysctls(&security.sysctls, &namespaces)?;
     machine.note_parent(&record.id, &spec.cgroup_parent);
@@ -126,7 +127,7 @@ pub(crate) fn launch_spec(
             },
         )
         .map_err(refused)?;
-    let mut entries = mounts::default_entries(&record, machine.cgroups.version())?;
+    let mut entries = mounts::default_entries(&record, machine.cgroups.version(), memory_of)?;
     if machine.cgroups.version() == CgroupVersion::V1 {
         let group = machine.group(&record.id).path().map_err(refused)?;
         entries.extend(mounts::cgroup_entries(&machine.cgroups.mounts(), &group)?);
@@ -179,6 +180,7 @@ pub(crate) fn launch_spec(
         sysctls,
         cgroup,
         process,
+        init: spec.init.unwrap_or(false),
         log: log_spec(&record, request.log_path)?,
         attached,
         kept: request.kept,
@@ -408,11 +410,6 @@ fn namespaces(
         (NamespaceMode::Container(_), Some(pid)) => of(pid, kind),
         _ => Ok(NamespaceSource::New),
     };
-    if matches!(security.ipc, NamespaceMode::Container(_)) {
-        return Err(refuse(
-            "ipc mode container:<name> is not supported yet".to_owned(),
-        ));
-    }
     // Docker's default: the host's view on v1 and hybrid hosts, one's own on v2.
     let own_view = match &security.cgroup {
         Some(NamespaceMode::Host) => false,

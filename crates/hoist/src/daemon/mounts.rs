@@ -12,7 +12,7 @@ use hoist_runtime::cgroup::{CgroupMount, CgroupVersion};
 use hoist_runtime::defaults;
 use hoist_runtime::devices::{DeviceKind, DeviceNode, DeviceRule};
 use hoist_runtime::spec::{MountEntry, MountFrom};
-use hoist_sys::mount_attributes::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
+use hoist_sys::mount_attributes::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY, STRICT_ATIME};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::mount::{OpenTreeFlags, open_tree};
 
@@ -31,10 +31,12 @@ fn refuse(message: String) -> LaunchFailure {
     }
 }
 
-/// The file systems every container has, with what its modes change of them.
+/// The file systems every container has, with what its modes change of them. `memory_of` is the process whose shared memory
+/// it takes part in, if its IPC mode says so.
 pub(crate) fn default_entries(
     record: &ContainerRecord,
     cgroups: CgroupVersion,
+    memory_of: Option<i32>,
 ) -> Result<Vec<MountEntry>, LaunchFailure> {
     let security = &record.spec.security;
     let mut entries = Vec::with_capacity(8);
@@ -54,6 +56,10 @@ pub(crate) fn default_entries(
                 }
                 NamespaceMode::None => continue,
                 _ => {}
+            }
+            if let Some(pid) = memory_of {
+                entries.push(shared(default.target, pid)?);
+                continue;
             }
         }
         let mut attributes = bits(default.attributes);
@@ -116,6 +122,7 @@ fn bits(attributes: defaults::MountAttributes) -> u64 {
         | pick(attributes.no_suid, NO_SUID)
         | pick(attributes.no_dev, NO_DEV)
         | pick(attributes.no_exec, NO_EXEC)
+        | pick(attributes.strict_atime, STRICT_ATIME)
 }
 
 fn new(target: &str, kind: &str, options: Vec<(String, String)>, attributes: u64) -> MountEntry {
@@ -129,6 +136,20 @@ fn new(target: &str, kind: &str, options: Vec<(String, String)>, attributes: u64
         recursive: false,
         propagation: 0,
     }
+}
+
+/// What the first process of another container has at this path.
+fn shared(target: &str, pid: i32) -> Result<MountEntry, LaunchFailure> {
+    let path = format!("/proc/{pid}/ns/mnt");
+    let namespace =
+        fs::File::open(&path).map_err(|error| refuse(format!("open {path}: {error}")))?;
+    Ok(MountEntry {
+        target: target.to_owned(),
+        source: MountFrom::OfProcess(namespace.into()),
+        attributes: 0,
+        recursive: false,
+        propagation: 0,
+    })
 }
 
 /// A tmpfs with options as `--tmpfs` writes them: `size=64m,mode=1777,noexec,ro`.

@@ -79,6 +79,10 @@ pub(crate) fn launch(spec: LaunchSpec) -> (Plan, Fds) {
                 recursive: entry.recursive,
                 propagation: entry.propagation,
             },
+            MountFrom::OfProcess(process) => Step::Share {
+                process: fds.add(process),
+                target: entry.target.clone(),
+            },
             MountFrom::New { kind, options } => Step::Mount {
                 kind,
                 options,
@@ -131,7 +135,9 @@ pub(crate) fn launch(spec: LaunchSpec) -> (Plan, Fds) {
         steps.push(Step::ProtectRoot);
     }
     steps.push(Step::Pivot);
-    finish(steps, namespaces, pid_namespace, cgroup, &spec.process, fds)
+    let (mut plan, fds) = finish(steps, namespaces, pid_namespace, cgroup, &spec.process, fds);
+    plan.init = spec.init;
+    (plan, fds)
 }
 
 /// The plan of a further process.
@@ -236,6 +242,7 @@ fn finish(
         pid_namespace,
         cgroup,
         steps,
+        init: false,
         candidates,
         arguments: process.arguments.clone(),
         environment: process.environment.clone(),

@@ -26,6 +26,9 @@ pub(crate) struct Plan {
     pub(crate) cgroup: Option<FdIndex>,
     /// In order.
     pub(crate) steps: Vec<Step>,
+    /// Whether an init stays behind when the program is executed.
+    #[serde(default)]
+    pub(crate) init: bool,
     /// The program, if it has a slash; else looked up.
     pub(crate) candidates: Vec<String>,
     pub(crate) arguments: Vec<String>,
@@ -58,6 +61,8 @@ pub(crate) enum Step {
         recursive: bool,
         propagation: u64,
     },
+    /// Copy the mount that another process sees at a path, in its mount namespace, and move it to the same path.
+    Share { process: FdIndex, target: String },
     /// Make a file system and move it to a target.
     Mount {
         kind: String,
@@ -129,6 +134,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::JoinCgroup(_) => f.write_str("join cgroup"),
+            Self::Share { target, .. } => write!(f, "share {target}"),
             Self::Enter { name, .. } => write!(f, "enter {name} namespace"),
             Self::Unshare { name, .. } => write!(f, "make {name} namespace"),
             Self::PlaceRoot { .. } => f.write_str("place the root file system"),
@@ -244,6 +250,7 @@ mod tests {
             namespaces: 0,
             pid_namespace: None,
             cgroup: None,
+            init: false,
             steps: vec![
                 Step::Pivot,
                 Step::Mount {

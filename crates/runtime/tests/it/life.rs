@@ -300,3 +300,70 @@ fn own_zygote() -> rustix::process::Pid {
     let pid = children.split_whitespace().next().unwrap();
     rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap()
 }
+
+#[test]
+fn an_init_passes_signals_on_reaps_orphans_and_ends_as_its_program_does() {
+    let Some(mut machine) = Machine::start() else {
+        return;
+    };
+    let rootfs = Rootfs::new();
+    let with_init = |script: &str| {
+        let mut spec = spec(&rootfs, &["sh", "-c", script]);
+        spec.init = true;
+        spec
+    };
+    let seen = with_init(
+        "echo $$; cat /proc/1/comm; tr -d '\\0' < /proc/1/cmdline; ls /proc/self/fd | wc -l; exit 9",
+    );
+    let seen = machine.output(seen);
+    assert_eq!(seen.code, 9);
+    // The three streams and the directory that is listed.
+    assert_eq!(seen.stdout, "2\ndocker-init\n/sbin/docker-init4\n");
+
+    // What is orphaned is its child, and no zombie for long.
+    let orphans = with_init(
+        "(sleep 0.05 & sleep 0.05 &); sleep 0.1; n=0
+        while grep -q '^State:.Z' /proc/[0-9]*/status 2>/dev/null && test $n -lt 100; do
+            sleep 0.05; n=$((n+1))
+        done
+        test $n -lt 100 && echo none",
+    );
+    assert_eq!(machine.output(orphans).stdout, "none\n");
+
+    let signalled = with_init("trap 'exit 7' USR1; touch /tmp/ready; while :; do sleep 0.01; done");
+    let owner = ProcessId::Container(signalled.id.clone());
+    machine.launch(signalled).unwrap();
+    wait_for("its trap", || {
+        rootfs.path("tmp/ready").exists().then_some(())
+    });
+    machine
+        .runtime
+        .signal(&owner, "USR1".parse().unwrap())
+        .unwrap();
+    assert_eq!(machine.notice().record.unwrap().exit_code, 7);
+
+    // Without a handler the program, which is no PID 1, ends by it.
+    let sleeper = with_init("exec sleep 60");
+    let owner = ProcessId::Container(sleeper.id.clone());
+    machine.launch(sleeper).unwrap();
+    machine
+        .runtime
+        .signal(&owner, "TERM".parse().unwrap())
+        .unwrap();
+    assert_eq!(machine.notice().record.unwrap().exit_code, 143);
+
+    let mut absent = spec(&rootfs, &["nosuch"]);
+    absent.init = true;
+    let id = absent.id.clone();
+    let error = machine.launch(absent).unwrap_err();
+    assert_eq!(error.exit_code, 127);
+    machine.runtime.release(&id);
+
+    let mut terminal = with_init("tty; stty size; exit 3");
+    terminal.process.terminal = Some((11, 22));
+    let seen = machine.output(terminal);
+    assert_eq!(
+        (seen.stdout.as_str(), seen.code),
+        ("/dev/pts/0\r\n11 22\r\n", 3)
+    );
+}

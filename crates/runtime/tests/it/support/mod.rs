@@ -165,6 +165,7 @@ pub fn spec(rootfs: &Rootfs, arguments: &[&str]) -> LaunchSpec {
             unified: None,
         },
         process: process(arguments),
+        init: false,
         log: None,
         attached: Vec::new(),
         kept: Vec::new(),
