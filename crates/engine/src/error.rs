@@ -51,6 +51,17 @@ pub enum ContainerError {
         /// 127 not found, 126 not executable, 128 else.
         exit_code: i32,
     },
+    /// Docker's CLI matches on this text.
+    #[error("Could not find the file {path} in container {container}")]
+    NoSuchFile {
+        /// The path as named.
+        path: String,
+        /// The container as named.
+        container: String,
+    },
+    /// Its files could not be read or written.
+    #[error(transparent)]
+    Files(#[from] hoist_image::files::FilesError),
     /// Something Hoist does not do yet.
     #[error("{0}")]
     NotImplemented(String),
@@ -76,7 +87,8 @@ impl ContainerError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::NotFound(_) => ErrorClass::NotFound,
+            Self::NotFound(_) | Self::NoSuchFile { .. } => ErrorClass::NotFound,
+            Self::Files(error) => error.class(),
             Self::NameTaken { .. } | Self::Conflict(_) | Self::NotRunning(_) => {
                 ErrorClass::Conflict
             }

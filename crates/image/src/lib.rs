@@ -10,6 +10,7 @@ mod copy;
 pub mod decompress;
 pub mod document;
 mod erofs;
+pub mod files;
 mod garbage;
 mod import;
 mod load;

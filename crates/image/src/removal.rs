@@ -16,14 +16,22 @@ const LEVELS: usize = 32;
 
 /// Removes a file or a whole directory; absent is fine.
 pub(crate) fn remove_any(path: &Path) -> io::Result<()> {
-    match unlinkat(CWD, path, AtFlags::empty()) {
+    remove_at(CWD, path)
+}
+
+/// As [`remove_any`], of a name in an open directory.
+pub(crate) fn remove_at(
+    at: impl rustix::fd::AsFd,
+    path: impl rustix::path::Arg + Copy,
+) -> io::Result<()> {
+    match unlinkat(&at, path, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(error) => return Err(error.into()),
     }
-    let top = open_directory(CWD, path)?;
+    let top = open_directory(&at, path)?;
     empty(&top)?;
-    unlinkat(CWD, path, AtFlags::REMOVEDIR)?;
+    unlinkat(&at, path, AtFlags::REMOVEDIR)?;
     Ok(())
 }
 

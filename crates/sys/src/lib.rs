@@ -19,6 +19,7 @@ pub mod children;
 pub mod datagram;
 pub mod floor;
 pub mod mount_attributes;
+pub mod mount_namespace;
 pub mod netlink;
 pub mod netns;
 pub mod process;

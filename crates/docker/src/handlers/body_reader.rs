@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::{self, Read};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Buf, Bytes};
@@ -10,6 +11,12 @@ use tokio::sync::mpsc;
 
 /// Pieces that may wait for the reader.
 const BACKLOG: usize = 8;
+
+/// Bytes of a body that are taken from a client after the work ended without them: clients that are still writing when the
+/// connection closes do not read the reply.
+const UNREAD: usize = 16 << 20;
+/// The longest that this may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Reads what the pump sends. The end of the body is an empty piece; a pump that is dropped before it sent one left
 /// the body unfinished, which must not look like its end.
@@ -49,7 +56,8 @@ pub(super) fn bridge(
 ) {
     let (sender, pieces) = mpsc::channel(BACKLOG);
     let pump = async move {
-        loop {
+        let mut unread = 0;
+        while unread < UNREAD {
             let piece = match body.frame().await {
                 None => Ok(Bytes::new()),
                 Some(Ok(frame)) => match frame.into_data() {
@@ -58,8 +66,11 @@ pub(super) fn bridge(
                 },
                 Some(Err(error)) => Err(io::Error::other(error)),
             };
-            let last = piece.as_ref().map_or(true, Bytes::is_empty);
-            if sender.send(piece).await.is_err() || last {
+            let length = piece.as_ref().map_or(0, Bytes::len);
+            if sender.send(piece).await.is_err() {
+                unread += length;
+            }
+            if length == 0 {
                 return;
             }
         }
@@ -72,15 +83,16 @@ pub(super) fn bridge(
     (Box::new(reader), pump)
 }
 
-/// Drives work and its pump; the pump may end first, and the work may end before it has read everything.
+/// Drives work and its pump; the pump may end first, and the work may end before it has read everything: the rest is then
+/// read and thrown away, as far as it is not too much.
 pub(super) async fn feed<T>(work: impl Future<Output = T>, pump: impl Future<Output = ()>) -> T {
-    let pump = async {
-        pump.await;
-        std::future::pending::<()>().await;
-    };
+    tokio::pin!(work, pump);
     tokio::select! {
-        result = work => result,
-        () = pump => unreachable!("the pump never ends"),
+        result = &mut work => {
+            let _ = tokio::time::timeout(PATIENCE, pump).await;
+            result
+        }
+        () = &mut pump => work.await,
     }
 }
 

@@ -1,7 +1,9 @@
 //! One function per operation: reads the request, asks the engine, answers in the shape of the version asked.
 
+pub(crate) mod archive;
 pub(crate) mod attach;
 mod body_reader;
+mod body_writer;
 mod bridge;
 pub(crate) mod containers;
 pub(crate) mod events;

@@ -6,8 +6,8 @@ use std::pin::Pin;
 use crate::call::Call;
 use crate::error::Reply;
 use crate::handlers::{
-    attach, containers, events, execs, images, logs, networks, observe, system, transfer, update,
-    volumes, websocket,
+    archive, attach, containers, events, execs, images, logs, networks, observe, system, transfer,
+    update, volumes, websocket,
 };
 
 pub(super) type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
@@ -43,6 +43,10 @@ pub(super) fn handler(id: &str) -> Option<Handler> {
         "ContainerUpdate" => |call| Box::pin(update::update(call)),
         "ContainerAttachWebsocket" => |call| Box::pin(websocket::attach(call)),
         "ContainerLogs" => |call| Box::pin(logs::logs(call)),
+
+        "ContainerArchiveInfo" => |call| Box::pin(archive::stat(call)),
+        "ContainerArchive" => |call| Box::pin(archive::read(call)),
+        "PutContainerArchive" => |call| Box::pin(archive::write(call)),
 
         "ContainerExec" => |call| Box::pin(execs::create(call)),
         "ExecStart" => |call| Box::pin(execs::start(call)),

@@ -15,6 +15,7 @@ pub(crate) mod image;
 pub(crate) mod mounts;
 pub(crate) mod network;
 pub(crate) mod network_settings;
+pub(crate) mod path_stat;
 pub(crate) mod ports;
 pub(crate) mod progress;
 pub(crate) mod resources;

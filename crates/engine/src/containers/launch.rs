@@ -119,7 +119,11 @@ impl Actor {
         } else {
             Changes::Kept
         };
-        let mounting = tokio::task::spawn_blocking(move || snapshotter.mount(&key, changes));
+        let containers = self.containers.clone();
+        let mounting = tokio::task::spawn_blocking(move || {
+            let views = &containers.inner.views;
+            views.mount_for_start(&key, changes, snapshotter.as_ref())
+        });
         async move {
             match mounting.await {
                 Ok(Ok(rootfs)) => Ok(rootfs),

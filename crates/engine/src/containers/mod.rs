@@ -16,6 +16,7 @@ mod create;
 mod deeds;
 mod etc_files;
 mod events;
+mod files;
 mod health;
 mod launch;
 mod merge;
@@ -32,6 +33,7 @@ mod step;
 pub(crate) mod testing;
 mod update;
 mod verbs;
+mod view;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -44,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::events::{container_event, prune_event};
+pub use self::files::ContainerFiles;
 pub(crate) use self::health::{ProbeOrder, probe_of};
 use self::message::Message;
 pub(crate) use self::refusal::restarting;
@@ -87,6 +90,8 @@ struct Inner {
     parts: Parts,
     /// Held only to look an actor up, put one in or take one out; never across anything that waits.
     actors: Mutex<HashMap<ContainerId, Handle>>,
+    /// Files of resting containers that someone looks at.
+    views: view::Views,
     tasks: TaskTracker,
     stopping: CancellationToken,
     /// Who is to be probed, and who no more.
@@ -115,6 +120,7 @@ impl Containers {
         let inner = Inner {
             parts,
             actors: Mutex::default(),
+            views: view::Views::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             probes,

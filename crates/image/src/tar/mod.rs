@@ -19,10 +19,12 @@ mod header;
 mod pax;
 #[cfg(test)]
 mod tests;
+mod write;
 
 pub(crate) use archive::Archive;
 use header::{BLOCK, Header};
 use pax::PaxRecords;
+pub(crate) use write::TarWriter;
 
 /// Bytes one pax header or GNU long name may have (Go's limit).
 const SPECIAL_LIMIT: u64 = 1 << 20;

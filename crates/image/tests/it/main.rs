@@ -6,6 +6,7 @@
 
 mod contract;
 mod crafted;
+mod files;
 mod listing;
 mod load;
 mod real_tree;

@@ -1,0 +1,19 @@
+//! Files of a container, read and written from outside: copied in and out, compared with its image, exported.
+//!
+//! Everything below a container's root is hostile: a process in it may turn a directory into a symlink between two of
+//! our calls. So names are only ever resolved by the kernel, below a descriptor of the root (`openat2`,
+//! `RESOLVE_IN_ROOT`), and whatever is done to a file is done to an open descriptor of it, or to one name in an open
+//! directory without following it.
+
+mod difference;
+mod error;
+mod name;
+mod pack;
+mod root;
+mod unpack;
+
+pub use difference::{Change, ChangeKind, differences, pack_changes};
+pub use error::FilesError;
+pub use pack::{export, pack};
+pub use root::{PathStat, Root};
+pub use unpack::{UnpackOptions, unpack};

@@ -1,0 +1,245 @@
+//! A container's root, and finding names below it.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use hoist_model::Timestamp;
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags, fstat, fstatvfs, mkdirat,
+    openat2, readlinkat, statx,
+};
+use rustix::io::Errno;
+
+use super::error::failed;
+use super::{FilesError, name};
+
+/// Symlinks followed in one path (Linux's own limit).
+const MOST_LINKS: usize = 40;
+/// Tries of a lookup that a rename in the container got in the way of.
+const MOST_TRIES: usize = 64;
+
+/// The root directory of a container's file system, as its processes see it.
+#[derive(Debug)]
+pub struct Root {
+    fd: OwnedFd,
+}
+
+/// What there is to say of a path (API `X-Docker-Container-Path-Stat`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathStat {
+    /// The last part of the path as asked.
+    pub name: String,
+    /// Bytes.
+    pub size: i64,
+    /// `st_mode` of stat(2).
+    pub mode: u32,
+    /// When its content was last changed.
+    pub modified: Timestamp,
+    /// Where a symlink leads in the end, or as far as it can be followed; empty for anything else.
+    pub link_target: String,
+}
+
+impl Root {
+    /// Takes a descriptor of a root directory.
+    #[must_use]
+    pub const fn new(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+
+    /// Opens a path below the root. Links are followed as a process in the container would follow them, but for the
+    /// magic ones of /proc, which lead out of it.
+    pub(super) fn open(&self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let path = if path.is_empty() { b"." } else { path };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let flags = flags | OFlags::CLOEXEC;
+        let mut tries = 0;
+        loop {
+            match openat2(&self.fd, path, flags, Mode::empty(), resolve) {
+                Err(Errno::AGAIN) if tries < MOST_TRIES => tries += 1,
+                result => return result,
+            }
+        }
+    }
+
+    /// What is at a path, the last link not followed.
+    pub fn stat(&self, path: &str) -> Result<PathStat, FilesError> {
+        let cleaned = name::clean(path);
+        let open = self.open(cleaned.as_bytes(), OFlags::PATH | OFlags::NOFOLLOW);
+        let fd = open.map_err(failed("looking at", path))?;
+        let stat = fstat(&fd).map_err(failed("looking at", path))?;
+        let link_target = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink => self.follow(&cleaned).map_err(failed("following", path))?,
+            _ => String::new(),
+        };
+        let nanos = stat.st_mtime.saturating_mul(1_000_000_000);
+        Ok(PathStat {
+            name: name::base(&cleaned).to_owned(),
+            size: stat.st_size,
+            mode: stat.st_mode,
+            modified: Timestamp::from_nanos(
+                nanos.saturating_add(i64::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+            ),
+            link_target,
+        })
+    }
+
+    /// Follows every link of a path and answers the path without them; what is not there is taken as it is written.
+    fn follow(&self, path: &str) -> io::Result<String> {
+        let mut left: Vec<String> = components(path).rev().map(str::to_owned).collect();
+        let mut done = String::new();
+        let mut links = 0;
+        while let Some(part) = left.pop() {
+            if part == ".." {
+                done.truncate(done.rfind('/').unwrap_or(0));
+                continue;
+            }
+            let next = format!("{done}/{part}");
+            let flags = OFlags::PATH | OFlags::NOFOLLOW;
+            let link = match self.open(next.as_bytes(), flags) {
+                Ok(fd) => readlinkat(&fd, "", Vec::new()).ok(),
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => None,
+                Err(error) => return Err(error.into()),
+            };
+            let Some(link) = link else {
+                done = next;
+                continue;
+            };
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(Errno::LOOP.into());
+            }
+            let link = link.to_string_lossy().into_owned();
+            if link.starts_with('/') {
+                done.clear();
+            }
+            left.extend(components(&link).rev().map(str::to_owned));
+        }
+        Ok(if done.is_empty() {
+            "/".to_owned()
+        } else {
+            done
+        })
+    }
+
+    /// Opens a directory, making what is missing of it.
+    pub fn make_directory(&self, path: &str) -> Result<OwnedFd, FilesError> {
+        self.make_directories(path.as_bytes())
+            .map_err(failed("making", path))
+    }
+
+    pub(super) fn make_directories(&self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let path = path.strip_suffix(b"/").unwrap_or(path);
+        match self.open(path, flags) {
+            Err(Errno::NOENT) if !path.is_empty() => {}
+            result => return result,
+        }
+        let (parent, last) = name::split(path);
+        let parent = self.make_directories(parent)?;
+        match mkdirat(&parent, last, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+        self.open(path, flags)
+    }
+
+    /// Opens, or makes, the file that something is to be mounted on.
+    pub fn mount_target(&self, path: &str, directory: bool) -> Result<OwnedFd, FilesError> {
+        if directory {
+            return self.make_directory(path);
+        }
+        let action = "making";
+        match self.open(path.as_bytes(), OFlags::PATH) {
+            Err(Errno::NOENT) => {}
+            result => return result.map_err(failed(action, path)),
+        }
+        let (parent, last) = name::split(path.as_bytes());
+        let parent = self
+            .make_directories(parent)
+            .map_err(failed(action, path))?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o644);
+        rustix::fs::openat(&parent, last, flags | OFlags::NOFOLLOW, mode)
+            .map_err(failed(action, path))
+    }
+
+    /// Refuses what cannot be written to, by the mount it is on.
+    pub(super) fn check_writable(&self, directory: &OwnedFd, path: &str) -> Result<(), FilesError> {
+        let state = fstatvfs(directory).map_err(failed("looking at", path))?;
+        if !state.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+            return Ok(());
+        }
+        let mount = |fd: &OwnedFd| {
+            statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|found| found.stx_mnt_id)
+        };
+        let own = mount(&self.fd).map_err(failed("looking at", path))?;
+        let there = mount(directory).map_err(failed("looking at", path))?;
+        Err(if own == there {
+            FilesError::ReadOnlyRoot
+        } else {
+            FilesError::ReadOnlyVolume
+        })
+    }
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn components(path: &str) -> impl DoubleEndedIterator<Item = &str> {
+    path.split('/').filter(|part| !matches!(*part, "" | "."))
+}
+
+/// Opens for reading what was opened by name only, without another look at the name: a device is never opened by this.
+pub(super) fn reopen(found: &OwnedFd, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Permission bits with set-id and sticky.
+pub(super) const fn permissions(stat: &Stat) -> u16 {
+    (stat.st_mode & 0o7777) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn root(path: &std::path::Path) -> Root {
+        Root::new(std::fs::File::open(path).unwrap().into())
+    }
+
+    #[test]
+    fn links_are_followed_inside_the_root_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("root");
+        std::fs::create_dir_all(at.join("etc")).unwrap();
+        std::fs::write(at.join("etc/file"), "text").unwrap();
+        std::fs::write(dir.path().join("secret"), "secret").unwrap();
+        symlink("/etc", at.join("abs")).unwrap();
+        symlink("../../../secret", at.join("up")).unwrap();
+        symlink("abs/file", at.join("two")).unwrap();
+        symlink("gone/below", at.join("broken")).unwrap();
+        symlink("loop", at.join("loop")).unwrap();
+        let root = root(&at);
+        let target = |path: &str| root.stat(path).map(|stat| stat.link_target);
+        assert_eq!(target("/two").unwrap(), "/etc/file");
+        assert_eq!(target("up").unwrap(), "/secret");
+        assert_eq!(target("broken").unwrap(), "/gone/below");
+        assert_eq!(target("etc/file").unwrap(), "");
+        assert!(matches!(target("loop"), Err(FilesError::Io { .. })));
+        assert!(matches!(target("none"), Err(FilesError::NotFound(_))));
+        // A slash at the end looks behind the link.
+        let behind = root.stat("/abs/").unwrap();
+        assert_eq!(behind.link_target, "");
+        assert_eq!(behind.name, "abs");
+        let up = root.open(b"up", OFlags::RDONLY).unwrap_err();
+        assert_eq!(up, Errno::NOENT);
+        root.make_directory("/abs/new/deep").unwrap();
+        assert!(at.join("etc/new/deep").is_dir());
+    }
+}
