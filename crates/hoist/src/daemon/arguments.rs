@@ -67,6 +67,9 @@ pub(crate) struct Arguments {
     /// key=value shown by info; may be repeated
     #[arg(long = "label", value_name = "LABEL")]
     pub(crate) labels: Vec<String>,
+    /// Address to serve Prometheus metrics on, 127.0.0.1:9323
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics_addr: Option<String>,
     /// Check the configuration and exit
     #[arg(long)]
     pub(crate) validate: bool,
@@ -115,7 +118,6 @@ const WITHOUT_MEANING: &[(&str, bool)] = &[
     ("--max-concurrent-downloads", true),
     ("--max-concurrent-uploads", true),
     ("--max-download-attempts", true),
-    ("--metrics-addr", true),
     ("--network-control-plane-mtu", true),
     ("--no-new-privileges", false),
     ("--node-generic-resource", true),

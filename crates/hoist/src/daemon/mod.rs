@@ -2,6 +2,7 @@
 
 mod arguments;
 mod launch_spec;
+mod metrics;
 mod mounts;
 mod network;
 mod node;
@@ -101,6 +102,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     // Sockets first: a second engine on the same hosts is refused before it touches anything.
     let listeners = listen(settings)?;
+    let metrics = settings.metrics.map(metrics::listen).transpose()?;
     let wired = wire::wire(settings, now()).await?;
     let networks = wired.networks();
     let engine = wired.engine.clone();
@@ -109,6 +111,22 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         hijackable: hoist_docker::is_hijackable,
         grace: GRACE,
     };
+    let counting = metrics.map(|listener| {
+        let about = metrics::About {
+            version: wired.node.version.clone(),
+            docker_release: hoist_docker::DOCKER_RELEASE,
+            kernel: wired.node.kernel_version.clone(),
+            cpus: wired.node.cpus,
+            memory: wired.node.memory,
+        };
+        let router = metrics::router(engine.clone(), about);
+        tokio::spawn(hoist_http::serve(
+            vec![listener],
+            router,
+            options.clone(),
+            shutdown.clone(),
+        ))
+    });
     let router = hoist_docker::router(wired.engine, wired.node);
     for listener in &listeners {
         tracing::info!(address = listener.address(), "API listens");
@@ -128,6 +146,9 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         tracing::info!(connections = report.cut, "cut at the deadline");
     }
     delivery.abort();
+    if let Some(counting) = counting {
+        let _ = counting.await;
+    }
     engine.containers.shut_down().await;
     let busy = engine
         .containers

@@ -43,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) group: Option<String>,
     pub(crate) mtu: u32,
     pub(crate) labels: Vec<String>,
+    /// Where metrics are served, if anywhere.
+    pub(crate) metrics: Option<SocketAddr>,
     /// Flags and keys that have no meaning here, to be named in the log.
     pub(crate) ignored: Vec<String>,
 }
@@ -83,6 +85,7 @@ struct File {
     group: Option<String>,
     mtu: Option<u32>,
     labels: Vec<String>,
+    metrics_addr: Option<String>,
     #[serde(flatten)]
     unknown: BTreeMap<String, Value>,
 }
@@ -182,6 +185,17 @@ pub(crate) fn settle(arguments: Arguments, mut ignored: Vec<String>) -> anyhow::
         group: arguments.group.or(file.group),
         mtu: arguments.mtu.or(file.mtu).unwrap_or(1500),
         labels: pick(arguments.labels, file.labels),
+        metrics: arguments
+            .metrics_addr
+            .or(file.metrics_addr)
+            .map(|text| {
+                text.replace("localhost:", "127.0.0.1:")
+                    .parse()
+                    .with_context(|| {
+                        format!("invalid metrics-addr {text:?}: expected address:port")
+                    })
+            })
+            .transpose()?,
         ignored,
     })
 }

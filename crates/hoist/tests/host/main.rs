@@ -12,5 +12,6 @@ mod attack_image;
 mod attack_process;
 mod attack_state;
 mod full_disk;
+mod metrics;
 mod syncs;
 mod world;
