@@ -244,6 +244,10 @@ pub trait Runtime: Send + Sync {
     /// Duplicates of what a running container was given as [`LaunchRequest::kept`], under this engine or an earlier one.
     fn kept(&self, id: &ContainerId) -> Vec<OwnedFd>;
 
+    /// Kills every process of a container that should have none, whoever started them, and waits until they are gone:
+    /// blocking, normally some milliseconds, at most two seconds.
+    fn kill_all(&self, record: &ContainerRecord) -> io::Result<()>;
+
     /// Ids of containers of which something is left over from earlier engines.
     fn leftovers(&self) -> Vec<ContainerId>;
 

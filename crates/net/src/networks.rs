@@ -109,7 +109,7 @@ impl Networks {
     /// logged and still published.
     pub fn restore(
         &self,
-        record: AttachmentRecord,
+        mut record: AttachmentRecord,
         netns: OwnedFd,
         kept: Vec<OwnedFd>,
     ) -> Result<(), NetError> {
@@ -127,6 +127,10 @@ impl Networks {
                     record.container,
                     self.inner.shared.bridge.address.trunc()
                 )));
+            }
+            if record.host_interface.is_empty() {
+                // Its name follows from its address; a caller need not remember it.
+                record.host_interface = self.inner.shared.bridge.veth_name(record.ipv4);
             }
             for mapping in &record.ports {
                 let (socket, problem) = state.ports.restore(mapping, &mut kept);

@@ -248,6 +248,10 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
+    fn kill_all(&self, _record: &ContainerRecord) -> io::Result<()> {
+        Ok(())
+    }
+
     fn release(&self, _record: &ContainerRecord) {}
 
     fn sweep(&self, _id: &ContainerId) {}

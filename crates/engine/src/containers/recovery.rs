@@ -21,8 +21,16 @@ impl Containers {
     /// before the first request is served.
     pub async fn recover(&self) -> Result<(), ContainerError> {
         let mut starts = Vec::new();
+        let left: HashSet<ContainerId> = self.inner.parts.runtime.leftovers().into_iter().collect();
         for record in self.list() {
             let id = record.id.clone();
+            let held = matches!(
+                record.state,
+                ContainerState::Running(_) | ContainerState::Starting
+            );
+            if !held && left.contains(&id) {
+                self.undo_start(&record).await;
+            }
             match &record.state {
                 ContainerState::Running(_) | ContainerState::Starting => {
                     self.take_over(record).await
@@ -70,6 +78,28 @@ impl Containers {
             }
         }
         Ok(())
+    }
+
+    /// Undoes a start that the earlier engine did not live to note: nobody was told of it, and it lost its network.
+    /// Left alone, its process would be nobody's.
+    async fn undo_start(&self, record: &Arc<ContainerRecord>) {
+        let (runtime, of) = (self.inner.parts.runtime.clone(), record.clone());
+        let killed = tokio::task::spawn_blocking(move || {
+            let killed = runtime.kill_all(&of);
+            runtime.release(&of);
+            killed
+        });
+        let killed = killed
+            .await
+            .unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        match killed {
+            Ok(()) => {
+                tracing::info!(container = %record.id, "what an earlier engine left of it is gone")
+            }
+            Err(error) => {
+                tracing::error!(container = %record.id, %error, "what an earlier engine left of it stays");
+            }
+        }
     }
 
     async fn take_over(&self, record: Arc<ContainerRecord>) {

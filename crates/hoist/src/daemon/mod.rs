@@ -224,7 +224,7 @@ impl PidFile {
         if let Ok(text) = fs::read_to_string(path)
             && let Ok(pid) = text.trim().parse::<u32>()
             && pid != std::process::id()
-            && Path::new(&format!("/proc/{pid}")).exists()
+            && is_alive(pid)
         {
             bail!(
                 "pid file {} names process {pid}, which is running",
@@ -238,6 +238,13 @@ impl PidFile {
             .with_context(|| format!("write pid file {}", path.display()))?;
         Ok(Self(path.to_owned()))
     }
+}
+
+/// Whether a process runs; one that ended and was not waited for does not.
+fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    !state.is_empty() && !state.starts_with(['Z', 'X'])
 }
 
 impl Drop for PidFile {

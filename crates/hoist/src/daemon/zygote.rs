@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::Context;
 use hoist_engine::containers::AttachRequest;
@@ -15,7 +16,7 @@ use hoist_engine::records::ContainerRecord;
 use hoist_model::container::{ContainerStats, NamespaceMode, ProcessFacts, Resources};
 use hoist_model::{ContainerId, ErrorClass, Signal, Timestamp, chain};
 use hoist_net::Instance;
-use hoist_runtime::cgroup::{CgroupDriver, CgroupError, CgroupSettings, Cgroups};
+use hoist_runtime::cgroup::{CgroupDriver, CgroupError, CgroupSettings, Cgroups, Group};
 use hoist_runtime::observe;
 use hoist_runtime::seccomp::Seccomp;
 use hoist_runtime::spec::{ProcessId, Streams};
@@ -160,6 +161,25 @@ async fn answer(
             exit_code: 128,
         }),
     }
+}
+
+/// How often and how long it is looked whether killed processes are gone.
+const LOOKS: u32 = 1000;
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Kills all processes of a group and waits until it is empty; a group that is not there is.
+fn end_all(group: &Group) -> io::Result<()> {
+    for look in 0..LOOKS {
+        match group.procs() {
+            Ok(pids) if !pids.is_empty() => {}
+            _ => return Ok(()),
+        }
+        if look == 0 {
+            group.kill().map_err(told)?;
+        }
+        std::thread::sleep(LOOK);
+    }
+    Err(io::Error::other("killed processes did not end"))
 }
 
 impl Runtime for ZygoteRuntime {
@@ -310,6 +330,11 @@ impl Runtime for ZygoteRuntime {
         self.runtime.kept(&ProcessId::Container(id.clone()))
     }
 
+    fn kill_all(&self, record: &ContainerRecord) -> io::Result<()> {
+        let cgroups = &self.machine.cgroups;
+        end_all(&cgroups.group(&record.id, &record.spec.cgroup_parent))
+    }
+
     fn leftovers(&self) -> Vec<ContainerId> {
         let mut left = self.runtime.leftovers();
         left.extend(self.machine.cgroups.existing().unwrap_or_default());
@@ -317,6 +342,9 @@ impl Runtime for ZygoteRuntime {
     }
 
     fn sweep(&self, id: &ContainerId) {
+        if let Err(error) = end_all(&self.machine.group(id)) {
+            tracing::warn!(container = %id, %error, "processes of an unknown container stay");
+        }
         self.machine.remove_cgroup(id, "");
         self.runtime.release(id);
     }

@@ -12,6 +12,7 @@ mod attack_image;
 mod attack_process;
 mod attack_state;
 mod full_disk;
+mod killed_start;
 mod metrics;
 mod syncs;
 mod world;
