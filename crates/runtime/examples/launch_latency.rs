@@ -36,6 +36,7 @@ fn main() -> ExitCode {
     let (runtime, mut notices) = Runtime::start(Settings {
         exec_root: directory.path().to_owned(),
         executable: std::env::current_exe().unwrap(),
+        groups: [].into(),
     })
     .unwrap();
     let rootfs = support::Rootfs::new();

@@ -32,6 +32,9 @@ pub struct Settings {
     pub exec_root: PathBuf,
     /// A program whose `main` calls [`crate::zygote_main`] when [`crate::is_zygote`] says so.
     pub executable: PathBuf,
+    /// Files that zygotes' ids are written to, so that they and monitors are in groups of their own
+    /// ([`crate::cgroup::Cgroups::monitors`]).
+    pub groups: Arc<[OwnedFd]>,
 }
 
 /// The runtime cannot work here.
@@ -186,10 +189,10 @@ impl Runtime {
         let directory = settings.exec_root.join("c");
         make_directory(&directory).map_err(failed(format!("mkdir {}", directory.display())))?;
         let files = seal::raise_file_limit();
-        let (socket, process) =
-            seal::spawn(&settings.executable, &settings.exec_root, files).map_err(failed(
-                format!("start the zygote from {}", settings.executable.display()),
-            ))?;
+        let (socket, process) = seal::spawn(&settings, files).map_err(failed(format!(
+            "start the zygote from {}",
+            settings.executable.display()
+        )))?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
             .map_err(|error| failed("epoll".to_owned())(error.into()))?;
         let (exits, notices) = mpsc::unbounded_channel();
@@ -454,11 +457,7 @@ impl Shared {
             return Ok(());
         };
         tracing::warn!(%error, "the zygote is gone and is started anew");
-        let Settings {
-            executable,
-            exec_root,
-        } = &self.settings;
-        let (socket, process) = seal::spawn(executable, exec_root, self.files)?;
+        let (socket, process) = seal::spawn(&self.settings, self.files)?;
         let mut old = std::mem::replace(&mut *zygote, Zygote { socket, process });
         let _ = old.process.wait();
         message::send(&zygote.socket, kind, order, fds)

@@ -21,6 +21,7 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen,
 };
 
+use crate::handle::Settings;
 use crate::message;
 use crate::zygote::MARKER;
 
@@ -39,9 +40,10 @@ pub(crate) fn raise_file_limit() -> u64 {
     limit.current.unwrap_or(u64::MAX)
 }
 
-/// Starts a zygote of a program whose `main` asks [`crate::is_zygote`]; answers the socket to it. `private` is a directory
-/// for a copy, should it come to that; `files` is the soft limit of open files that containers inherit.
-pub(crate) fn spawn(executable: &Path, private: &Path, files: u64) -> io::Result<(OwnedFd, Child)> {
+/// Starts a zygote of a program whose `main` asks [`crate::is_zygote`]; answers the socket to it. `files` is the soft limit
+/// of open files that containers inherit.
+pub(crate) fn spawn(settings: &Settings, files: u64) -> io::Result<(OwnedFd, Child)> {
+    let (executable, private) = (&settings.executable, &settings.exec_root);
     let (ours, theirs) = message::pair()?;
     let file = File::open(executable)?;
     let (held, path) = overlay(executable)
@@ -57,7 +59,14 @@ pub(crate) fn spawn(executable: &Path, private: &Path, files: u64) -> io::Result
         .stdout(Stdio::null())
         .spawn();
     drop(held);
-    Ok((ours, child?))
+    let child = child?;
+    for group in &*settings.groups {
+        // Where it stays in the engine's group it may end with the engine's service, no worse.
+        if let Err(error) = rustix::io::write(group, child.id().to_string().as_bytes()) {
+            tracing::warn!(%error, "monitors have no group of their own");
+        }
+    }
+    Ok((ours, child))
 }
 
 fn descriptor_path(fd: &impl AsRawFd) -> PathBuf {

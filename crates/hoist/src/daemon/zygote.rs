@@ -43,16 +43,17 @@ impl ZygoteRuntime {
     ) -> anyhow::Result<Self> {
         let executable = std::fs::read_link("/proc/self/exe").context("read /proc/self/exe")?;
         let exec_root = settings.exec_root.clone();
-        let settings = hoist_runtime::Settings {
-            exec_root,
-            executable,
-        };
-        let (runtime, notices) = hoist_runtime::Runtime::start(settings)?;
         let parent = format!("/{}", instance.table().replace('_', "-"));
         let cgroups = Cgroups::start(&CgroupSettings {
             parent,
             driver: CgroupDriver::Cgroupfs,
         })?;
+        let settings = hoist_runtime::Settings {
+            exec_root,
+            executable,
+            groups: cgroups.monitors()?.into(),
+        };
+        let (runtime, notices) = hoist_runtime::Runtime::start(settings)?;
         let machine = Arc::new(Machine {
             cgroups,
             seccomp: Seccomp::new(),

@@ -24,6 +24,8 @@ pub(super) struct Hierarchy {
 #[derive(Debug)]
 pub(super) struct Hierarchies {
     pub(super) list: Vec<Hierarchy>,
+    /// Without controllers: where systemd on v1 keeps services apart.
+    systemd: Option<Directory>,
     parent: String,
     /// Controllers of every container.
     pub(super) always: Vec<Controller>,
@@ -158,8 +160,10 @@ impl Hierarchies {
         if counts_io(&list) {
             always.push(Controller::Blkio);
         }
+        let systemd = layout.systemd.as_deref().map(Directory::open_mount);
         let hierarchies = Self {
             list,
+            systemd: systemd.transpose()?,
             parent: parent.to_owned(),
             always,
         };
@@ -328,6 +332,19 @@ impl Hierarchies {
         (0..self.list.len()).filter_map(|position| self.parent_of(position, "").ok().flatten())
     }
 
+    /// The engine's parent group in the hierarchies that service managers follow, made where it is missing.
+    pub(super) fn followed_parents(&self) -> Result<Vec<Directory>, CgroupError> {
+        let unified = self.list.iter().filter(|hierarchy| hierarchy.unified);
+        unified
+            .map(|hierarchy| make_path(&hierarchy.root, &self.parent, true))
+            .chain(
+                self.systemd
+                    .iter()
+                    .map(|root| make_path(root, &self.parent, false)),
+            )
+            .collect()
+    }
+
     pub(super) fn existing(&self) -> Result<Vec<ContainerId>, CgroupError> {
         let mut ids = BTreeSet::new();
         for parent in self.parents() {
@@ -345,8 +362,13 @@ impl Hierarchies {
     pub(super) fn remove_parent(&self) -> Result<(), CgroupError> {
         let mut failed = None;
         let names = self.existing()?;
-        for hierarchy in self.list.iter().filter(|_| names.is_empty()) {
-            if let Err(error) = hierarchy.root.remove_child(&self.parent) {
+        let unified = self.list.iter().map(|h| (&h.root, h.unified));
+        let systemd = self.systemd.iter().map(|root| (root, true));
+        for (root, followed) in unified.chain(systemd).filter(|_| names.is_empty()) {
+            if followed {
+                Self::dissolve_monitors(root, &self.parent);
+            }
+            if let Err(error) = root.remove_child(&self.parent) {
                 failed = Some(error);
             }
         }

@@ -77,6 +77,8 @@ pub(super) struct V1Mount {
 pub(super) struct Layout {
     pub(super) v1: Vec<V1Mount>,
     pub(super) unified: Option<String>,
+    /// The v1 hierarchy without controllers in which systemd keeps services apart.
+    pub(super) systemd: Option<String>,
 }
 
 /// Reads `mountinfo` (proc_pid_mountinfo(5)): `id parent dev root point options [tags] - type source super-options`.
@@ -103,6 +105,10 @@ pub(super) fn parse(mountinfo: &str) -> Layout {
     for (_, kind, mount_point, options) in mounts {
         if kind == "cgroup2" {
             layout.unified.get_or_insert(mount_point);
+            continue;
+        }
+        if options.split(',').any(|option| option == "name=systemd") {
+            layout.systemd.get_or_insert(mount_point);
             continue;
         }
         let controllers: Vec<Controller> = Controller::ALL
@@ -167,6 +173,9 @@ mod tests {
             text += &format!("{} {}\n", names.join(","), v1.mount_point);
         }
         text += &format!("unified {}\n", layout.unified.as_deref().unwrap_or("-"));
+        if let Some(systemd) = &layout.systemd {
+            text += &format!("systemd {systemd}\n");
+        }
         expected.assert_eq(&text);
     }
 
@@ -193,6 +202,7 @@ mod tests {
                 cpu,cpuacct /sys/fs/cgroup/cpu,cpuacct
                 memory /sys/fs/cgroup/memory
                 unified -
+                systemd /sys/fs/cgroup/systemd
             "#]],
         );
     }

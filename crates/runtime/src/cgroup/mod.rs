@@ -29,6 +29,7 @@ mod group;
 mod hierarchies;
 mod layout;
 mod make;
+mod monitors;
 mod oom;
 mod stats;
 mod writes;

@@ -25,6 +25,7 @@ impl Machine {
         let (runtime, notices) = Runtime::start(Settings {
             exec_root: directory.path().join("run"),
             executable: env!("CARGO_BIN_EXE_hoist-runtime-zygote").into(),
+            groups: [].into(),
         })
         .unwrap();
         Some(Self {

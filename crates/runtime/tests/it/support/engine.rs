@@ -18,6 +18,7 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
     let (runtime, _notices) = Runtime::start(Settings {
         exec_root: PathBuf::from(exec_root),
         executable: std::env::current_exe().unwrap(),
+        groups: [].into(),
     })
     .unwrap();
     // Removed by the test, which outlives this process.
