@@ -1,6 +1,6 @@
 //! The Docker Engine API: versioned wire types, router and translation to the engine's own words.
 //!
-//! [`router`] is the whole API as a service; [`operations::OPERATIONS`] says how each operation is answered. Nothing
+//! [`Api`] is the whole API as a service; [`operations::OPERATIONS`] says how each operation is answered. Nothing
 //! here keeps state: every reply is made of what the engine's handles answer and of the [`Node`] handed in at start.
 
 mod call;
@@ -16,5 +16,5 @@ mod version;
 mod wire;
 
 pub use node::{DOCKER_RELEASE, LimitSupport, Node};
-pub use router::{is_hijackable, router};
+pub use router::{Api, is_hijackable};
 pub use version::ApiVersion;

@@ -1,7 +1,7 @@
 //! Events: what happened, replayed from the store and followed live without a gap.
 
 use hoist_model::{Event, Timestamp};
-use hoist_store::Store;
+use hoist_store::{Class, Store, StoreError};
 use tokio::sync::mpsc;
 
 use crate::clock::now;
@@ -20,6 +20,18 @@ impl Events {
     #[must_use]
     pub fn new(store: Store) -> Self {
         Self { store }
+    }
+
+    /// Puts an event into the journal that no object's change brings with it.
+    ///
+    /// # Errors
+    /// When the store cannot write.
+    pub async fn tell(&self, event: Event) -> Result<(), StoreError> {
+        let told = self.store.transaction(Class::Process, move |tx| {
+            tx.event(event);
+            Ok::<_, StoreError>(())
+        });
+        told.await.map(drop)
     }
 
     /// Events since an instant (none replayed when `None`), then live ones until `until`, on a bounded channel.

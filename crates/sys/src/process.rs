@@ -338,6 +338,23 @@ pub fn close_on_exec_from(first: u32) {
     }
 }
 
+/// Takes over descriptors that were open when the program was executed, and makes them close-on-exec: those of sd_listen_fds(3).
+/// Once per descriptor, before anything else that might own them.
+///
+/// # Errors
+/// `EBADF` when one of them is not open.
+pub fn take_inherited(first: i32, count: u32) -> io::Result<Vec<OwnedFd>> {
+    let numbers = (0..count).map_while(|n| first.checked_add(i32::try_from(n).ok()?));
+    let take = |number: i32| {
+        // SAFETY: F_SETFD changes a flag of a descriptor by number and fails on one that is not open.
+        // JUSTIFICATION: rustix takes descriptors that are owned already.
+        check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }.into())?;
+        // SAFETY: it is open, as just seen, and by the caller's word nobody else in this process owns it.
+        Ok(unsafe { OwnedFd::from_raw_fd(number) })
+    };
+    numbers.map(take).collect()
+}
+
 /// Closes every descriptor from this one on (close_range(2)). For the first moments of a program, when no value owns one.
 pub fn close_from(first: u32) -> io::Result<()> {
     // SAFETY: takes numbers; the caller owns no descriptor yet (documented).

@@ -23,7 +23,7 @@ pub use images::{
     Compression, ImageBlobs, ImageBuilder, LayerBlob, busybox_binary, busybox_layer, sha256,
 };
 pub use leaks::KernelState;
-pub use registry::{LocalRegistry, Login, PASSWORD, RegistryOptions, USER};
+pub use registry::{Certificates, LocalRegistry, Login, PASSWORD, RegistryOptions, USER};
 pub use skip::{is_root, skip};
 pub use tar::{EntryKind, TarBuilder};
 pub use temporary_directory::TemporaryDirectory;

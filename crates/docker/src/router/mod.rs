@@ -3,7 +3,7 @@
 mod dispatch;
 mod path;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::body::Body;
 use axum::response::IntoResponse;
@@ -17,20 +17,49 @@ use crate::operations::Support;
 use crate::query::Query;
 use crate::{ApiVersion, DOCKER_RELEASE, Node};
 
-/// The whole API as a service: every path with and without `/v1.NN`.
-pub fn router(engine: Engine, node: Node) -> axum::Router {
-    let facade = Arc::new(Facade { engine, node });
-    axum::Router::new().fallback(move |request: Request<Body>| {
-        let facade = Arc::clone(&facade);
-        async move {
-            let mut response = match answer(facade, request).await {
-                Ok(response) => response,
-                Err(error) => error.into_response(),
-            };
-            stamp(&mut response);
-            response
+/// The API over an engine. What it says of the node may change while it serves.
+#[derive(Clone)]
+pub struct Api {
+    /// Read once per request, replaced by a reload.
+    facade: Arc<RwLock<Arc<Facade>>>,
+}
+
+impl Api {
+    /// The API over this engine on this node.
+    #[must_use]
+    pub fn new(engine: Engine, node: Node) -> Self {
+        Self {
+            facade: Arc::new(RwLock::new(Arc::new(Facade { engine, node }))),
         }
-    })
+    }
+
+    /// From the next request on, the node is told of like this.
+    pub fn renew(&self, node: Node) {
+        let mut facade = self.facade.write().unwrap_or_else(PoisonError::into_inner);
+        let engine = facade.engine.clone();
+        *facade = Arc::new(Facade { engine, node });
+    }
+
+    /// The whole API as a service: every path with and without `/v1.NN`.
+    pub fn router(&self) -> axum::Router {
+        let api = self.clone();
+        axum::Router::new().fallback(move |request: Request<Body>| {
+            let facade = api.facade();
+            async move {
+                let mut response = match answer(facade, request).await {
+                    Ok(response) => response,
+                    Err(error) => error.into_response(),
+                };
+                stamp(&mut response);
+                response
+            }
+        })
+    }
+
+    fn facade(&self) -> Arc<Facade> {
+        let facade = self.facade.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&facade)
+    }
 }
 
 /// Whether this request takes its connection over even without an `Upgrade` header: attach and exec start.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hoist_docker::{LimitSupport, Node, is_hijackable, router};
+use hoist_docker::{Api, LimitSupport, Node, is_hijackable};
 use hoist_engine::Engine;
 use hoist_engine::containers::{Containers, Parts};
 use hoist_engine::events::Events;
@@ -85,7 +85,7 @@ pub(crate) async fn start() -> Option<Server> {
         group: None,
     };
     let listener = Listener::unix(&socket, options).unwrap();
-    let app = router(engine, node(root.display().to_string()));
+    let app = Api::new(engine, node(root.display().to_string())).router();
     let options = ServeOptions {
         hijackable: is_hijackable,
         grace: Duration::from_secs(1),

@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
     /// Directory of what lives as long as processes do
     #[arg(long, value_name = "PATH")]
     pub(crate) exec_root: Option<PathBuf>,
-    /// Where to listen: unix:///path or tcp://address:port; may be repeated
+    /// Where to listen: unix:///path, tcp://address:port or fd:// (systemd's sockets); may be repeated
     #[arg(short = 'H', long = "host", value_name = "ADDRESS")]
     pub(crate) hosts: Vec<String>,
     /// File to write the process id to
@@ -70,6 +70,21 @@ pub(crate) struct Arguments {
     /// Address to serve Prometheus metrics on, 127.0.0.1:9323
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) metrics_addr: Option<String>,
+    /// Speak TLS on TCP sockets; clients need no certificate
+    #[arg(long)]
+    pub(crate) tls: bool,
+    /// Speak TLS on TCP sockets, to clients whose certificate the authority signed
+    #[arg(long)]
+    pub(crate) tlsverify: bool,
+    /// Authority of clients' certificates
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tlscacert: Option<PathBuf>,
+    /// The engine's certificate
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tlscert: Option<PathBuf>,
+    /// The engine's key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tlskey: Option<PathBuf>,
     /// Check the configuration and exit
     #[arg(long)]
     pub(crate) validate: bool,

@@ -8,8 +8,10 @@ mod network;
 mod node;
 mod oom;
 mod registry;
+mod reload;
 mod rlimits;
 mod settings;
+mod sockets;
 mod wire;
 mod zygote;
 
@@ -20,12 +22,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use hoist_http::{ListenError, Listener, ServeOptions, UnixSocket};
+use hoist_http::ServeOptions;
 use hoist_model::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use self::settings::{DOCKER_SOCKET, Host, Settings};
+use self::reload::{LogLevel, Reload};
+use self::settings::Settings;
 
 /// How long requests may go on after the engine was asked to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -34,7 +37,8 @@ const WORKERS: usize = 2;
 
 /// Runs the engine with the words after `hoist daemon` or `dockerd`.
 pub(crate) fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let (arguments, ignored) = match arguments::parse(words) {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let (arguments, ignored) = match arguments::parse(words.clone()) {
         Ok(parsed) => parsed,
         Err(error) => {
             let _ = error.print();
@@ -51,8 +55,8 @@ pub(crate) fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             println!("configuration OK");
             return Ok(());
         }
-        start_logging(&settings);
-        run(&settings)
+        let log_level = start_logging(&settings);
+        run(settings, words, log_level)
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -63,24 +67,30 @@ pub(crate) fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn start_logging(settings: &Settings) {
-    let level = if settings.debug {
-        "debug"
-    } else {
-        &settings.log_level
-    };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("HOIST_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    tracing_subscriber::fmt()
+/// Starts logging, and answers what changes its level later. `HOIST_LOG` wins over every other word on it.
+fn start_logging(settings: &Settings) -> LogLevel {
+    use tracing_subscriber::EnvFilter;
+    let told = EnvFilter::try_from_env("HOIST_LOG").ok();
+    let is_free = told.is_none();
+    let filter = told.unwrap_or_else(|| EnvFilter::new(settings.log_filter()));
+    let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .init();
+        .with_filter_reloading();
+    let handle = subscriber.reload_handle();
+    subscriber.init();
+    let level: LogLevel = Box::new(move |level| {
+        if is_free && let Err(error) = handle.reload(EnvFilter::new(level)) {
+            tracing::warn!(%error, "the log level stays");
+        }
+    });
     for flag in &settings.ignored {
         tracing::warn!(%flag, "has no meaning here and is ignored");
     }
+    level
 }
 
-fn run(settings: &Settings) -> anyhow::Result<()> {
+fn run(settings: Settings, words: Vec<OsString>, log_level: LogLevel) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("the engine needs to be started as root");
     }
@@ -89,10 +99,14 @@ fn run(settings: &Settings) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("start the async runtime")?;
-    runtime.block_on(serve(settings))
+    runtime.block_on(serve(settings, words, log_level))
 }
 
-async fn serve(settings: &Settings) -> anyhow::Result<()> {
+async fn serve(
+    settings: Settings,
+    words: Vec<OsString>,
+    log_level: LogLevel,
+) -> anyhow::Result<()> {
     let pidfile = settings
         .pidfile
         .as_deref()
@@ -100,10 +114,11 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         .transpose()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     // Sockets first: a second engine on the same hosts is refused before it touches anything.
-    let listeners = listen(settings)?;
+    let listeners = sockets::listen(&settings)?;
     let metrics = settings.metrics.map(metrics::listen).transpose()?;
-    let wired = wire::wire(settings, now()).await?;
+    let wired = wire::wire(&settings, now()).await?;
     let networks = wired.networks();
     let engine = wired.engine.clone();
     let shutdown = CancellationToken::new();
@@ -127,18 +142,36 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
             shutdown.clone(),
         ))
     });
-    let router = hoist_docker::router(wired.engine, wired.node);
+    let api = hoist_docker::Api::new(wired.engine, wired.node.clone());
+    let mut reload = Reload {
+        words,
+        settings,
+        log_level,
+        node: wired.node,
+        api: api.clone(),
+        registry: wired.registry,
+        events: engine.events.clone(),
+    };
     for listener in &listeners {
         tracing::info!(address = listener.address(), "API listens");
     }
     let delivery = tokio::spawn(wire::deliver(engine.clone(), wired.exits));
-    let serving = hoist_http::serve(listeners, router, options, shutdown.clone());
+    let serving = hoist_http::serve(listeners, api.router(), options, shutdown.clone());
     tokio::pin!(serving);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        _ = &mut serving => bail!("the API server ended by itself"),
+    sockets::tell_service_manager("READY=1");
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => {
+                sockets::tell_service_manager("RELOADING=1");
+                reload.run().await;
+                sockets::tell_service_manager("READY=1");
+            }
+            _ = &mut serving => bail!("the API server ended by itself"),
+        }
     }
+    sockets::tell_service_manager("STOPPING=1");
     tracing::info!("asked to end; containers go on running");
     shutdown.cancel();
     let report = serving.await;
@@ -163,57 +196,6 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     }
     drop(pidfile);
     Ok(())
-}
-
-/// Opens every socket. Of the default ones, docker.sock is left to a live engine that answers there.
-fn listen(settings: &Settings) -> anyhow::Result<Vec<Listener>> {
-    let group = settings.group.as_deref().unwrap_or("docker");
-    let group_id = group_id(group);
-    if group_id.is_none() && settings.group.is_some() {
-        bail!("group {group:?} does not exist");
-    }
-    let options = UnixSocket {
-        mode: 0o660,
-        group: group_id,
-    };
-    let mut listeners = Vec::with_capacity(settings.hosts.len());
-    for host in &settings.hosts {
-        let listener = match host {
-            Host::Unix(path) => {
-                if let Some(parent) = path.parent() {
-                    fs::create_dir_all(parent)
-                        .with_context(|| format!("mkdir {}", parent.display()))?;
-                }
-                Listener::unix(path, options)
-            }
-            Host::Tcp(address) => {
-                tracing::warn!(%host, "the API is open to whoever reaches this address: it has no TLS");
-                Listener::tcp(*address, None)
-            }
-        };
-        match listener {
-            Ok(listener) => listeners.push(listener),
-            Err(ListenError::Taken { path })
-                if settings.default_hosts && path == Path::new(DOCKER_SOCKET) =>
-            {
-                tracing::info!(
-                    "another engine answers on {DOCKER_SOCKET}; to use this one: docker context create hoist --docker host=unix://{}",
-                    settings::SOCKET
-                );
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(listeners)
-}
-
-/// Looks a group up in /etc/group: the static binary has no name service.
-fn group_id(name: &str) -> Option<u32> {
-    let text = fs::read_to_string("/etc/group").ok()?;
-    text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok())?
-    })
 }
 
 /// The file with our process id; goes away with us.

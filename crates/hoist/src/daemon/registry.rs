@@ -1,6 +1,6 @@
 //! The engine's ImageSource port over hoist-registry.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use hoist_engine::ports::{BoxFuture, Credentials, ImageSource, ProgressFn, SourceError};
 use hoist_image::{ContentStore, Snapshotter, StoredImage};
@@ -9,9 +9,33 @@ use hoist_registry::{Client, PullError};
 
 /// A registry client and where it puts what it brings.
 pub(crate) struct RegistrySource {
-    pub(crate) client: Client,
-    pub(crate) content: Arc<ContentStore>,
-    pub(crate) snapshotter: Arc<dyn Snapshotter>,
+    /// Replaced by a reload; what is under way goes on with the one it began with.
+    client: RwLock<Client>,
+    content: Arc<ContentStore>,
+    snapshotter: Arc<dyn Snapshotter>,
+}
+
+impl RegistrySource {
+    pub(crate) fn new(
+        client: Client,
+        content: Arc<ContentStore>,
+        snapshotter: Arc<dyn Snapshotter>,
+    ) -> Self {
+        Self {
+            client: RwLock::new(client),
+            content,
+            snapshotter,
+        }
+    }
+
+    pub(crate) fn renew(&self, client: Client) {
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
+    }
+
+    fn client(&self) -> Client {
+        let client = self.client.read().unwrap_or_else(PoisonError::into_inner);
+        client.clone()
+    }
 }
 
 fn translate(error: &PullError) -> SourceError {
@@ -54,7 +78,7 @@ impl ImageSource for RegistrySource {
     ) -> BoxFuture<'a, Result<StoredImage, SourceError>> {
         Box::pin(async move {
             hoist_registry::pull(
-                &self.client,
+                &self.client(),
                 &self.content,
                 self.snapshotter.clone(),
                 reference,
@@ -73,7 +97,10 @@ impl ImageSource for RegistrySource {
     ) -> BoxFuture<'_, Result<(String, Option<String>), SourceError>> {
         Box::pin(async move {
             let server = given.server_address.clone();
-            let answer = self.client.authenticate(&server, credentials(given)).await;
+            let answer = self
+                .client()
+                .authenticate(&server, credentials(given))
+                .await;
             answer
                 .map(|answer| {
                     let token = Some(answer.identity_token).filter(|token| !token.is_empty());

@@ -45,8 +45,18 @@ pub(crate) struct Settings {
     pub(crate) labels: Vec<String>,
     /// Where metrics are served, if anywhere.
     pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) tls: Option<TlsFiles>,
     /// Flags and keys that have no meaning here, to be named in the log.
     pub(crate) ignored: Vec<String>,
+}
+
+/// What TCP sockets prove themselves with, and whom they believe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TlsFiles {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    /// Whoever wants in shows a certificate of this authority.
+    pub(crate) client_authority: Option<PathBuf>,
 }
 
 /// Where to listen.
@@ -54,6 +64,8 @@ pub(crate) struct Settings {
 pub(crate) enum Host {
     Unix(PathBuf),
     Tcp(SocketAddr),
+    /// The sockets that whoever started us had opened (systemd.socket(5)).
+    Inherited,
 }
 
 impl fmt::Display for Host {
@@ -61,6 +73,7 @@ impl fmt::Display for Host {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
             Self::Tcp(address) => write!(f, "tcp://{address}"),
+            Self::Inherited => f.write_str("fd://"),
         }
     }
 }
@@ -86,6 +99,11 @@ struct File {
     mtu: Option<u32>,
     labels: Vec<String>,
     metrics_addr: Option<String>,
+    tls: bool,
+    tlsverify: bool,
+    tlscacert: Option<PathBuf>,
+    tlscert: Option<PathBuf>,
+    tlskey: Option<PathBuf>,
     #[serde(flatten)]
     unknown: BTreeMap<String, Value>,
 }
@@ -94,6 +112,24 @@ struct File {
 struct Pool {
     base: String,
     size: u8,
+}
+
+impl Settings {
+    /// The level of what is logged.
+    pub(crate) fn log_filter(&self) -> &str {
+        if self.debug { "debug" } else { &self.log_level }
+    }
+
+    /// Takes those of `new` that can change while the engine runs.
+    pub(crate) fn take_reloadable(&mut self, new: Self) {
+        self.debug = new.debug;
+        self.log_level = new.log_level;
+        self.labels = new.labels;
+        self.insecure_registries = new.insecure_registries;
+        self.registry_mirrors = new.registry_mirrors;
+        self.registry_host_overrides = new.registry_host_overrides;
+        self.registry_certificates = new.registry_certificates;
+    }
 }
 
 /// Reads the file, lays the flags over it and checks every value; errors name the flag or key and its value.
@@ -147,6 +183,19 @@ pub(crate) fn settle(arguments: Arguments, mut ignored: Vec<String>) -> anyhow::
             .map(pair)
             .collect::<anyhow::Result<_>>()?
     };
+    let tls = tls_files(
+        arguments.tls || file.tls,
+        arguments.tlsverify || file.tlsverify,
+        [
+            (
+                "tlscacert",
+                arguments.tlscacert.or(file.tlscacert),
+                "ca.pem",
+            ),
+            ("tlscert", arguments.tlscert.or(file.tlscert), "cert.pem"),
+            ("tlskey", arguments.tlskey.or(file.tlskey), "key.pem"),
+        ],
+    )?;
     Ok(Settings {
         data_root,
         exec_root,
@@ -196,8 +245,43 @@ pub(crate) fn settle(arguments: Arguments, mut ignored: Vec<String>) -> anyhow::
                     })
             })
             .transpose()?,
+        tls,
         ignored,
     })
+}
+
+/// Files as dockerd looks for them: those named, else those of the usual names in `$DOCKER_CERT_PATH` or `~/.docker`.
+fn tls_files(
+    tls: bool,
+    verify: bool,
+    files: [(&str, Option<PathBuf>, &str); 3],
+) -> anyhow::Result<Option<TlsFiles>> {
+    if !tls && !verify {
+        return Ok(None);
+    }
+    let usual = std::env::var_os("DOCKER_CERT_PATH").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".docker"),
+        PathBuf::from,
+    );
+    let [authority, certificate, key] = files.map(|(flag, named, name)| {
+        let path = named.unwrap_or_else(|| usual.join(name));
+        (flag, path)
+    });
+    let there = |(flag, path): (&str, PathBuf)| {
+        if path.is_file() {
+            Ok(path)
+        } else {
+            bail!(
+                "could not load TLS files: {flag} {}: no such file",
+                path.display()
+            )
+        }
+    };
+    Ok(Some(TlsFiles {
+        certificate: there(certificate)?,
+        key: there(key)?,
+        client_authority: verify.then(|| there(authority)).transpose()?,
+    }))
 }
 
 /// A named file must be there; the default one need not.
@@ -250,7 +334,10 @@ fn parse_host(text: &str) -> anyhow::Result<Host> {
             .map(Host::Tcp)
             .with_context(|| format!("invalid host {text:?}: expected tcp://address:port"));
     }
-    bail!("invalid host {text:?}: expected unix:///path or tcp://address:port")
+    if text == "fd://" {
+        return Ok(Host::Inherited);
+    }
+    bail!("invalid host {text:?}: expected unix:///path, tcp://address:port or fd://")
 }
 
 fn parse_pool(text: &str) -> anyhow::Result<Pool> {
@@ -356,6 +443,7 @@ mod tests {
                 "size=8",
             ),
             (&["-H", "ftp://x"], "ftp://x"),
+            (&["--tlsverify", "--tlscert", "/no/cert"], "/no/cert"),
             (&["--storage-driver", "zfs"], "zfs"),
             (&["--log-level", "loud"], "loud"),
             (&["--config-file", "/no/such/file"], "/no/such/file"),

@@ -32,6 +32,8 @@ use super::zygote::ZygoteRuntime;
 pub(crate) struct Wired {
     pub(crate) engine: Engine,
     pub(crate) node: hoist_docker::Node,
+    /// Where images come from; a reload changes how it is spoken to.
+    pub(crate) registry: Arc<RegistrySource>,
     /// Ends of processes, to be handed to [`deliver`].
     pub(crate) exits: mpsc::UnboundedReceiver<ExitNotice>,
     networks: hoist_net::Networks,
@@ -58,12 +60,12 @@ pub(crate) async fn wire(settings: &Settings, started_at: Timestamp) -> anyhow::
     private_directory(&image_root, 0o700)?;
     let content = Arc::new(ContentStore::open(&image_root)?);
     let snapshotter = hoist_image::open_snapshotter(&image_root, settings.storage)?;
-    let source = Arc::new(RegistrySource {
-        client: hoist_registry::Client::new(registry_settings(settings)?),
-        content: content.clone(),
-        snapshotter: snapshotter.clone(),
-    });
-    let images = Images::new(store.clone(), content, snapshotter.clone(), source);
+    let source = Arc::new(RegistrySource::new(
+        registry_client(settings)?,
+        content.clone(),
+        snapshotter.clone(),
+    ));
+    let images = Images::new(store.clone(), content, snapshotter.clone(), source.clone());
 
     // The host's side: bridge, namespaces and ports; zygote, monitors and cgroups.
     let networks = hoist_net::Networks::start(network_settings(settings, instance.clone()))?;
@@ -123,6 +125,7 @@ pub(crate) async fn wire(settings: &Settings, started_at: Timestamp) -> anyhow::
     Ok(Wired {
         engine,
         node,
+        registry: source,
         exits,
         networks,
     })
@@ -164,8 +167,9 @@ fn network_settings(settings: &Settings, instance: Instance) -> hoist_net::Setti
     }
 }
 
-fn registry_settings(settings: &Settings) -> anyhow::Result<hoist_registry::Settings> {
-    Ok(hoist_registry::Settings {
+/// A client that speaks to registries as the settings say.
+pub(super) fn registry_client(settings: &Settings) -> anyhow::Result<hoist_registry::Client> {
+    let settings = hoist_registry::Settings {
         hosts: settings
             .registry_host_overrides
             .clone()
@@ -178,7 +182,8 @@ fn registry_settings(settings: &Settings) -> anyhow::Result<hoist_registry::Sett
             .collect::<Result<_, _>>()?,
         certificates: Some(settings.registry_certificates.clone()),
         ..hoist_registry::Settings::default()
-    })
+    };
+    Ok(hoist_registry::Client::new(settings))
 }
 
 /// Makes a directory if it is missing; only root may list it.

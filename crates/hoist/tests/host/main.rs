@@ -14,5 +14,6 @@ mod attack_state;
 mod full_disk;
 mod killed_start;
 mod metrics;
+mod service;
 mod syncs;
 mod world;

@@ -6,13 +6,13 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 /// A private authority and one server certificate of it, as PEM files in a directory.
 #[derive(Debug)]
-pub(crate) struct Certificates {
+pub struct Certificates {
     /// What clients must trust.
-    pub(crate) authority: PathBuf,
+    pub authority: PathBuf,
     /// The server's certificate.
-    pub(crate) certificate: PathBuf,
+    pub certificate: PathBuf,
     /// The server's private key.
-    pub(crate) key: PathBuf,
+    pub key: PathBuf,
     /// The server's certificate, DER.
     pub(crate) certificate_der: Vec<u8>,
     /// The server's private key, PKCS#8 DER.
@@ -20,8 +20,12 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
-    /// Makes them for a server that answers to `names` (DNS names and addresses).
-    pub(crate) fn new(directory: &Path, names: &[&str]) -> Self {
+    /// Makes them for a server that answers to `names` (DNS names and addresses); good for a client too.
+    ///
+    /// # Panics
+    /// When they cannot be made or written.
+    #[must_use]
+    pub fn new(directory: &Path, names: &[&str]) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params

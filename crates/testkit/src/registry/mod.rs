@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use certificates::Certificates;
+pub use certificates::Certificates;
 use token::TokenRealm;
 
 use crate::{ImageBlobs, ImageBuilder, TemporaryDirectory, sha256};

@@ -1,0 +1,200 @@
+//! The engine as a service: TLS on TCP, sockets and words of a service manager, a configuration read again.
+
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use hoist_testkit::{Certificates, TemporaryDirectory};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::world::{Seen, World, able, binary, seen, wait_for};
+
+/// `curl` to the engine's TCP port, with its authority and perhaps a certificate of the client's.
+fn ping(port: &str, authority: &Path, client: Option<&Certificates>) -> Seen {
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--show-error", "--cacert"])
+        .arg(authority);
+    if let Some(client) = client {
+        curl.arg("--cert").arg(&client.certificate);
+        curl.arg("--key").arg(&client.key);
+    }
+    seen(curl.arg(format!("https://127.0.0.1:{port}/_ping")))
+}
+
+#[test]
+fn tls_lets_in_whom_the_authority_signed_and_nobody_else() {
+    if !able() {
+        return;
+    }
+    let files = TemporaryDirectory::new("tls");
+    let (ours, foreign) = (files.join("ours"), files.join("foreign"));
+    for directory in [&ours, &foreign] {
+        std::fs::create_dir(directory).unwrap();
+    }
+    let ours = Certificates::new(&ours, &["127.0.0.1"]);
+    let foreign = Certificates::new(&foreign, &["127.0.0.1"]);
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let (authority, certificate, key) = (
+        path(&ours.authority),
+        path(&ours.certificate),
+        path(&ours.key),
+    );
+    let world = World::start_with(&[
+        "--host",
+        "tcp://127.0.0.1:0",
+        "--tlsverify",
+        "--tlscacert",
+        &authority,
+        "--tlscert",
+        &certificate,
+        "--tlskey",
+        &key,
+    ]);
+    let Some(world) = world else { return };
+    let log = world.daemon.log();
+    let (_, after) = log.split_once("tcp://127.0.0.1:").unwrap();
+    let port: String = after.chars().take_while(char::is_ascii_digit).collect();
+
+    assert_eq!(ping(&port, &ours.authority, Some(&ours)).ok(), "OK");
+    let stranger = ping(&port, &ours.authority, Some(&foreign));
+    assert!(
+        !stranger.out.contains("OK") && stranger.status != Some(0),
+        "{stranger:?}"
+    );
+    let nobody = ping(&port, &ours.authority, None);
+    assert!(
+        !nobody.out.contains("OK") && nobody.status != Some(0),
+        "{nobody:?}"
+    );
+    let plain = seen(Command::new("curl").args([
+        "--silent",
+        "--show-error",
+        &format!("http://127.0.0.1:{port}/_ping"),
+    ]));
+    assert!(!plain.out.contains("OK"), "{plain:?}");
+    world.finish();
+}
+
+/// A daemon started as systemd starts one: its socket open already, its state told to a socket.
+struct Service {
+    child: Child,
+    files: TemporaryDirectory,
+    notices: UnixDatagram,
+}
+
+impl Service {
+    fn start(configuration: &str) -> Self {
+        let files = TemporaryDirectory::new("service");
+        std::fs::write(files.join("daemon.json"), configuration).unwrap();
+        let notices = UnixDatagram::bind(files.join("notify")).unwrap();
+        notices
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
+        let listener = UnixListener::bind(files.join("sock")).unwrap();
+        let log = std::fs::File::create(files.join("log")).unwrap();
+        // The shell stands for the service manager: it knows the process id that the daemon will have.
+        let child = Command::new("sh")
+            .args([
+                "-c",
+                "export LISTEN_PID=$$ LISTEN_FDS=1; exec 3<&0 </dev/null; exec \"$@\"",
+                "sh",
+            ])
+            .arg(binary())
+            .args(["daemon", "--host", "fd://", "--data-root"])
+            .arg(files.join("data"))
+            .arg("--config-file")
+            .arg(files.join("daemon.json"))
+            .env("NOTIFY_SOCKET", files.join("notify"))
+            .stdin(Stdio::from(std::os::fd::OwnedFd::from(listener)))
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self {
+            child,
+            files,
+            notices,
+        }
+    }
+
+    fn told(&self) -> String {
+        let mut text = [0; 64];
+        let length = self.notices.recv(&mut text).unwrap_or_else(|error| {
+            let log = std::fs::read_to_string(self.files.join("log")).unwrap_or_default();
+            panic!("nothing was told: {error}\n{log}")
+        });
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    fn client(&self, arguments: &[&str]) -> Seen {
+        let host = format!("unix://{}", self.files.join("sock").display());
+        seen(
+            Command::new(binary())
+                .env("DOCKER_HOST", host)
+                .args(arguments),
+        )
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // A test that failed in the middle; one that did not has waited for the end.
+        if let Ok(None) = self.child.try_wait() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+#[test]
+fn a_service_manager_opens_the_socket_is_told_and_makes_it_read_its_file_again() {
+    if !able() {
+        return;
+    }
+    let mut service = Service::start(r#"{"labels": ["colour=red"]}"#);
+    assert_eq!(service.told(), "READY=1");
+    let labels = ["info", "--format", "{{json .Labels}}"];
+    assert_eq!(service.client(&labels).ok(), "[\"colour=red\"]\n");
+
+    let file = service.files.join("daemon.json");
+    std::fs::write(&file, r#"{"labels": ["colour=blue"], "mtu": 1400}"#).unwrap();
+    service.signal(Signal::HUP);
+    assert_eq!(service.told(), "RELOADING=1");
+    assert_eq!(service.told(), "READY=1");
+    assert_eq!(service.client(&labels).ok(), "[\"colour=blue\"]\n");
+    let log = || std::fs::read_to_string(service.files.join("log")).unwrap();
+    wait_for("the log names what stays", || {
+        log()
+            .contains("stays until the engine is started again")
+            .then_some(())
+    });
+    let since = [
+        "events",
+        "--since",
+        "5m",
+        "--until",
+        "0s",
+        "--filter",
+        "type=daemon",
+    ];
+    assert!(service.client(&since).ok().contains("daemon reload"));
+
+    // A file that is wrong changes nothing, and the engine goes on.
+    std::fs::write(&file, r#"{"labels": ["colour=green"], "bip": "nonsense"}"#).unwrap();
+    service.signal(Signal::HUP);
+    assert_eq!(service.told(), "RELOADING=1");
+    assert_eq!(service.told(), "READY=1");
+    assert_eq!(service.client(&labels).ok(), "[\"colour=blue\"]\n");
+    assert!(log().contains("nonsense"));
+
+    service.signal(Signal::TERM);
+    assert_eq!(service.told(), "STOPPING=1");
+    assert!(service.child.wait().unwrap().success());
+    // The socket is the service manager's: it stays.
+    assert!(service.files.join("sock").exists());
+}
