@@ -9,21 +9,21 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hoist_model::{ContainerId, Signal, Timestamp};
 use rustix::event::epoll;
 use tokio::sync::{mpsc, oneshot};
 
-use self::places::{listener, make_directory, record_slot};
+use self::places::{listener, log_order, make_directory, open_log_directory, record_slot};
 use self::succession::Held;
 use crate::exit_record::{self, ExitRecord};
 use crate::message::{self, Kind};
 use crate::monitor::{LogOrder, Order, Size};
 use crate::plan::{self, Plan};
 use crate::seal;
-use crate::spec::{ExecSpec, LaunchSpec, LogSpec, Process, ProcessId, Streams};
+use crate::spec::{ExecSpec, LaunchSpec, Process, ProcessId, Streams};
 
 /// What [`Runtime::start`] needs to know.
 #[derive(Clone, Debug)]
@@ -489,23 +489,6 @@ fn order(
         open_stdin: process.open_stdin,
         stdin_once: process.stdin_once,
     }
-}
-
-fn log_order(log: &LogSpec) -> LogOrder {
-    LogOrder {
-        name: log
-            .path
-            .file_name()
-            .map(|n| n.to_string_lossy().into_owned())
-            .unwrap_or_default(),
-        max_size: log.max_size,
-        max_files: log.max_files,
-    }
-}
-
-fn open_log_directory(log: &LogSpec) -> io::Result<OwnedFd> {
-    let directory = log.path.parent().unwrap_or(Path::new("/"));
-    Ok(fs::File::open(directory)?.into())
 }
 
 fn not_running() -> io::Error {

@@ -88,11 +88,23 @@ pub(crate) struct Message {
 }
 
 impl Message {
+    /// Forgets the body: it may hold another container's secrets, and the init of a later one is a fork of this process.
+    pub(crate) fn wipe(&mut self) {
+        wipe(&mut self.body);
+    }
+
     /// The body as the type that goes with the kind.
     pub(crate) fn body<T: DeserializeOwned>(&self) -> io::Result<T> {
         serde_json::from_slice(&self.body)
             .map_err(|error| invalid(&format!("message body: {error}")))
     }
+}
+
+/// Leaves nothing of these bytes in freed memory, which later forks copy.
+fn wipe(bytes: &mut [u8]) {
+    bytes.fill(0);
+    // Keeps the writes: nobody reads them.
+    std::hint::black_box(bytes);
 }
 
 fn invalid(what: &str) -> io::Error {
@@ -208,8 +220,9 @@ pub(crate) fn receive(socket: impl AsFd) -> io::Result<Option<Message>> {
         if length != HEADER + size {
             return Err(invalid("a message of another length than told"));
         }
-        buffer.truncate(length);
-        buffer.split_off(HEADER)
+        let body = buffer[HEADER..length].to_vec();
+        wipe(&mut buffer);
+        body
     };
     Ok(Some(Message { kind, body, fds }))
 }

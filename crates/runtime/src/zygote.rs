@@ -122,7 +122,11 @@ fn serve(control: OwnedFd) -> io::Result<()> {
 }
 
 /// Makes the monitor that a message asks for.
-fn obey(message: Message, control: &mut Option<OwnedFd>, reaper: &mut Reaper) -> io::Result<()> {
+fn obey(
+    mut message: Message,
+    control: &mut Option<OwnedFd>,
+    reaper: &mut Reaper,
+) -> io::Result<()> {
     let succession = match message.kind {
         Kind::Order => None,
         Kind::Succeed => {
@@ -137,7 +141,10 @@ fn obey(message: Message, control: &mut Option<OwnedFd>, reaper: &mut Reaper) ->
         _ => return Ok(()),
     };
     match process::fork_single_threaded()? {
-        Forked::Parent(monitor) => reaper.forked(monitor),
+        Forked::Parent(monitor) => {
+            message.wipe();
+            reaper.forked(monitor);
+        }
         Forked::Child => {
             // What is the zygote's alone must not live on in its children.
             drop(control.take());

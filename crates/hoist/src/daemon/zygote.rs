@@ -201,6 +201,8 @@ impl Runtime for ZygoteRuntime {
                 Err(failure) => Err(failure),
             };
             if launched.is_err() {
+                // Of a start whose monitor was killed in the middle the child may go on.
+                let _ = machine.group(&id).kill();
                 machine.remove_cgroup(&id, &parent);
                 runtime.release(&id);
             } else if limited {

@@ -12,6 +12,8 @@ use rustix::net::{
 };
 
 use crate::exit_record;
+use crate::monitor::LogOrder;
+use crate::spec::LogSpec;
 
 pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new()
@@ -68,4 +70,22 @@ pub(super) fn open_slot(directory: &Path) -> io::Result<OwnedFd> {
         .write(true)
         .open(directory.join("exit"))?;
     Ok(file.into())
+}
+
+/// Where a log is, for the monitor that writes it.
+pub(super) fn log_order(log: &LogSpec) -> LogOrder {
+    LogOrder {
+        name: log
+            .path
+            .file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        max_size: log.max_size,
+        max_files: log.max_files,
+    }
+}
+
+pub(super) fn open_log_directory(log: &LogSpec) -> io::Result<OwnedFd> {
+    let directory = log.path.parent().unwrap_or(Path::new("/"));
+    Ok(fs::File::open(directory)?.into())
 }

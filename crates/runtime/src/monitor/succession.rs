@@ -91,6 +91,7 @@ impl Monitor {
         let listener = succession.has_listener.then(&mut next).transpose()?;
         let record = succession.has_record.then(&mut next).transpose()?;
         let pidfd = next()?;
+        let mounts = hoist_sys::process::mount_namespace(pidfd.as_fd()).ok();
         let carried = succession.started.carried.clone();
         let mut outputs = Vec::new();
         let (mut stdin, mut terminal) = (None, None);
@@ -121,7 +122,7 @@ impl Monitor {
             record,
             started: succession.started,
             pidfd,
-            _mounts: None,
+            _mounts: mounts,
             is_successor: true,
             line: Some(line),
             ended: None,

@@ -214,3 +214,44 @@ fn a_mount_may_not_cover_the_root_and_targets_stay_inside() {
     }
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn an_init_tells_nothing_of_the_engine_or_of_other_containers() {
+    let Some(mut machine) = Machine::start() else {
+        return;
+    };
+    let rootfs = Rootfs::new();
+    let mut other = spec(&rootfs, &["true"]);
+    // Behind what a shorter order overwrites.
+    let padding = format!("PADDING={}", "x".repeat(8 << 10));
+    other.process.environment.push(padding);
+    other.process.environment.push("SECRET=of-the-other".into());
+    assert_eq!(machine.run(other), 0);
+
+    let mut curious = spec(
+        &rootfs,
+        &[
+            "sh",
+            "-c",
+            "readlink /proc/1/exe; cat /proc/1/maps; ls /proc/1/fd",
+        ],
+    );
+    curious.init = true;
+    // Its descriptors have numbers, and are the streams alone.
+    assert_eq!(machine.output(curious).stdout, "0\n1\n2\n");
+
+    // Who may trace reads the memory: its own start is in it, and no other's.
+    let script = "while read -r range rest; do
+            start=$((0x${range%-*} / 4096)); end=$((0x${range#*-} / 4096))
+            case $rest in r*) dd if=/proc/1/mem bs=4096 skip=$start count=$((end - start)) 2>/dev/null;; esac
+        done < /proc/1/maps > /tmp/memory
+        grep -c 'of-the-o[t]her' /tmp/memory; grep -c 'of-my-o[w]n' /tmp/memory >/dev/null && echo own";
+    let mut tracing = spec(&rootfs, &["sh", "-c", script]);
+    tracing.init = true;
+    tracing.process.environment.push("SECRET=of-my-own".into());
+    let added = ["SYS_PTRACE".to_owned()];
+    let available = hoist_runtime::capabilities::available();
+    let set = hoist_runtime::capabilities::resolve(&added, &[], false, available).unwrap();
+    tracing.process.capabilities = hoist_runtime::capabilities::for_process(set, 0);
+    assert_eq!(machine.output(tracing).stdout, "0\nown\n");
+}
