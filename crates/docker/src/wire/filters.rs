@@ -10,7 +10,14 @@ use crate::query::Query;
 
 /// Parsed filters: keys, each with values of which one must hold (labels: all).
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Filters(BTreeMap<String, Vec<String>>);
+pub(crate) struct Filters {
+    values: BTreeMap<String, Vec<String>>,
+    /// Of each value that is an expression, the expression: made once, however many objects are looked at.
+    patterns: BTreeMap<String, Regex>,
+}
+
+/// Keys whose values are expressions.
+const PATTERNS: [&str; 2] = ["name", "id"];
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -41,12 +48,21 @@ impl Filters {
             };
             filters.insert(key, values);
         }
-        Ok(Self(filters))
+        let patterns = PATTERNS
+            .iter()
+            .filter_map(|key| filters.get(*key))
+            .flatten()
+            .filter_map(|value: &String| Some((value.clone(), Regex::new(value).ok()?)))
+            .collect();
+        Ok(Self {
+            values: filters,
+            patterns,
+        })
     }
 
     /// The values of a key; empty if it is not filtered by.
     pub(crate) fn values(&self, key: &str) -> &[String] {
-        self.0.get(key).map_or(&[], Vec::as_slice)
+        self.values.get(key).map_or(&[], Vec::as_slice)
     }
 
     /// Whether a key is filtered by.
@@ -69,8 +85,10 @@ impl Filters {
     pub(crate) fn matches(&self, key: &str, texts: &[&str]) -> bool {
         self.any(key, |value| {
             texts.contains(&value.as_str())
-                || Regex::new(value)
-                    .is_ok_and(|pattern| texts.iter().any(|text| pattern.is_match(text)))
+                || self
+                    .patterns
+                    .get(value)
+                    .is_some_and(|pattern| texts.iter().any(|text| pattern.is_match(text)))
         })
     }
 

@@ -21,6 +21,10 @@ impl Containers {
         let read = tokio::task::spawn_blocking(move || runtime.processes(&key)).await;
         let processes = match read {
             Ok(Ok(processes)) => processes,
+            // It ended while it was looked at.
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(ContainerError::NotRunning(record.id.clone()));
+            }
             Ok(Err(source)) => {
                 return Err(ContainerError::Io {
                     context: format!("read the processes of container {}", id.as_str()),
