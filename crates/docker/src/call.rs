@@ -136,6 +136,16 @@ fn culprit<T: DeserializeOwned>(value: &serde_json::Value, around: &[&str]) -> O
     None
 }
 
+/// A value as JSON, for replies that are put together.
+pub(crate) fn json_value<T: Serialize>(value: &T) -> Result<serde_json::Value, ApiError> {
+    serde_json::to_value(value).map_err(|error| {
+        ApiError::new(
+            hoist_model::ErrorClass::Internal,
+            format!("reply could not be written: {error}"),
+        )
+    })
+}
+
 /// A reply with a JSON body.
 pub(crate) fn json_reply<T: Serialize>(status: StatusCode, value: &T) -> Reply {
     let mut text = serde_json::to_vec(value).map_err(|error| {

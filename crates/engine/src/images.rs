@@ -5,13 +5,15 @@
 //! can rely on a layer it found here.
 
 mod removal;
+mod usage;
 
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hoist_image::document::ImageConfig;
-use hoist_image::{ContentStore, ImportOptions, Snapshotter, StoredImage};
+use hoist_image::files::{Change, Root};
+use hoist_image::{CommitOptions, ContentStore, ImportOptions, Snapshotter, StoredImage};
 use hoist_model::{
     Digest, ErrorClass, Event, EventKind, ImageId, ImageReference, ImageSelector, Platform,
     Timestamp,
@@ -27,6 +29,8 @@ use hoist_model::chain;
 
 /// Largest configuration document that is read back.
 const CONFIG_LIMIT: u64 = 4 << 20;
+
+pub use usage::ImageUsage;
 
 /// The images of this node.
 #[derive(Clone)]
@@ -296,6 +300,32 @@ impl Images {
         })
         .await?;
         let image = self.adopt(&stored, "import", stored.id.as_str()).await?;
+        drop(intake);
+        self.collect_if_due().await;
+        Ok(image)
+    }
+
+    /// Makes an image of what a container changed. `changes` is asked on a thread that may block.
+    pub(crate) async fn commit(
+        &self,
+        changes: impl FnOnce() -> Result<(Root, Vec<Change>), (String, ErrorClass)> + Send + 'static,
+        options: CommitOptions,
+    ) -> Result<Arc<ImageRecord>, ImageError> {
+        let intake = self.inner.intake.read().await;
+        let inner = self.inner.clone();
+        let stored = blocking(move || {
+            let (upper, changes) = changes().map_err(|(message, class)| refused(message, class))?;
+            hoist_image::commit_changes(
+                &upper,
+                &changes,
+                options,
+                &inner.content,
+                inner.snapshotter.as_ref(),
+            )
+            .map_err(|error| refused(chain(&error), error.class()))
+        })
+        .await?;
+        let image = self.adopt(&stored, "create", stored.id.as_str()).await?;
         drop(intake);
         self.collect_if_due().await;
         Ok(image)

@@ -178,6 +178,14 @@ impl Volumes {
         Ok(())
     }
 
+    /// Bytes its files occupy.
+    pub async fn usage(&self, name: &str) -> u64 {
+        let path = self.mountpoint(name);
+        tokio::task::spawn_blocking(move || disk_usage(&path))
+            .await
+            .unwrap_or(0)
+    }
+
     /// Removes those no container uses, only anonymous ones unless `all`; answers names and bytes freed.
     pub async fn prune(
         &self,
@@ -251,21 +259,10 @@ fn make_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Bytes that the files below a directory occupy, links not followed, what cannot be read left out.
+/// Bytes that a directory and what is below it occupy, links not followed; what cannot be read is left out.
 fn disk_usage(path: &Path) -> u64 {
-    let Ok(own) = std::fs::symlink_metadata(path) else {
-        return 0;
-    };
-    let mut bytes = own.blocks() * 512;
-    if own.is_dir()
-        && let Ok(entries) = std::fs::read_dir(path)
-    {
-        bytes += entries
-            .flatten()
-            .map(|entry| disk_usage(&entry.path()))
-            .sum::<u64>();
-    }
-    bytes
+    let own = std::fs::symlink_metadata(path).map_or(0, |own| own.blocks() * 512);
+    own + hoist_image::files::usage(path).unwrap_or(0)
 }
 
 /// An event about a volume.

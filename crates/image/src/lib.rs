@@ -5,6 +5,7 @@
 //! blocking, and callers decide on which thread it runs.
 
 mod changes;
+mod commit;
 pub mod content;
 mod copy;
 pub mod decompress;
@@ -15,15 +16,18 @@ mod garbage;
 mod import;
 mod load;
 mod removal;
+mod save;
 mod snapshot;
 mod stored;
 mod tar;
 mod tree;
 
+pub use commit::{CommitError, CommitOptions, commit_changes};
 pub use content::{ContentError, ContentStore};
 pub use garbage::{CollectError, Collected, collect_garbage};
 pub use import::{ImportError, ImportOptions, import_rootfs};
 pub use load::{LoadError, load_archive};
+pub use save::{SaveError, SavedImage, save_images};
 pub use snapshot::{
     Changes, Doomed, LayerError, LayerRecord, LayerWriter, MAX_LAYERS, SnapshotError, Snapshotter,
     SnapshotterChoice, SnapshotterKind, open_snapshotter,

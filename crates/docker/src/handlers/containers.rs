@@ -14,7 +14,7 @@ use hoist_engine::records::ContainerRecord;
 use hoist_model::{ContainerId, Platform, Signal};
 use http::{HeaderValue, Response, StatusCode, header};
 
-use crate::call::{Call, empty, json_reply, ok, with_type};
+use crate::call::{Call, empty, json_reply, json_value, ok, with_type};
 use crate::clock::now;
 use crate::error::{ApiError, Reply};
 use crate::wire::container::{self as wire, Around};
@@ -132,6 +132,32 @@ pub(crate) async fn list(call: Call) -> Reply {
     ))
 }
 
+/// Every container as the list shows it, with sizes.
+pub(super) async fn with_sizes(
+    engine: &Engine,
+    network_ids: &NetworkIds,
+    version: crate::ApiVersion,
+) -> Result<Vec<serde_json::Value>, ApiError> {
+    let at = now();
+    let mut lines = Vec::new();
+    for record in engine.containers.list() {
+        let image = engine.images.resolve(&record.spec.image).ok();
+        let named = image.is_some_and(|image| Some(&image.id) == record.spec.image_id.as_ref());
+        let sizes = sizes(engine, &record).await;
+        let health = version.at_least(52);
+        let line = container_list::summary(
+            &record,
+            at,
+            named,
+            Some(sizes),
+            health.then(|| container_list::health_summary(&record)),
+            &|name| network_ids.get(name),
+        );
+        lines.push(json_value(&line)?);
+    }
+    Ok(lines)
+}
+
 /// Bytes of the writable layer and of everything; what cannot be told is 0.
 async fn sizes(engine: &Engine, record: &ContainerRecord) -> (u64, u64) {
     let writable = engine
@@ -149,10 +175,10 @@ async fn sizes(engine: &Engine, record: &ContainerRecord) -> (u64, u64) {
 }
 
 /// Ids of networks by name, looked up once per reply.
-struct NetworkIds(HashMap<String, String>);
+pub(super) struct NetworkIds(HashMap<String, String>);
 
 impl NetworkIds {
-    fn of(call: &Call) -> Self {
+    pub(super) fn of(call: &Call) -> Self {
         let networks = call.engine().networks.list();
         let pairs = networks
             .iter()

@@ -7,8 +7,9 @@ use hoist_engine::images::ImageChange;
 use hoist_engine::records::ImageRecord;
 use hoist_model::{ImageReference, Timestamp};
 use http::StatusCode;
+use serde_json::Value;
 
-use crate::call::{Call, empty, ok};
+use crate::call::{Call, empty, json_value, ok};
 use crate::clock::now;
 use crate::error::{ApiError, Reply};
 use crate::wire::filters::Filters;
@@ -42,15 +43,15 @@ pub(crate) async fn list(call: Call) -> Reply {
         .map(|text| moment(text))
         .transpose()?;
     let patterns: Vec<String> = filters.values("reference").to_vec();
-    let mut used: HashMap<String, i64> = HashMap::new();
-    for container in call.engine().containers.list() {
-        if let Some(id) = &container.spec.image_id {
-            *used.entry(id.as_str().to_owned()).or_default() += 1;
-        }
-    }
+    let used = users(&call);
+    let shared = if call.query.boolean("shared-size") {
+        images.usage().shared
+    } else {
+        Vec::new()
+    };
     let records = images.list();
     let mut lines = Vec::new();
-    for record in &records {
+    for (at_line, record) in records.iter().enumerate() {
         let at = record.created.unwrap_or_default();
         let mut references = images.references(&record.id);
         let untagged = references.iter().all(|reference| reference.tag().is_none());
@@ -66,9 +67,60 @@ pub(crate) async fn list(call: Call) -> Reply {
             continue;
         }
         let containers = used.get(record.id.as_str()).copied().unwrap_or(0);
-        lines.push(wire::summary(record, &references, containers, call.version));
+        let mut line = wire::summary(record, &references, containers, call.version);
+        line.shared(shared.get(at_line).copied());
+        lines.push(line);
     }
     ok(&lines)
+}
+
+/// Every image as the list shows it, with how much of it is shared.
+pub(super) fn summaries(call: &Call, shared: &[u64]) -> Result<Vec<Value>, ApiError> {
+    let images = &call.engine().images;
+    let used = users(call);
+    let records = images.list();
+    let mut lines = Vec::with_capacity(records.len());
+    for (at, record) in records.iter().enumerate() {
+        let references = images.references(&record.id);
+        let containers = used.get(record.id.as_str()).copied().unwrap_or(0);
+        let mut line = wire::summary(record, &references, containers, call.version);
+        line.shared(shared.get(at).copied());
+        lines.push(json_value(&line)?);
+    }
+    Ok(lines)
+}
+
+/// How many containers use each image.
+fn users(call: &Call) -> HashMap<String, i64> {
+    let mut used = HashMap::new();
+    for container in call.engine().containers.list() {
+        if let Some(id) = &container.spec.image_id {
+            *used.entry(id.as_str().to_owned()).or_default() += 1;
+        }
+    }
+    used
+}
+
+/// `POST /images/prune`. Only images without a tag, unless filtered by `dangling=false`.
+pub(crate) async fn prune(call: Call) -> Reply {
+    let known = ["dangling", "label", "label!", "until"];
+    let filters = Filters::from_query(&call.query, &known)?;
+    let all = !filters.boolean("dangling")?.unwrap_or(true);
+    let until = filters
+        .values("until")
+        .first()
+        .map(|text| moment(text))
+        .transpose()?;
+    let wanted = |record: &ImageRecord| {
+        filters.labels(&record.labels)
+            && until.is_none_or(|until| record.created.unwrap_or_default() < until)
+    };
+    let (changes, freed) = call.engine().images.prune(all, &wanted).await?;
+    let lines = changed(changes);
+    ok(&serde_json::json!({
+        "ImagesDeleted": (!lines.is_empty()).then_some(lines),
+        "SpaceReclaimed": freed,
+    }))
 }
 
 /// An instant, or how long ago it was (`24h`, `1h30m`).
@@ -149,7 +201,7 @@ fn known(call: &Call) -> Result<Known, ApiError> {
 }
 
 /// Refuses an image of another platform than the one asked for: JSON (inspect, history) or `os/arch`.
-fn check_platform(name: &str, text: &str, record: &ImageRecord) -> Result<(), ApiError> {
+pub(super) fn check_platform(name: &str, text: &str, record: &ImageRecord) -> Result<(), ApiError> {
     let wanted: hoist_model::Platform = if text.starts_with('{') {
         serde_json::from_str(text)
             .map_err(|error| ApiError::invalid(format!("invalid platform {text}: {error}")))?
@@ -222,7 +274,11 @@ pub(crate) async fn remove(call: Call) -> Reply {
         .images
         .remove(call.name(), force, prune)
         .await?;
-    let lines: Vec<BTreeMap<&str, String>> = changes
+    ok(&changed(changes))
+}
+
+fn changed(changes: Vec<ImageChange>) -> Vec<BTreeMap<&'static str, String>> {
+    changes
         .into_iter()
         .map(|change| match change {
             ImageChange::Untagged(name) => BTreeMap::from([("Untagged", name)]),
@@ -230,8 +286,7 @@ pub(crate) async fn remove(call: Call) -> Reply {
                 BTreeMap::from([("Deleted", digest.as_str().to_owned())])
             }
         })
-        .collect();
-    ok(&lines)
+        .collect()
 }
 
 #[cfg(test)]

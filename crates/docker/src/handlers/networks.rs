@@ -9,6 +9,12 @@ const FILTERS: [&str; 8] = [
     "dangling", "driver", "id", "label", "label!", "name", "scope", "type",
 ];
 
+/// `POST /networks/prune`. Built-in networks stay, and there are no others.
+pub(crate) async fn prune(call: Call) -> Reply {
+    Filters::from_query(&call.query, &["label", "label!", "until"])?;
+    ok(&serde_json::json!({ "NetworksDeleted": null }))
+}
+
 /// `GET /networks`.
 pub(crate) async fn list(call: Call) -> Reply {
     let filters = Filters::from_query(&call.query, &FILTERS)?;

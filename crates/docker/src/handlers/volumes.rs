@@ -1,10 +1,10 @@
 //! Volumes.
 
 use hoist_engine::records::VolumeRecord;
-use hoist_engine::volumes::VolumeRequest;
+use hoist_engine::volumes::{VolumeRequest, Volumes};
 use http::StatusCode;
 
-use crate::call::{Call, empty, json_reply, ok};
+use crate::call::{Call, empty, json_reply, json_value, ok};
 use crate::error::{ApiError, Reply};
 use crate::wire::filters::Filters;
 use crate::wire::volume::{self as wire, VolumeCreateBody, VolumeList, VolumesPruned};
@@ -35,6 +35,21 @@ pub(crate) async fn list(call: Call) -> Reply {
         volumes: listed,
         warnings: None,
     })
+}
+
+/// Every volume, with what it occupies.
+pub(super) async fn with_usage(volumes: &Volumes) -> Result<Vec<serde_json::Value>, ApiError> {
+    let mut lines = Vec::new();
+    for record in volumes.list() {
+        let mountpoint = volumes.mountpoint(&record.name);
+        let mut line = wire::volume(&record, mountpoint.to_string_lossy().into_owned());
+        line.used(
+            volumes.users(&record.name).len(),
+            volumes.usage(&record.name).await,
+        );
+        lines.push(json_value(&line)?);
+    }
+    Ok(lines)
 }
 
 /// `POST /volumes/create`.

@@ -6,8 +6,8 @@ use std::pin::Pin;
 use crate::call::Call;
 use crate::error::Reply;
 use crate::handlers::{
-    archive, attach, containers, events, execs, images, logs, networks, observe, system, transfer,
-    update, volumes, websocket,
+    archive, attach, changes, containers, events, execs, images, logs, networks, observe, save,
+    system, transfer, update, usage, volumes, websocket,
 };
 
 pub(super) type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
@@ -44,6 +44,9 @@ pub(super) fn handler(id: &str) -> Option<Handler> {
         "ContainerAttachWebsocket" => |call| Box::pin(websocket::attach(call)),
         "ContainerLogs" => |call| Box::pin(logs::logs(call)),
 
+        "ContainerChanges" => |call| Box::pin(changes::list(call)),
+        "ContainerExport" => |call| Box::pin(changes::export(call)),
+        "ImageCommit" => |call| Box::pin(changes::commit(call)),
         "ContainerArchiveInfo" => |call| Box::pin(archive::stat(call)),
         "ContainerArchive" => |call| Box::pin(archive::read(call)),
         "PutContainerArchive" => |call| Box::pin(archive::write(call)),
@@ -56,6 +59,9 @@ pub(super) fn handler(id: &str) -> Option<Handler> {
         "ImageList" => |call| Box::pin(images::list(call)),
         "ImageInspect" => |call| Box::pin(images::inspect(call)),
         "ImageHistory" => |call| Box::pin(images::history(call)),
+        "ImagePrune" => |call| Box::pin(images::prune(call)),
+        "ImageGet" | "ImageGetAll" => |call| Box::pin(save::save(call)),
+        "SystemDataUsage" => |call| Box::pin(usage::usage(call)),
         "ImageTag" => |call| Box::pin(images::tag(call)),
         "ImageDelete" => |call| Box::pin(images::remove(call)),
         "ImageCreate" => |call| Box::pin(transfer::create(call)),
@@ -68,6 +74,8 @@ pub(super) fn handler(id: &str) -> Option<Handler> {
         "VolumePrune" => |call| Box::pin(volumes::prune(call)),
 
         "NetworkList" => |call| Box::pin(networks::list(call)),
+        "NetworkPrune" => |call| Box::pin(networks::prune(call)),
+        "BuildPrune" => |call| Box::pin(usage::prune_build_cache(call)),
         "NetworkInspect" => |call| Box::pin(networks::inspect(call)),
         _ => return None,
     };

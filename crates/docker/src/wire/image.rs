@@ -42,6 +42,13 @@ pub(crate) struct ImageSummary<'a> {
     virtual_size: Option<u64>,
 }
 
+impl ImageSummary<'_> {
+    /// Says how many of its bytes another image has, too; -1 is not known.
+    pub(crate) fn shared(&mut self, bytes: Option<u64>) {
+        self.shared_size = bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+}
+
 /// A manifest, as far as it is known (OCI descriptor).
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -25,6 +25,22 @@ pub(crate) struct Volume {
     name: String,
     options: Option<BTreeMap<String, String>>,
     scope: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage_data: Option<UsageData>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct UsageData {
+    ref_count: usize,
+    size: u64,
+}
+
+impl Volume {
+    /// Says how many containers use it and how many bytes it has.
+    pub(crate) fn used(&mut self, ref_count: usize, size: u64) {
+        self.usage_data = Some(UsageData { ref_count, size });
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -60,5 +76,6 @@ pub(crate) fn volume(record: &VolumeRecord, mountpoint: String) -> Volume {
         name: record.name.clone(),
         options: (!record.options.is_empty()).then(|| record.options.clone()),
         scope: "local",
+        usage_data: None,
     }
 }

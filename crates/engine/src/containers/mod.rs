@@ -11,6 +11,7 @@
 //! answers at once.
 
 mod actor;
+mod changes;
 mod copy_up;
 mod create;
 mod deeds;
@@ -45,6 +46,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::changes::CommitRequest;
 pub(crate) use self::events::{container_event, prune_event};
 pub use self::files::ContainerFiles;
 pub(crate) use self::health::{ProbeOrder, probe_of};

@@ -11,9 +11,12 @@ mod name;
 mod pack;
 mod root;
 mod unpack;
+mod usage;
 
 pub use difference::{Change, ChangeKind, differences, pack_changes};
 pub use error::FilesError;
 pub use pack::{export, pack};
 pub use root::{PathStat, Root};
 pub use unpack::{UnpackOptions, unpack};
+pub(crate) use usage::measure;
+pub use usage::usage;

@@ -20,8 +20,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use hoist_model::{ContainerId, Digest};
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, mkdirat, openat,
-    readlinkat, renameat, statat, symlinkat,
+    AtFlags, CWD, Gid, Mode, OFlags, Uid, chmodat, chownat, mkdirat, openat, readlinkat, renameat,
+    symlinkat,
 };
 
 use super::layer_files::make_directory;
@@ -172,7 +172,7 @@ impl Containers {
     pub(super) fn usage(&self, key: &ContainerId) -> Result<u64, SnapshotError> {
         let failed = io_at("measuring", &self.path(key));
         let top = openat_relative(&self.fd, key).map_err(&failed)?;
-        measure(top).map_err(failed)
+        crate::files::measure(top).map_err(failed)
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<ContainerId, Vec<Digest>>> {
@@ -214,38 +214,6 @@ fn openat_relative(at: &OwnedFd, key: &ContainerId) -> io::Result<OwnedFd> {
     open_directory(at, format!("{}/upper", key.as_str()))
 }
 
-fn measure(top: OwnedFd) -> io::Result<u64> {
-    let mut seen = std::collections::HashSet::new();
-    let mut bytes = 0;
-    let mut pending = vec![top];
-    while let Some(directory) = pending.pop() {
-        for entry in Dir::read_from(&directory)? {
-            let entry = entry?;
-            if matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                continue;
-            }
-            let stat = match statat(&directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => stat,
-                Err(rustix::io::Errno::NOENT) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            if stat.st_nlink < 2 || seen.insert(stat.st_ino) {
-                bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
-            }
-            // Depth is bounded by the fds this may hold; deeper is left unmeasured rather than failing.
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory && pending.len() < 512 {
-                match open_directory(&directory, entry.file_name()) {
-                    Ok(inner) => pending.push(inner),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-    }
-    Ok(bytes)
-}
-
-/// The layers that the links in a directory name.
 pub(super) fn read_layers(container: &Path) -> Result<Vec<Digest>, SnapshotError> {
     let failed = io_at("reading the layers of", container);
     let at = open_directory(CWD, container).map_err(&failed)?;

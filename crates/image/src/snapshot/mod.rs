@@ -246,6 +246,10 @@ pub trait Snapshotter: Send + Sync {
     /// A detached read-only mount of some layers, bottom first; of none, an empty directory.
     fn view(&self, layers: &[Digest]) -> Result<OwnedFd, SnapshotError>;
 
+    /// A detached read-only mount of a container's root as it is now, its changes over its layers. Works beside a writable
+    /// mount: files that change meanwhile are seen to change. Fails with `NotPrepared`.
+    fn seen(&self, key: &ContainerId) -> Result<OwnedFd, SnapshotError>;
+
     /// Where a container's own changes are.
     fn upper(&self, key: &ContainerId) -> PathBuf;
 

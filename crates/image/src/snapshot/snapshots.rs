@@ -216,6 +216,19 @@ impl<F: LayerForm> Snapshotter for Snapshots<F> {
         })
     }
 
+    fn seen(&self, key: &ContainerId) -> Result<OwnedFd, SnapshotError> {
+        let layers = self.containers.layers(key)?;
+        let lowers = self.lowers_of(&layers)?;
+        let base = self.base(&layers, &lowers)?;
+        let directories = self.containers.open_directories(key)?;
+        let mut fds = vec![directories.upper.as_fd(), base.as_fd()];
+        fds.extend(lowers.iter().map(|fd| fd.as_fd()));
+        mount_overlay(&fds, None, &self.staging).map_err(|source| SnapshotError::Mount {
+            what: format!("a view of container {key}"),
+            source,
+        })
+    }
+
     fn upper(&self, key: &ContainerId) -> PathBuf {
         self.containers.path(key).join("upper")
     }

@@ -1,0 +1,197 @@
+//! What images and volumes occupy on disk, and giving back what nobody uses.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
+use std::sync::Arc;
+
+use hoist_image::SavedImage;
+use hoist_model::{Digest, EventKind, ImageReference, ImageSelector, chain};
+use hoist_store::Class;
+
+use super::{ImageChange, Images, blocking, created_at, image_event, refused};
+use crate::containers::prune_event;
+use crate::error::ImageError;
+use crate::records::{ContainerRecord, ImageRecord};
+
+/// Disk usage of all images.
+#[derive(Debug, Default)]
+pub struct ImageUsage {
+    /// Bytes of all layers that images name, each once.
+    pub layers: u64,
+    /// Bytes of each image's layers that another image names, too, in the order of [`Images::list`].
+    pub shared: Vec<u64>,
+    /// Bytes of layers that no container's image names.
+    pub reclaimable: u64,
+}
+
+/// An image and the tag it was found by.
+type Named = (Arc<ImageRecord>, Option<ImageReference>);
+
+impl Images {
+    /// What images occupy, and how much of it they share.
+    #[must_use]
+    pub fn usage(&self) -> ImageUsage {
+        let images = self.list();
+        let mut users: HashMap<&Digest, usize> = HashMap::new();
+        for image in &images {
+            for layer in image.layers.iter().collect::<HashSet<_>>() {
+                *users.entry(layer).or_default() += 1;
+            }
+        }
+        let bytes: HashMap<&Digest, u64> = users
+            .keys()
+            .map(|layer| (*layer, self.layer_bytes(layer)))
+            .collect();
+        let containers = self.inner.store.snapshot().list::<ContainerRecord>();
+        let used: HashSet<&Digest> = containers
+            .iter()
+            .flat_map(|container| &container.layers)
+            .collect();
+        let sum = |layers: &mut dyn Iterator<Item = &&Digest>| -> u64 {
+            layers
+                .map(|layer| bytes.get(*layer).copied().unwrap_or(0))
+                .sum()
+        };
+        ImageUsage {
+            layers: bytes.values().sum(),
+            shared: images
+                .iter()
+                .map(|image| {
+                    let own: HashSet<&Digest> = image.layers.iter().collect();
+                    sum(&mut own
+                        .iter()
+                        .filter(|layer| users.get(*layer).is_some_and(|n| *n > 1)))
+                })
+                .collect(),
+            reclaimable: sum(&mut bytes.keys().filter(|layer| !used.contains(*layer))),
+        }
+    }
+
+    fn layer_bytes(&self, layer: &Digest) -> u64 {
+        self.inner
+            .snapshotter
+            .layer(layer)
+            .map_or(0, |layer| layer.file_bytes)
+    }
+
+    /// Removes images no container uses: those without a tag or, with `all`, any that are `wanted`. Answers what went and the
+    /// bytes of the layers that went with it.
+    pub async fn prune(
+        &self,
+        all: bool,
+        wanted: &(dyn Fn(&ImageRecord) -> bool + Sync),
+    ) -> Result<(Vec<ImageChange>, u64), ImageError> {
+        let before = self.usage().layers;
+        let mut changes = Vec::new();
+        for image in self.list() {
+            let tagged = self
+                .references(&image.id)
+                .iter()
+                .any(|name| name.tag().is_some());
+            if (tagged && !all) || !wanted(&image) || self.is_used(&image) {
+                continue;
+            }
+            // By id and forced: all names go. A container made in the meantime keeps it.
+            match self.remove(image.id.as_str(), true, true).await {
+                Ok(removed) => changes.extend(removed),
+                Err(ImageError::Conflict(_) | ImageError::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let freed = before.saturating_sub(self.usage().layers);
+        let event = prune_event(EventKind::Image, freed);
+        let store = &self.inner.store;
+        let told = store.transaction(Class::Process, move |tx| {
+            tx.event(event);
+            Ok::<_, ImageError>(())
+        });
+        told.await?;
+        Ok((changes, freed))
+    }
+
+    fn is_used(&self, image: &ImageRecord) -> bool {
+        let containers = self.inner.store.snapshot().list::<ContainerRecord>();
+        containers
+            .iter()
+            .any(|container| container.spec.image_id.as_ref() == Some(&image.id))
+    }
+
+    /// Finds what `docker save` is to save: an id saves an image without names, a tag under that name, a repository under all
+    /// its tags. In the order of the names, each image once.
+    pub fn select(
+        &self,
+        names: &[String],
+    ) -> Result<Vec<(Arc<ImageRecord>, SavedImage)>, ImageError> {
+        let mut found: Vec<(Arc<ImageRecord>, SavedImage)> = Vec::new();
+        for name in names {
+            for (image, reference) in self.matching(name)? {
+                let at = found.iter().position(|(known, _)| known.id == image.id);
+                let at = at.unwrap_or_else(|| {
+                    let saved = SavedImage {
+                        id: image.id.clone(),
+                        layers: image.layers.clone(),
+                        references: Vec::new(),
+                        created: created_at(&image).as_seconds(),
+                    };
+                    found.push((image, saved));
+                    found.len() - 1
+                });
+                let references = &mut found[at].1.references;
+                references.extend(reference.filter(|name| !references.contains(name)));
+            }
+        }
+        Ok(found)
+    }
+
+    fn matching(&self, name: &str) -> Result<Vec<Named>, ImageError> {
+        let selector = ImageSelector::parse(name);
+        let last = name.rsplit('/').next().unwrap_or(name);
+        if let Some(wanted) = selector.reference.filter(|_| !last.contains([':', '@'])) {
+            let mut all = Vec::new();
+            for image in self.list() {
+                for reference in self.references(&image.id) {
+                    let tagged = reference.tag().is_some() && reference.digest().is_none();
+                    if tagged && reference.repository() == wanted.repository() {
+                        all.push((image.clone(), Some(reference)));
+                    }
+                }
+            }
+            if !all.is_empty() {
+                return Ok(all);
+            }
+        }
+        let image = self.resolve(name)?;
+        let named = ImageReference::parse(name).ok();
+        let named = named.filter(|wanted| self.references(&image.id).contains(wanted));
+        Ok(vec![(image, named.filter(|name| name.tag().is_some()))])
+    }
+
+    /// Writes images as one archive.
+    pub async fn save(
+        &self,
+        images: Vec<(Arc<ImageRecord>, SavedImage)>,
+        out: impl Write + Send + 'static,
+    ) -> Result<(), ImageError> {
+        // Nothing that is being read is collected meanwhile.
+        let intake = self.inner.intake.read().await;
+        let inner = self.inner.clone();
+        let (records, saved): (Vec<_>, Vec<_>) = images.into_iter().unzip();
+        blocking(move || {
+            hoist_image::save_images(&saved, &inner.content, inner.snapshotter.as_ref(), out)
+                .map_err(|error| refused(chain(&error), error.class()))
+        })
+        .await?;
+        drop(intake);
+        self.collect_if_due().await;
+        let store = &self.inner.store;
+        let told = store.transaction(Class::Process, move |tx| {
+            for image in &records {
+                let id = image.id.as_str();
+                tx.event(image_event("save", id, id, image));
+            }
+            Ok::<_, ImageError>(())
+        });
+        told.await?;
+        Ok(())
+    }
+}

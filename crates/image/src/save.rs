@@ -1,0 +1,211 @@
+//! `docker save`: images as one archive that is a docker-archive and an OCI layout at once.
+//!
+//! ```text
+//! blobs/sha256/<hex>   configs, layers (uncompressed tars, byte for byte as they are kept), manifests
+//! index.json           OCI: one manifest per image and name
+//! manifest.json        Docker: config, names and layers of each image, as paths above
+//! oci-layout           the version of the layout
+//! repositories         Docker's old index of names
+//! ```
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::{Read, Write};
+
+use hoist_model::{Digest, ErrorClass, ImageId, ImageReference};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::content::{ContentError, ContentStore};
+use crate::snapshot::{LayerError, Snapshotter, io_class};
+use crate::tar::{Entry, EntryKind, TarWriter, Xattrs};
+
+/// Largest configuration document that is read back.
+const CONFIG_LIMIT: u64 = 4 << 20;
+const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
+const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
+
+/// An image to be saved.
+#[derive(Clone, Debug)]
+pub struct SavedImage {
+    /// Digest of its config.
+    pub id: ImageId,
+    /// Its layers, bottom first.
+    pub layers: Vec<Digest>,
+    /// The tags it is saved under; none saves it by id alone.
+    pub references: Vec<ImageReference>,
+    /// Seconds since 1970 that its files in the archive bear.
+    pub created: i64,
+}
+
+/// Why images could not be saved; what was written is no archive.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// A layer is missing or unreadable.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// A config is missing or unreadable.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// The one who takes the archive is gone, or a layer could not be read to its end.
+    #[error("writing the archive")]
+    Output(#[from] std::io::Error),
+}
+
+impl SaveError {
+    /// The class of this failure.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Layer(source) => source.class(),
+            Self::Content(source) => source.class(),
+            Self::Output(source) => io_class(source),
+        }
+    }
+}
+
+/// Writes images; what they share is written once. Blocking.
+pub fn save_images(
+    images: &[SavedImage],
+    content: &ContentStore,
+    snapshotter: &dyn Snapshotter,
+    out: impl Write,
+) -> Result<(), SaveError> {
+    let mut archive = Archive {
+        tar: TarWriter::new(out),
+        written: HashSet::new(),
+    };
+    let newest = images.iter().map(|image| image.created).max().unwrap_or(0);
+    archive.directory("blobs/", newest)?;
+    archive.directory("blobs/sha256/", newest)?;
+    let (mut manifests, mut items) = (Vec::new(), Vec::new());
+    let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for image in images {
+        let config = content.get(&image.id, CONFIG_LIMIT)?;
+        archive.blob(
+            &image.id,
+            config.len() as u64,
+            image.created,
+            config.as_slice(),
+        )?;
+        let (mut layers, mut sources) = (Vec::new(), serde_json::Map::new());
+        for layer in &image.layers {
+            let size = snapshotter.layer(layer)?.tar_bytes;
+            if !archive.written.contains(layer) {
+                archive.blob(layer, size, image.created, snapshotter.open_tar(layer)?)?;
+            }
+            let descriptor = descriptor(LAYER_TYPE, layer, size);
+            sources.insert(layer.as_str().to_owned(), descriptor.clone());
+            layers.push(descriptor);
+        }
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "config": descriptor(CONFIG_TYPE, &image.id, config.len() as u64),
+            "layers": layers,
+        });
+        let manifest = manifest.to_string().into_bytes();
+        let digest = Digest::from_sha256(&Sha256::digest(&manifest).into());
+        let size = manifest.len() as u64;
+        archive.blob(&digest, size, image.created, manifest.as_slice())?;
+        let plain = descriptor(MANIFEST_TYPE, &digest, size);
+        if image.references.is_empty() {
+            manifests.push(plain.clone());
+        }
+        for reference in &image.references {
+            let tag = reference.tag().unwrap_or_default();
+            let mut named = plain.clone();
+            named["annotations"] = json!({
+                "io.containerd.image.name": reference.to_string(),
+                "org.opencontainers.image.ref.name": tag,
+            });
+            manifests.push(named);
+            let top = image.layers.last().map_or("", Digest::hex);
+            repositories
+                .entry(reference.repository().familiar())
+                .or_default()
+                .insert(tag.to_owned(), top.to_owned());
+        }
+        let names: Vec<String> = image
+            .references
+            .iter()
+            .map(ImageReference::familiar)
+            .collect();
+        items.push(json!({
+            "Config": path(&image.id),
+            "RepoTags": (!names.is_empty()).then_some(names),
+            "Layers": image.layers.iter().map(path).collect::<Vec<_>>(),
+            "LayerSources": sources,
+        }));
+    }
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests });
+    archive.document("index.json", &index, newest)?;
+    archive.document("manifest.json", &Value::Array(items), newest)?;
+    archive.document(
+        "oci-layout",
+        &json!({ "imageLayoutVersion": "1.0.0" }),
+        newest,
+    )?;
+    if !repositories.is_empty() {
+        archive.document("repositories", &json!(repositories), newest)?;
+    }
+    archive.tar.finish()?.flush()?;
+    Ok(())
+}
+
+fn descriptor(kind: &str, digest: &Digest, size: u64) -> Value {
+    json!({ "mediaType": kind, "digest": digest.as_str(), "size": size })
+}
+
+fn path(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+struct Archive<W> {
+    tar: TarWriter<W>,
+    written: HashSet<Digest>,
+}
+
+impl<W: Write> Archive<W> {
+    fn directory(&mut self, path: &str, mtime: i64) -> std::io::Result<()> {
+        self.tar
+            .entry(&entry(path, EntryKind::Directory, 0o755, mtime))
+    }
+
+    fn blob(
+        &mut self,
+        digest: &Digest,
+        size: u64,
+        mtime: i64,
+        data: impl Read,
+    ) -> std::io::Result<()> {
+        if self.written.insert(digest.clone()) {
+            let kind = EntryKind::File { size, offset: 0 };
+            let entry = entry(&path(digest), kind, 0o644, mtime);
+            self.tar.file(&entry, size, data)?;
+        }
+        Ok(())
+    }
+
+    fn document(&mut self, name: &str, value: &Value, mtime: i64) -> std::io::Result<()> {
+        let text = value.to_string();
+        let size = text.len() as u64;
+        let kind = EntryKind::File { size, offset: 0 };
+        self.tar
+            .file(&entry(name, kind, 0o644, mtime), size, text.as_bytes())
+    }
+}
+
+fn entry(path: &str, kind: EntryKind, mode: u16, mtime: i64) -> Entry {
+    Entry {
+        path: path.as_bytes().to_vec(),
+        kind,
+        mode,
+        uid: 0,
+        gid: 0,
+        mtime,
+        mtime_nanos: 0,
+        xattrs: Xattrs::new(),
+    }
+}
