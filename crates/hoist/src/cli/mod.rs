@@ -289,7 +289,19 @@ fn refuse(program: Program, arguments: &[OsString], error: &clap::Error) -> Exit
     ) {
         (ErrorKind::UnknownArgument, Some(flag), _) => {
             let usage = error.get(ContextKind::Usage).map(ToString::to_string);
-            output::warn(unknown_flag(program, verb, flag, usage.as_deref()));
+            output::warn(if flag.starts_with('-') {
+                unknown_flag(program, verb, flag, usage.as_deref())
+            } else {
+                arguments_complaint(program, verb, "accepts no arguments", usage.as_deref())
+            });
+            if flag.starts_with('-') {
+                return ExitCode::from(125);
+            }
+        }
+        (ErrorKind::MissingRequiredArgument, ..) => {
+            let usage = error.get(ContextKind::Usage).map(ToString::to_string);
+            let what = "requires at least 1 argument";
+            output::warn(arguments_complaint(program, verb, what, usage.as_deref()));
         }
         (ErrorKind::InvalidSubcommand, _, Some(word)) => {
             output::warn(format!(
@@ -305,6 +317,20 @@ fn refuse(program: Program, arguments: &[OsString], error: &clap::Error) -> Exit
         _ if containers => 125,
         _ => 1,
     })
+}
+
+/// Too many or too few arguments, in the stock client's words.
+fn arguments_complaint(program: Program, verb: &str, what: &str, usage: Option<&str>) -> String {
+    let name = program.name();
+    let usage = usage.map_or("", |u| u.trim_start_matches("Usage:").trim());
+    let ask = if what.starts_with("requires") {
+        "See"
+    } else {
+        "Run"
+    };
+    format!(
+        "{name}: '{name} {verb}' {what}\n\nUsage:  {usage}\n\n{ask} '{name} {verb} --help' for more information"
+    )
 }
 
 /// A flag that is not there, in the stock client's words.

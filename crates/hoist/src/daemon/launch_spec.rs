@@ -16,6 +16,7 @@ use hoist_runtime::spec::{
 };
 use hoist_runtime::sysctl::{Separate, Sysctl};
 use hoist_runtime::{capabilities, defaults, users};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -310,6 +311,7 @@ fn process(
             .cloned(),
     );
     environment.extend(own.iter().cloned());
+    let environment = last_of_each(environment);
     Ok(Process {
         arguments: wanted.process.arguments(),
         environment,
@@ -351,6 +353,23 @@ fn filter(
         .program(profile, set)
         .map(Some)
         .map_err(refused)
+}
+
+/// Each variable once, with the value that was set last: programs differ in which of two they take.
+fn last_of_each(environment: Vec<String>) -> Vec<String> {
+    let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+    let mut places = HashMap::new();
+    let mut kept: Vec<String> = Vec::with_capacity(environment.len());
+    for variable in environment {
+        match places.entry(name(&variable)) {
+            Entry::Occupied(place) => kept[*place.get()] = variable,
+            Entry::Vacant(place) => {
+                place.insert(kept.len());
+                kept.push(variable);
+            }
+        }
+    }
+    kept
 }
 
 /// Refuses parameters that would be the host's.

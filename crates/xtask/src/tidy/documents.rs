@@ -1,5 +1,7 @@
 //! The documents a reader expects are there, and name what exists.
 
+use std::collections::BTreeSet;
+
 use super::{Finding, House};
 
 /// Documents that must exist, each with a text it must contain.
@@ -62,5 +64,40 @@ pub(super) fn check(house: &House) -> Vec<Finding> {
             }
         }
     }
+    findings.extend(transcripts(house));
     findings
+}
+
+/// Transcripts that tests/conformance/README.md does not place, and places without a transcript.
+fn transcripts(house: &House) -> Vec<Finding> {
+    let entries = std::fs::read_dir(house.root.join("tests/conformance"));
+    let played: BTreeSet<String> = entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|kind| kind == "txt"))
+        .filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned()))
+        .collect();
+    let readme = house.text("tests/conformance/README.md");
+    let table = readme
+        .split_once("| verb or mode |")
+        .map_or("", |cut| cut.1);
+    let named: BTreeSet<String> = table
+        .lines()
+        .filter_map(|row| row.rsplit(" | ").next())
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .map(str::to_owned)
+        .collect();
+    let unplaced = played.difference(&named).map(|name| {
+        Finding::Warning(format!(
+            "tests/conformance/README.md does not say what {name} plays"
+        ))
+    });
+    let gone = named.difference(&played).map(|name| {
+        Finding::Failure(format!(
+            "tests/conformance/README.md names {name}, which is no transcript"
+        ))
+    });
+    unplaced.chain(gone).collect()
 }

@@ -41,16 +41,14 @@ impl Run for Attach {
             .await?;
         let state = |field: &str| found["State"][field].as_bool().unwrap_or(false);
         if !state("Running") {
-            return Err(Failure::new(format!(
-                "cannot attach to {}: it is stopped, start it first",
-                self.container
-            )));
+            return Err(Failure::new(
+                "You cannot attach to a stopped container, start it first",
+            ));
         }
         if state("Paused") {
-            return Err(Failure::new(format!(
-                "cannot attach to {}: it is paused, unpause it first",
-                self.container
-            )));
+            return Err(Failure::new(
+                "You cannot attach to a paused container, unpause it first",
+            ));
         }
         let config = |field: &str| found["Config"][field].as_bool().unwrap_or(false);
         let id = found["Id"].as_str().unwrap_or(&self.container).to_owned();

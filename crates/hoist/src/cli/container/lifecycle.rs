@@ -168,23 +168,30 @@ pub(crate) struct Remove {
 impl Run for Remove {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
         let client = context.client()?;
-        each(context, &self.containers, async |name| {
-            let name = name.trim_start_matches('/');
+        let mut failed = false;
+        for asked in &self.containers {
+            let name = asked.trim_start_matches('/');
             let call = client.delete(format!("/containers/{}", segment(name)));
             let call = call
                 .query_flag("force", self.force)
                 .query_flag("link", self.link);
-            match call.query_flag("v", self.volumes).send().await {
+            let done = match call.query_flag("v", self.volumes).send().await {
                 Ok(reply) => reply.done().await,
-                // As with `rm -f` of a file that is not there.
-                Err(error) if self.force && error.status().is_some_and(|s| s == 404) => {
-                    output::warn(context.program.sentence(&error.into(), ""));
-                    Ok(())
-                }
                 Err(error) => Err(error),
+            };
+            match done {
+                Ok(()) => output::line(asked)?,
+                Err(error @ (CallError::Connect { .. } | CallError::Talk { .. })) => {
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    // As with `rm -f` of a file: one that is not there is told, and no failure.
+                    failed |= !(self.force && error.status().is_some_and(|s| s == 404));
+                    output::warn(context.program.sentence(&error.into(), ""));
+                }
             }
-        })
-        .await
+        }
+        Ok(u8::from(failed))
     }
 }
 

@@ -118,7 +118,12 @@ fn environment(flags: &ContainerFlags, host: &Host<'_>) -> Result<Vec<String>, I
 fn from_files(flag: &str, files: &[String], host: &Host<'_>) -> Result<Vec<String>, InvalidFlag> {
     let mut lines = Vec::new();
     for path in files {
-        let content = (host.read)(path).map_err(|e| invalid(flag, path, e.to_string()))?;
+        let content = (host.read)(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                InvalidFlag::Said(format!("open {path}: no such file or directory"))
+            }
+            _ => invalid(flag, path, error.to_string()),
+        })?;
         lines.extend(lines_of(flag, path, &content)?);
     }
     Ok(lines)
@@ -158,6 +163,8 @@ fn config(
     }
     body.some("WorkingDir", flags.workdir.clone());
     let mut labels = from_files("--label-file", &flags.label_file, host)?;
+    // A name alone has no value to take here, as in the stock client.
+    labels.retain(|label| label.contains('='));
     labels.extend(flags.label.iter().cloned());
     body.map("Labels", key_values(labels));
     body.some("StopSignal", flags.stop_signal.clone());

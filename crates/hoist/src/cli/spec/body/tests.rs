@@ -172,7 +172,7 @@ fn what_cannot_be_is_refused_and_named() {
     );
     check(
         "--env-file nowhere x",
-        expect![[r#"invalid --env-file "nowhere": entity not found"#]],
+        expect!["open nowhere: no such file or directory"],
     );
     check(
         "--security-opt apparmor x",
