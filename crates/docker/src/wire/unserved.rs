@@ -72,10 +72,6 @@ mod tests {
     fn what_is_not_done_is_said() {
         for (body, expected) in [
             (
-                r#"{"HostConfig":{"Init":true}}"#,
-                "an init process as PID 1 (Init) is not implemented yet",
-            ),
-            (
                 r#"{"HostConfig":{"Links":["web:db"]}}"#,
                 "links to other containers (web:db) are not implemented yet",
             ),
