@@ -112,16 +112,16 @@ async fn what_is_malformed_is_refused_by_name() {
         (status, &error["message"]),
         (404, &json!("No such image: nobody:latest"))
     );
-    let (status, error) = server
-        .post(
-            create,
-            json!({ "Image": "busybox", "HostConfig": { "NetworkMode": "nowhere" } }),
-        )
-        .await;
+    // An unknown network is told at the start, as Docker does.
+    let lost = json!({ "HostConfig": { "NetworkMode": "nowhere" } });
+    server.create("lost", lost).await;
+    let (status, error) = server.post("/containers/lost/start", Value::Null).await;
     assert_eq!(
         (status, &error["message"]),
-        (400, &json!("network nowhere not found")),
-        "a 404 would make clients pull the image"
+        (
+            404,
+            &json!("failed to set up container networking: network nowhere not found")
+        )
     );
     let (status, error) = server
         .post(&format!("{create}?name=-x"), json!({ "Image": "busybox" }))
