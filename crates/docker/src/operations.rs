@@ -111,7 +111,7 @@ pub const OPERATIONS: &[Operation] = &[
     operation("ExecResize", "POST", "/exec/{id}/resize", SERVED),
     operation("ExecInspect", "GET", "/exec/{id}/json", SERVED),
     operation("VolumeList", "GET", "/volumes", SERVED),
-    operation("VolumeCreate", "POST", "/volumes/create", partly("local driver without options")),
+    operation("VolumeCreate", "POST", "/volumes/create", partly("of the local driver's options only binds: type=none, o=bind")),
     operation("VolumeInspect", "GET", "/volumes/{name}", SERVED),
     operation("VolumeUpdate", "PUT", "/volumes/{name}", absent("cluster volumes")),
     operation("VolumeDelete", "DELETE", "/volumes/{name}", SERVED),

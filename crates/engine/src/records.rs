@@ -69,6 +69,9 @@ pub struct MountPoint {
     pub subpath: String,
     /// Whether mounts below a bind's source come along.
     pub recursive: bool,
+    /// Whether those stay writable where the bind itself is read only.
+    #[serde(default)]
+    pub writable_below: bool,
     /// Whether the volume was made for this container alone.
     pub anonymous: bool,
     /// Whether an empty volume takes over the image's content at this path before the first start.

@@ -70,11 +70,7 @@ impl Volumes {
                 request.driver
             )));
         }
-        if let Some((option, _)) = request.options.first_key_value() {
-            return Err(VolumeError::NotImplemented(format!(
-                "volume option {option:?}: options of local volumes are not supported yet"
-            )));
-        }
+        bound_directory(&request.options)?;
         let anonymous = request.name.is_none();
         let name = request.name.unwrap_or_else(|| {
             hoist_model::SandboxId::from_bytes(&random_bytes())
@@ -129,6 +125,15 @@ impl Volumes {
     #[must_use]
     pub fn mountpoint(&self, name: &str) -> PathBuf {
         self.root.join(name).join("_data")
+    }
+
+    /// What containers mount of it: its own directory, or the one its options bind.
+    #[must_use]
+    pub fn source(&self, volume: &VolumeRecord) -> PathBuf {
+        match bound_directory(&volume.options) {
+            Ok(Some(directory)) => directory,
+            _ => self.mountpoint(&volume.name),
+        }
     }
 
     /// The containers that use it.
@@ -230,6 +235,45 @@ fn check_name(name: &str) -> Result<(), VolumeError> {
     Err(VolumeError::Invalid(format!(
         "create {name}: {name:?} includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
     )))
+}
+
+/// The directory that the options of a local volume bind (`type=none`, `o=bind`, `device=/path`); `None` without options.
+/// Texts of refusals are Docker's.
+fn bound_directory(options: &BTreeMap<String, String>) -> Result<Option<PathBuf>, VolumeError> {
+    let invalid = |text: String| Err(VolumeError::Invalid(text));
+    if options.is_empty() {
+        return Ok(None);
+    }
+    if let Some(option) = options
+        .keys()
+        .find(|name| !matches!(name.as_str(), "type" | "o" | "device" | "size"))
+    {
+        return invalid(format!("invalid option: {option:?}"));
+    }
+    let option = |name: &str| options.get(name).map_or("", String::as_str);
+    let (kind, flags, device) = (option("type"), option("o"), option("device"));
+    if !option("size").is_empty() {
+        return Err(VolumeError::NotImplemented(
+            "volume option \"size\": quotas of local volumes are not supported yet".to_owned(),
+        ));
+    }
+    if device.is_empty() {
+        return invalid("missing device in volume options".to_owned());
+    }
+    let binds = flags
+        .split(',')
+        .all(|flag| matches!(flag, "bind" | "rbind"));
+    if !matches!(kind, "" | "none" | "bind") || !binds {
+        return Err(VolumeError::NotImplemented(format!(
+            "volume options type={kind} o={flags}: only type=none with o=bind is supported yet"
+        )));
+    }
+    if !device.starts_with('/') {
+        return invalid(format!(
+            "invalid device {device:?}: a path to bind must be absolute"
+        ));
+    }
+    Ok(Some(PathBuf::from(device)))
 }
 
 fn users(containers: &[Arc<ContainerRecord>], name: &str) -> Vec<ContainerId> {

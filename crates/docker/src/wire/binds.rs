@@ -42,6 +42,7 @@ pub(crate) fn parse_bind(text: &str) -> Result<Bind, ApiError> {
             create_missing: true,
             propagation: parsed.propagation.unwrap_or_default(),
             recursive: true,
+            writable_below: false,
         }
     } else {
         check_volume_name(source)?;

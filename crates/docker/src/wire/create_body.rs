@@ -202,6 +202,8 @@ pub(crate) struct BindOptionsBody {
     pub(crate) propagation: Option<String>,
     pub(crate) non_recursive: Option<bool>,
     pub(crate) create_mountpoint: Option<bool>,
+    pub(crate) read_only_non_recursive: Option<bool>,
+    pub(crate) read_only_force_recursive: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

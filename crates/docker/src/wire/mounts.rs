@@ -6,7 +6,7 @@ use hoist_model::container::{MountSource, MountSpec, Propagation};
 use serde::Serialize;
 
 use super::binds::{check_target, check_volume_name, clean};
-use super::create_body::MountBody;
+use super::create_body::{BindOptionsBody, MountBody};
 use crate::error::ApiError;
 
 /// Reads one mount.
@@ -55,6 +55,7 @@ pub(crate) fn mount_from_wire(body: MountBody) -> Result<MountSpec, ApiError> {
                 )));
             }
             let options = body.bind_options.unwrap_or_default();
+            let writable_below = writable_below(read_only, &options).map_err(invalid)?;
             let propagation = options.propagation.unwrap_or_default();
             MountSource::Bind {
                 path: clean(&source),
@@ -67,6 +68,7 @@ pub(crate) fn mount_from_wire(body: MountBody) -> Result<MountSpec, ApiError> {
                     })?
                 },
                 recursive: !options.non_recursive.unwrap_or_default(),
+                writable_below,
             }
         }
         "volume" => {
@@ -129,6 +131,19 @@ pub(crate) fn mount_from_wire(body: MountBody) -> Result<MountSpec, ApiError> {
     })
 }
 
+/// Whether mounts below a read-only bind stay writable. That they do not is the rule, so forcing it changes nothing.
+fn writable_below(read_only: bool, options: &BindOptionsBody) -> Result<bool, &'static str> {
+    let shallow = options.read_only_non_recursive.unwrap_or_default();
+    let forced = options.read_only_force_recursive.unwrap_or_default();
+    if (shallow || forced) && !read_only {
+        return Err("recursive read-only options need a read-only mount");
+    }
+    if shallow && forced {
+        return Err("ReadOnlyNonRecursive and ReadOnlyForceRecursive exclude each other");
+    }
+    Ok(shallow)
+}
+
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Mount {
@@ -158,6 +173,8 @@ pub(crate) struct BindOptions {
     non_recursive: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     create_mountpoint: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    read_only_non_recursive: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -221,6 +238,7 @@ pub(crate) fn mount_to_wire(spec: &MountSpec) -> Mount {
             create_missing,
             propagation,
             recursive,
+            writable_below,
         } => {
             mount.kind = "bind";
             mount.source.clone_from(path);
@@ -228,11 +246,12 @@ pub(crate) fn mount_to_wire(spec: &MountSpec) -> Mount {
                 Propagation::RPrivate => "",
                 other => other.as_str(),
             };
-            if !propagation.is_empty() || !recursive || *create_missing {
+            if !propagation.is_empty() || !recursive || *create_missing || *writable_below {
                 mount.bind_options = Some(BindOptions {
                     propagation,
                     non_recursive: !recursive,
                     create_mountpoint: *create_missing,
+                    read_only_non_recursive: *writable_below,
                 });
             }
         }

@@ -60,6 +60,7 @@ pub(crate) fn record(body: &str) -> ContainerRecord {
             options: String::new(),
             subpath: String::new(),
             recursive: true,
+            writable_below: false,
             anonymous: false,
             copy_up: true,
         }],

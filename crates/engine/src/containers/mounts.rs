@@ -110,6 +110,7 @@ impl Containers {
                 create_missing,
                 propagation,
                 recursive,
+                writable_below,
             } => {
                 bind_source(path, *create_missing)?;
                 Ok(MountPoint {
@@ -118,6 +119,7 @@ impl Containers {
                     writable: !mount.read_only,
                     propagation: propagation.as_str().to_owned(),
                     recursive: *recursive,
+                    writable_below: *writable_below,
                     ..blank(MountKind::Bind, destination)
                 })
             }
@@ -139,7 +141,7 @@ impl Containers {
                 point.mode.clone_from(&mount.mode);
                 point.writable = !mount.read_only;
                 point.subpath.clone_from(subpath);
-                point.copy_up = !no_copy && subpath.is_empty();
+                point.copy_up &= !no_copy && subpath.is_empty();
                 Ok(point)
             }
             MountSource::Tmpfs {
@@ -179,14 +181,11 @@ impl Containers {
         let volume = self.volumes().create(request).await?;
         Ok(MountPoint {
             name: volume.name.clone(),
-            source: self
-                .volumes()
-                .mountpoint(&volume.name)
-                .display()
-                .to_string(),
+            source: self.volumes().source(&volume).display().to_string(),
             driver: "local".to_owned(),
             anonymous,
-            copy_up: true,
+            // A directory that somebody chose is taken as it is.
+            copy_up: volume.options.is_empty(),
             ..blank(MountKind::Volume, destination)
         })
     }
@@ -226,6 +225,7 @@ fn blank(kind: MountKind, destination: String) -> MountPoint {
         options: String::new(),
         subpath: String::new(),
         recursive: true,
+        writable_below: false,
         anonymous: false,
         copy_up: false,
     }

@@ -98,6 +98,7 @@ struct Below {
     subpath: String,
     target: String,
     read_only: bool,
+    writable_below: bool,
 }
 
 fn below(record: &ContainerRecord, directory: &Path) -> Vec<Below> {
@@ -110,6 +111,7 @@ fn below(record: &ContainerRecord, directory: &Path) -> Vec<Below> {
             subpath: point.subpath.clone(),
             target: point.destination.clone(),
             read_only: !point.writable,
+            writable_below: point.writable_below,
         })
         .collect();
     for name in ["hostname", "hosts", "resolv.conf"] {
@@ -121,6 +123,7 @@ fn below(record: &ContainerRecord, directory: &Path) -> Vec<Below> {
                 subpath: String::new(),
                 target,
                 read_only: record.spec.security.readonly_rootfs,
+                writable_below: false,
             });
         }
     }
@@ -190,7 +193,11 @@ fn mount_below(root: &Root, below: &Below, source: &OwnedFd) -> io::Result<()> {
         .map_err(io::Error::other)?;
     let mount = clone_of(source, true)?;
     if below.read_only {
-        set_attributes(mount.as_fd(), true, &MountAttributes::new(READ_ONLY, 0, 0))?;
+        set_attributes(
+            mount.as_fd(),
+            !below.writable_below,
+            &MountAttributes::new(READ_ONLY, 0, 0),
+        )?;
     }
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(&mount, "", &target, "", flags)?;

@@ -287,14 +287,16 @@ pub(crate) fn of_point(point: &MountPoint) -> Result<MountEntry, LaunchFailure> 
         )
         .map_err(failed)?;
     }
-    entry(
+    let mut made = entry(
         &point.destination,
         source,
         &opened,
         attributes,
         recursive,
         propagation,
-    )
+    )?;
+    made.recursive &= !point.writable_below;
+    Ok(made)
 }
 
 /// The device nodes of the host, for privileged containers. Terminals and what containers have of their own stay out.

@@ -30,6 +30,9 @@ pub enum MountSource {
         propagation: Propagation,
         /// Whether mounts below the source come along.
         recursive: bool,
+        /// Whether those stay writable where the mount itself is read only.
+        #[serde(default)]
+        writable_below: bool,
     },
     /// A volume.
     Volume {
