@@ -17,6 +17,7 @@ use bytes::Bytes;
 use form_urlencoded::Serializer;
 use hoist_http::Hijacked;
 use hoist_http::client::{Client as Http, Deadlines, Endpoint, RequestBody, empty, full};
+use hoist_http::tls::{self, ClientTrust, TlsError};
 use http::{Method, Request, StatusCode, header};
 
 pub use error::CallError;
@@ -65,6 +66,36 @@ impl Client {
                 tls: None,
             },
         };
+        Self::over(endpoint, host, names, version)
+    }
+
+    /// The same with TLS for a TCP host. Blocking: reads the files of `trust`.
+    ///
+    /// # Errors
+    /// When a file cannot be used.
+    pub fn secured(
+        host: Host,
+        names: Arc<dyn hoist_http::Resolve>,
+        version: Option<String>,
+        trust: &ClientTrust,
+    ) -> Result<Self, TlsError> {
+        let endpoint = match &host {
+            Host::Unix(path) => Endpoint::Unix(path.clone()),
+            Host::Tcp { host, port } => Endpoint::Tcp {
+                host: host.clone(),
+                port: *port,
+                tls: Some(tls::client_config(trust)?),
+            },
+        };
+        Ok(Self::over(endpoint, host, names, version))
+    }
+
+    fn over(
+        endpoint: Endpoint,
+        host: Host,
+        names: Arc<dyn hoist_http::Resolve>,
+        version: Option<String>,
+    ) -> Self {
         let deadlines = Deadlines {
             connect: Duration::from_secs(20),
             // A wait, a stop or a pull answers when it is done.

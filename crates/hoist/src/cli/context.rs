@@ -8,6 +8,8 @@ use std::sync::Arc;
 use clap::ArgMatches;
 use hoist_docker::client::{Client, Host};
 use hoist_http::StaticNames;
+use hoist_http::tls::ClientTrust;
+use hoist_model::chain;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -82,6 +84,34 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// What TLS trusts and shows, if it is wanted: flags, `DOCKER_TLS`, `DOCKER_TLS_VERIFY`, and files in
+/// `DOCKER_CERT_PATH` or beside the configuration (docker/cli:cli/flags/options.go).
+fn trust(
+    matches: &ArgMatches,
+    flag: &dyn Fn(&str) -> Option<String>,
+    configuration: &Path,
+) -> Option<ClientTrust> {
+    let switch = |name: &str| matches.get_one::<bool>(name).copied().unwrap_or(false);
+    let verify = switch("tlsverify") || variable("DOCKER_TLS_VERIFY").is_some();
+    if !verify && !switch("tls") && variable("DOCKER_TLS").is_none() {
+        return None;
+    }
+    let place =
+        variable("DOCKER_CERT_PATH").map_or_else(|| configuration.to_owned(), PathBuf::from);
+    let file =
+        |name: &str, default: &str| flag(name).map_or_else(|| place.join(default), PathBuf::from);
+    let (certificate, key) = (file("tlscert", "cert.pem"), file("tlskey", "key.pem"));
+    let given = flag("tlscert").is_some() || flag("tlskey").is_some();
+    let authority = file("tlscacert", "ca.pem");
+    let known = verify && (flag("tlscacert").is_some() || authority.exists());
+    Some(ClientTrust {
+        authorities: if known { vec![authority] } else { Vec::new() },
+        system_roots: verify && !known,
+        identity: (given || (certificate.exists() && key.exists())).then_some((certificate, key)),
+        insecure_skip_verify: !verify,
+    })
+}
+
 /// The endpoint of a docker context, from the store that `docker context` keeps.
 fn context_host(directory: &Path, name: &str) -> Result<String, Failure> {
     let store = directory.join("contexts/meta");
@@ -128,6 +158,13 @@ impl Context {
         };
         let ours = named.is_none();
         let host = named.map_or_else(|| Ok(Host::Unix(DEFAULT_SOCKET.into())), |h| h.parse())?;
+        let client = OnceCell::new();
+        if let (Host::Tcp { .. }, Some(trust)) = (&host, trust(matches, &flag, &config_directory)) {
+            let names = Arc::new(StaticNames::default());
+            let version = variable("DOCKER_API_VERSION");
+            let secured = Client::secured(host.clone(), names, version, &trust);
+            drop(client.set(secured.map_err(|error| Failure::new(chain(&error)))?));
+        }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -137,7 +174,7 @@ impl Context {
             config,
             host,
             ours,
-            client: OnceCell::new(),
+            client,
             runtime,
         })
     }

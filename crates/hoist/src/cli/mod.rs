@@ -192,6 +192,23 @@ fn tree(program: Program) -> Command {
             "Directory of the client's configuration",
         ))
         .arg(switch("debug", "Enable debug mode").short('D'))
+        .arg(switch("tls", "Use TLS; implied by --tlsverify"))
+        .arg(switch("tlsverify", "Use TLS and verify the remote"))
+        .arg(list(
+            "tlscacert",
+            None,
+            "Trust certs signed only by this CA (default: ca.pem)",
+        ))
+        .arg(list(
+            "tlscert",
+            None,
+            "Path to TLS certificate file (default: cert.pem)",
+        ))
+        .arg(list(
+            "tlskey",
+            None,
+            "Path to TLS key file (default: key.pem)",
+        ))
         .arg(list(
             "log-level",
             Some('l'),

@@ -73,6 +73,34 @@ fn tls_lets_in_whom_the_authority_signed_and_nobody_else() {
         &format!("http://127.0.0.1:{port}/_ping"),
     ]));
     assert!(!plain.out.contains("OK"), "{plain:?}");
+
+    // Our client, by flags and by the directory that docker's variables name.
+    let host = format!("tcp://127.0.0.1:{port}");
+    let client = |identity: &Certificates| {
+        let mut command = world.daemon.client(crate::world::binary());
+        command
+            .args(["--host", &host, "--tlsverify", "--tlscacert", &authority])
+            .arg("--tlscert")
+            .arg(&identity.certificate)
+            .arg("--tlskey")
+            .arg(&identity.key)
+            .args(["image", "ls", "-q"]);
+        seen(&mut command)
+    };
+    assert!(!client(&ours).ok().is_empty());
+    client(&foreign).refused(1);
+    let place = files.join("place");
+    std::fs::create_dir(&place).unwrap();
+    std::fs::copy(&ours.authority, place.join("ca.pem")).unwrap();
+    std::fs::copy(&ours.certificate, place.join("cert.pem")).unwrap();
+    std::fs::copy(&ours.key, place.join("key.pem")).unwrap();
+    let mut by_variables = world.daemon.client(crate::world::binary());
+    by_variables
+        .env("DOCKER_HOST", &host)
+        .env("DOCKER_TLS_VERIFY", "1")
+        .env("DOCKER_CERT_PATH", &place)
+        .args(["image", "ls", "-q"]);
+    assert!(!seen(&mut by_variables).ok().is_empty());
     world.finish();
 }
 
