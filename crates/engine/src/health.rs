@@ -9,6 +9,7 @@
 mod output;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use hoist_model::container::{Healthcheck, ProbeResult, ProcessSpec};
 use hoist_model::{ContainerId, ExecId, Timestamp};
@@ -20,6 +21,9 @@ use crate::clock::now;
 use crate::containers::{Attached, Containers, ProbeOrder, probe_of};
 use crate::error::ExecError;
 use crate::execs::{ExecRequest, Execs};
+
+/// How long the stream of a probe that has ended may take to end as well: what the probe said is in it.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Probes what there is to probe until the engine ends. Does nothing the second time.
 pub fn probe(containers: &Containers, execs: &Execs) {
@@ -142,7 +146,9 @@ impl Prober {
                 // Its output may outlive it, held by a child; its end is what counts.
                 tokio::select! {
                     () = output.read(&mut stream) => self.execs.ended(&exec.id).await,
-                    () = self.execs.ended(&exec.id) => output.rest(&mut stream),
+                    () = self.execs.ended(&exec.id) => {
+                        let _ = tokio::time::timeout(LAST_WORDS, output.read(&mut stream)).await;
+                    }
                 }
             }
         })

@@ -31,17 +31,6 @@ impl Output {
         }
     }
 
-    /// Reads what has come and does not wait for more.
-    pub(super) fn rest(&mut self, stream: &mut UnixStream) {
-        let mut chunk = vec![0; LIMIT];
-        while let Ok(length @ 1..) = stream.try_read(&mut chunk) {
-            self.take(&chunk[..length]);
-            if self.cut {
-                return;
-            }
-        }
-    }
-
     fn take(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.left > 0 {
