@@ -323,3 +323,33 @@ pub(crate) fn volume_event<const N: usize>(
         attributes: attributes.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_bind_a_directory_or_are_refused_by_name() {
+        for (options, expected) in [
+            ("", "Ok(None)"),
+            ("type=none o=bind device=/srv", "Ok(Some(\"/srv\"))"),
+            ("o=rbind device=/srv", "Ok(Some(\"/srv\"))"),
+            ("o=bind", "missing device in volume options"),
+            ("o=bind device=srv", "must be absolute"),
+            ("o=bind,ro device=/srv", "only type=none with o=bind"),
+            ("type=tmpfs device=tmpfs", "type=tmpfs"),
+            ("size=1g device=/srv", "quotas"),
+            ("colour=red", "invalid option: \"colour\""),
+        ] {
+            let pairs = options
+                .split_whitespace()
+                .filter_map(|pair| pair.split_once('='))
+                .map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let found = match bound_directory(&pairs.collect()) {
+                Ok(directory) => format!("Ok({directory:?})"),
+                Err(error) => error.to_string(),
+            };
+            assert!(found.contains(expected), "{options}: {found}");
+        }
+    }
+}

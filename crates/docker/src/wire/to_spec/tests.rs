@@ -79,7 +79,7 @@ fn what_docker_run_sends() {
             .process.open_stdin = true
             .process.stdin_once = true
             .exposed_ports = ["80/tcp"]
-            .mounts = [{"target":"/b","source":{"Bind":{"path":"/a","create_missing":true,"propagation":"rprivate","recursive":true}},"read_only":true,"from_bind":true,"mode":"ro"},{"target":"/data","source":{"Volume":{"name":"data","no_copy":false,"subpath":"","driver":"","options":[],"labels":[]}},"read_only":false,"from_bind":true,"mode":""},{"target":"/t","source":{"Tmpfs":{"size":0,"mode":0,"options":"size=1m"}},"read_only":false,"from_bind":true,"mode":""}]
+            .mounts = [{"target":"/b","source":{"Bind":{"path":"/a","create_missing":true,"propagation":"rprivate","recursive":true,"writable_below":false}},"read_only":true,"from_bind":true,"mode":"ro"},{"target":"/data","source":{"Volume":{"name":"data","no_copy":false,"subpath":"","driver":"","options":[],"labels":[]}},"read_only":false,"from_bind":true,"mode":""},{"target":"/t","source":{"Tmpfs":{"size":0,"mode":0,"options":"size=1m"}},"read_only":false,"from_bind":true,"mode":""}]
             .binds = ["/a:/b:ro","data:/data"]
             .tmpfs./t = "size=1m"
             .resources.pids_limit = 0
@@ -119,7 +119,7 @@ fn limits_security_and_network() {
             .anonymous_volumes = ["/anon"]
             .stop_signal = 1
             .stop_timeout = 3
-            .mounts = [{"target":"/t","source":{"Bind":{"path":"/s","create_missing":false,"propagation":"rprivate","recursive":false}},"read_only":false,"from_bind":false,"mode":""}]
+            .mounts = [{"target":"/t","source":{"Bind":{"path":"/s","create_missing":false,"propagation":"rprivate","recursive":false,"writable_below":false}},"read_only":false,"from_bind":false,"mode":""}]
             .resources.memory = 67108864
             .resources.memory_swap = 134217728
             .resources.nano_cpus = 500000000
