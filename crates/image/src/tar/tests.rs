@@ -181,6 +181,14 @@ fn what_is_harmless_is_taken() {
     assert_eq!(read(&[], 1).unwrap().entries, []);
 }
 
+#[test]
+fn a_newline_is_a_byte_of_a_name_like_any_other() {
+    let name = format!("{}\nx", "long/".repeat(40));
+    let archive = TarBuilder::new().file(&name, 0o644, "data").finish();
+    let all = read(&archive, 100).unwrap();
+    assert_eq!(all.entries[0].path, name.as_bytes());
+}
+
 fn names(read: &[(Vec<u8>, Vec<u8>)]) -> Vec<String> {
     read.iter()
         .map(|(name, data)| format!("{} ({})", String::from_utf8_lossy(name), data.len()))
@@ -245,6 +253,8 @@ proptest! {
         }
         if let (Ok(ours), Some(theirs)) = (read(&archive, 512), other_parser(&archive)) {
             let ours: Vec<_> = ours.entries.into_iter().map(|e| e.path).zip(ours.data).collect();
+            // The other parser ends a pax value at its first newline, not where its length says.
+            prop_assume!(!ours.iter().any(|(path, _)| path.contains(&b'\n')));
             prop_assert!(ours == theirs, "names {:?} and {:?}", names(&ours), names(&theirs));
         }
     }
