@@ -27,7 +27,7 @@ use crate::watch::Commit;
 const SYNC_WITHIN: Duration = Duration::from_millis(900);
 /// Groups after which an idle writer makes a checkpoint, and after which a busy one does.
 const CHECKPOINT_IDLE: u64 = 256;
-const CHECKPOINT_BUSY: u64 = 4096;
+const CHECKPOINT_BUSY: u64 = 1024;
 /// A group is at most this many transactions, so that the first of them does not wait for ever.
 const GROUP: usize = 256;
 
@@ -116,6 +116,10 @@ impl Writer {
 
     fn receive(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
         match self.unsynced {
+            // Synced commits make the log long, too.
+            None if self.groups_since_checkpoint >= CHECKPOINT_IDLE => {
+                jobs.recv_timeout(SYNC_WITHIN)
+            }
             None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(since) => jobs.recv_timeout(SYNC_WITHIN.saturating_sub(since.elapsed())),
         }

@@ -157,3 +157,30 @@ fn strace_counts_as_many_syncs_as_the_writer() {
     // Twenty for the lives; the rest makes and opens the file.
     assert!((20..=32).contains(&syncs), "{syncs} syncs:\n{trace}");
 }
+
+#[test]
+fn the_log_of_synced_commits_is_folded_when_nobody_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let length = || {
+        std::fs::metadata(dir.path().join("state.db"))
+            .unwrap()
+            .len()
+    };
+    let before = length();
+    for i in 0_u64..300 {
+        let put = move |tx: &mut hoist_store::Transaction| {
+            tx.put(thing(&format!("t{i}"), i));
+            Ok::<_, StoreError>(())
+        };
+        store.transaction(Class::Disk, put).wait().unwrap();
+    }
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while length() == before {
+        assert!(
+            std::time::Instant::now() < end,
+            "the file stays at {before} bytes"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
