@@ -9,6 +9,7 @@ mod commit;
 pub mod content;
 mod copy;
 pub mod decompress;
+mod directory;
 pub mod document;
 mod erofs;
 pub mod files;

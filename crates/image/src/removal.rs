@@ -8,8 +8,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, renameat, unlinkat};
 use rustix::io::Errno;
+
+use crate::directory::open_directory;
 
 /// Levels walked before what is deeper moves up.
 const LEVELS: usize = 32;
@@ -88,18 +90,10 @@ fn empty(top: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-fn open_directory<F: rustix::fd::AsFd, P: rustix::path::Arg>(
-    at: F,
-    path: P,
-) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(openat(at, path, flags, Mode::empty())?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::fs::mkdirat;
+    use rustix::fs::{Mode, mkdirat};
 
     #[test]
     fn a_tree_deeper_than_any_path_goes() {

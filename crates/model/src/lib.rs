@@ -9,6 +9,7 @@ mod digest;
 mod error_class;
 mod event;
 mod ids;
+pub mod path;
 mod platform;
 mod progress;
 mod reference;

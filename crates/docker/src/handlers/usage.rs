@@ -39,6 +39,21 @@ struct Counted {
 }
 
 impl Counted {
+    /// Of objects that each have their size: what those not in use occupy can be reclaimed.
+    fn of(
+        items: Vec<Value>,
+        size: impl Fn(&Value) -> u64,
+        is_active: impl Fn(&Value) -> bool,
+    ) -> Self {
+        let idle = items.iter().filter(|item| !is_active(item));
+        Self {
+            active: items.iter().filter(|item| is_active(item)).count(),
+            size: items.iter().map(&size).sum(),
+            reclaimable: idle.map(&size).sum(),
+            items,
+        }
+    }
+
     fn json(&self, verbose: bool) -> Value {
         let mut object = json!({
             "ActiveCount": self.active,
@@ -84,19 +99,14 @@ pub(crate) async fn usage(call: Call) -> Reply {
             let engine = call.engine().clone();
             containers::with_sizes(&engine, &ids, call.version).await?
         };
-        let size = |item: &Value| item["SizeRw"].as_u64().unwrap_or(0);
-        let active = |item: &&Value| {
-            matches!(
-                item["State"].as_str(),
-                Some("running" | "paused" | "restarting")
-            )
-        };
-        let counted = Counted {
-            active: items.iter().filter(active).count(),
-            size: items.iter().map(size).sum(),
-            reclaimable: items.iter().filter(|item| !active(item)).map(size).sum(),
+        let counted = Counted::of(
             items,
-        };
+            |item| item["SizeRw"].as_u64().unwrap_or(0),
+            |item| {
+                let state = item["State"].as_str();
+                matches!(state, Some("running" | "paused" | "restarting"))
+            },
+        );
         if sums {
             put("ContainerUsage", counted.json(verbose));
         }
@@ -106,18 +116,11 @@ pub(crate) async fn usage(call: Call) -> Reply {
     }
     if wanted.volumes {
         let items = volumes::with_usage(&call.engine().volumes.clone()).await?;
-        let size = |item: &Value| item["UsageData"]["Size"].as_u64().unwrap_or(0);
-        let active = |item: &&Value| {
-            item["UsageData"]["RefCount"]
-                .as_u64()
-                .is_some_and(|n| n > 0)
-        };
-        let counted = Counted {
-            active: items.iter().filter(active).count(),
-            size: items.iter().map(size).sum(),
-            reclaimable: items.iter().filter(|item| !active(item)).map(size).sum(),
+        let counted = Counted::of(
             items,
-        };
+            |item| item["UsageData"]["Size"].as_u64().unwrap_or(0),
+            |item| item["UsageData"]["RefCount"].as_u64() > Some(0),
+        );
         if sums {
             put("VolumeUsage", counted.json(verbose));
         }

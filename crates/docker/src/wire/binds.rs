@@ -1,6 +1,7 @@
 //! `HostConfig.Binds`: `[source:]target[:mode,…]` (moby `daemon/volume/mounts/linux_parser.go`).
 
 use hoist_model::container::{MountSource, MountSpec, Propagation};
+use hoist_model::path::clean;
 
 use crate::error::ApiError;
 
@@ -112,21 +113,6 @@ pub(crate) fn check_target(target: &str, kind: &str) -> Result<String, ApiError>
         ));
     }
     Ok(target)
-}
-
-/// A path without `.`, `..`, doubled and trailing slashes (Go's `path.Clean`, for absolute paths).
-pub(crate) fn clean(path: &str) -> String {
-    let mut kept: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                kept.pop();
-            }
-            part => kept.push(part),
-        }
-    }
-    format!("/{}", kept.join("/"))
 }
 
 /// The words behind the second colon.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use hoist_model::container::{MountSource, MountSpec, Propagation};
+use hoist_model::path::clean;
 use serde::Serialize;
 
-use super::binds::{check_target, check_volume_name, clean};
+use super::binds::{check_target, check_volume_name};
 use super::create_body::{BindOptionsBody, MountBody};
 use crate::error::ApiError;
 

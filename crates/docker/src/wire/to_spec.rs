@@ -396,7 +396,7 @@ fn check_directory(directory: String) -> Result<String, ApiError> {
             "the working directory '{directory}' is invalid, it needs to be an absolute path"
         )));
     }
-    Ok(super::binds::clean(&directory))
+    Ok(hoist_model::path::clean(&directory))
 }
 
 /// The least a probe's durations may be, ns.

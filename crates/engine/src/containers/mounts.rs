@@ -20,22 +20,13 @@ pub(crate) fn clean_target(path: &str) -> Result<String, ContainerError> {
             "invalid mount path: '{path}' mount path must be absolute"
         )));
     }
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    if parts.is_empty() {
+    let target = hoist_model::path::clean(path);
+    if target == "/" {
         return Err(ContainerError::Invalid(
             "invalid specification: destination can't be '/'".to_owned(),
         ));
     }
-    Ok(format!("/{}", parts.join("/")))
+    Ok(target)
 }
 
 impl Containers {

@@ -3,17 +3,7 @@
 /// Absolute and tidy, with a `/` or `/.` at its end kept: both mean what is inside a directory, or behind a link
 /// (moby `archive.PreserveTrailingDotOrSeparator`).
 pub(super) fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    let mut cleaned = format!("/{}", parts.join("/"));
+    let mut cleaned = hoist_model::path::clean(path);
     let tail = path.trim_end_matches('/').rsplit('/').next();
     let is_inside = tail == Some(".") && path.ends_with('.');
     if (is_inside || path.ends_with('/')) && !cleaned.ends_with('/') {

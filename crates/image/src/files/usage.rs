@@ -4,7 +4,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, statat};
+
+use crate::directory::open_directory;
 
 /// Bytes allocated by what is below a directory of the host, each inode once, links not followed.
 pub fn usage(directory: &Path) -> io::Result<u64> {
@@ -40,13 +42,4 @@ pub(crate) fn measure(top: OwnedFd) -> io::Result<u64> {
         }
     }
     Ok(bytes)
-}
-
-/// The layers that the links in a directory name.
-pub(super) fn open_directory<F: rustix::fd::AsFd, P: rustix::path::Arg>(
-    at: F,
-    path: P,
-) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(openat(at, path, flags, Mode::empty())?)
 }

@@ -27,9 +27,10 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::SnapshotError;
-use super::containers::{io_at, make_directories, open_directory, read_layers};
+use super::containers::{io_at, make_directories, read_layers};
 use super::layer_files::{make_directory, remove_any};
 use super::overlay::Writable;
+use crate::directory::open_directory;
 use crate::erofs::RootAttributes;
 
 /// One thing a root has to have, unless something of that name is there.
@@ -95,17 +96,17 @@ impl Bases {
         })
     }
 
-    /// The base of a stack, made if it is not there. `mount` stacks the layers under a writable side.
+    /// The base of a stack, made if it is not there: then `root` says what the layers say of the root directory, and `mount` stacks the layers under a writable side.
     pub(super) fn of(
         &self,
         layers: &[Digest],
-        root: Option<RootAttributes>,
+        root: impl FnOnce() -> Result<Option<RootAttributes>, SnapshotError>,
         mount: impl FnOnce(Writable<'_>) -> Result<OwnedFd, SnapshotError>,
     ) -> Result<OwnedFd, SnapshotError> {
         let name = name_of(layers);
         let mut known = self.known();
         if !known.contains_key(&name) {
-            self.make(&name, layers, root, mount)?;
+            self.make(&name, layers, root()?, mount)?;
             known.insert(name.clone(), layers.to_vec());
         }
         drop(known);

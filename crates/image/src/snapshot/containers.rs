@@ -20,12 +20,12 @@ use std::sync::{Mutex, MutexGuard};
 
 use hoist_model::{ContainerId, Digest};
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, OFlags, Uid, chmodat, chownat, mkdirat, openat, readlinkat, renameat,
-    symlinkat,
+    AtFlags, CWD, Gid, Mode, Uid, chmodat, chownat, mkdirat, readlinkat, renameat, symlinkat,
 };
 
 use super::layer_files::make_directory;
 use super::{Doomed, SnapshotError};
+use crate::directory::open_directory;
 use crate::erofs::RootAttributes;
 
 /// 62 digests of 64 digits and their separators fit a symlink's 4095 bytes.
@@ -214,6 +214,7 @@ fn openat_relative(at: &OwnedFd, key: &ContainerId) -> io::Result<OwnedFd> {
     open_directory(at, format!("{}/upper", key.as_str()))
 }
 
+/// The layers that the links in a directory name.
 pub(super) fn read_layers(container: &Path) -> Result<Vec<Digest>, SnapshotError> {
     let failed = io_at("reading the layers of", container);
     let at = open_directory(CWD, container).map_err(&failed)?;
@@ -230,14 +231,6 @@ pub(super) fn read_layers(container: &Path) -> Result<Vec<Digest>, SnapshotError
         }
     }
     Ok(layers)
-}
-
-pub(super) fn open_directory<F: rustix::fd::AsFd, P: rustix::path::Arg>(
-    at: F,
-    path: P,
-) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(openat(at, path, flags, Mode::empty())?)
 }
 
 /// Wraps an I/O error with what was done to what.

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use hoist_model::{ContainerId, Digest};
 
+use crate::erofs::RootAttributes;
+
 use super::bases::Bases;
 use super::containers::Containers;
 use super::form::LayerForm;
@@ -75,22 +77,31 @@ impl<F: LayerForm> Snapshots<F> {
 
     /// The mount points that stand on these layers, as the topmost lower of a container. `lowers` are the layers, top first.
     fn base(&self, layers: &[Digest], lowers: &[Arc<OwnedFd>]) -> Result<OwnedFd, SnapshotError> {
+        self.bases.of(
+            layers,
+            || self.root_of(layers),
+            |writable| {
+                let mut fds: Vec<BorrowedFd<'_>> = lowers.iter().map(|fd| fd.as_fd()).collect();
+                if fds.is_empty() {
+                    fds.push(self.empty[0].as_fd());
+                }
+                mount_overlay(&fds, Some(writable), &self.staging).map_err(|source| {
+                    SnapshotError::Mount {
+                        what: "the layers under a container's mount points".into(),
+                        source,
+                    }
+                })
+            },
+        )
+    }
+
+    /// What the layers say of the root directory; the topmost that says anything counts. Fails when one is not here.
+    fn root_of(&self, layers: &[Digest]) -> Result<Option<RootAttributes>, SnapshotError> {
         let mut root = None;
         for layer in layers {
             root = self.files.summary(layer)?.root.or(root);
         }
-        self.bases.of(layers, root, |writable| {
-            let mut fds: Vec<BorrowedFd<'_>> = lowers.iter().map(|fd| fd.as_fd()).collect();
-            if fds.is_empty() {
-                fds.push(self.empty[0].as_fd());
-            }
-            mount_overlay(&fds, Some(writable), &self.staging).map_err(|source| {
-                SnapshotError::Mount {
-                    what: "the layers under a container's mount points".into(),
-                    source,
-                }
-            })
-        })
+        Ok(root)
     }
 
     /// Overlay wants the top first.
@@ -155,14 +166,12 @@ impl<F: LayerForm> Snapshotter for Snapshots<F> {
 
     fn prepare(&self, key: &ContainerId, layers: &[Digest]) -> Result<(), SnapshotError> {
         check_count(layers)?;
-        let mut root = None;
-        {
+        let root = {
             let _no_removal = self.lowers();
-            for layer in layers {
-                root = self.files.summary(layer)?.root.or(root);
-            }
+            let root = self.root_of(layers)?;
             self.containers.claim(key, layers)?;
-        }
+            root
+        };
         self.containers
             .prepare(key, layers, root)
             .inspect_err(|_| self.containers.release(key))?;
