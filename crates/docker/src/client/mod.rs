@@ -135,6 +135,16 @@ impl Client {
         Call::new(self, Method::POST, path.into())
     }
 
+    /// Begins a `HEAD`.
+    pub fn head(&self, path: impl Into<String>) -> Call<'_> {
+        Call::new(self, Method::HEAD, path.into())
+    }
+
+    /// Begins a `PUT`.
+    pub fn put(&self, path: impl Into<String>) -> Call<'_> {
+        Call::new(self, Method::PUT, path.into())
+    }
+
     /// Begins a `DELETE`.
     pub fn delete(&self, path: impl Into<String>) -> Call<'_> {
         Call::new(self, Method::DELETE, path.into())

@@ -96,7 +96,11 @@ impl ContainerFiles {
         let (this, path) = (self.clone(), path.to_owned());
         blocking(move || {
             let owner = if as_user { this.user()? } else { None };
-            let options = UnpackOptions { keep_kinds, owner };
+            let options = UnpackOptions {
+                keep_kinds,
+                owner,
+                ..UnpackOptions::default()
+            };
             files::unpack(&this.view.root, &path, archive, options)
                 .map_err(|error| this.told(&path, error))
         })

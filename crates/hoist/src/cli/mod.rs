@@ -17,6 +17,7 @@ mod registry;
 mod spec;
 mod system;
 mod terminal;
+mod transfer;
 mod volume;
 
 use std::ffi::OsString;

@@ -17,6 +17,27 @@ pub(crate) fn platform(flag: Option<&str>) -> Option<String> {
         .filter(|p| !p.is_empty())
 }
 
+/// A platform as the API's JSON object, from `os[/arch[/variant]]`.
+pub(crate) fn platform_json(text: &str) -> Result<String, Failure> {
+    let parts: Vec<_> = text.split('/').collect();
+    let well = parts.iter().all(|part| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"_.-()".contains(&b))
+    });
+    if !well || parts.len() > 4 {
+        return Err(Failure::new(format!(
+            "invalid platform {text:?}: expected os[/arch[/variant]]"
+        )));
+    }
+    let mut platform = serde_json::Map::new();
+    for (name, part) in ["os", "architecture", "variant"].into_iter().zip(parts) {
+        platform.insert(name.to_owned(), part.into());
+    }
+    Ok(serde_json::Value::Object(platform).to_string())
+}
+
 /// A name as part of a request's path: everything but letters, digits and `-._~/:@` is escaped.
 pub(crate) fn segment(name: &str) -> String {
     use std::fmt::Write;

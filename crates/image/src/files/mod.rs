@@ -15,8 +15,8 @@ mod usage;
 
 pub use difference::{Change, ChangeKind, differences, pack_changes};
 pub use error::FilesError;
-pub use pack::{export, pack};
+pub use pack::{export, pack, pack_as};
 pub use root::{PathStat, Root};
-pub use unpack::{UnpackOptions, unpack};
+pub use unpack::{Renamed, UnpackOptions, unpack};
 pub(crate) use usage::measure;
 pub use usage::usage;

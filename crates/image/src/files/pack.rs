@@ -39,15 +39,21 @@ const KERNEL_FILE_SYSTEMS: [u64; 12] = [
 /// Writes what is at a path as Docker's `GET /containers/{id}/archive` does: a directory under its own name (`x/`, `x/a`), or
 /// under `.` where the path ends in `/.`; anything else as one entry. A last link is not followed.
 pub fn pack(root: &Root, path: &str, out: impl Write) -> Result<(), FilesError> {
+    let label = match name::base(&name::clean(path)) {
+        "/" => "./".to_owned(),
+        base => base.to_owned(),
+    };
+    pack_as(root, path, &label, out)
+}
+
+/// The same under another name than its own, as `docker cp x container:/y` sends it.
+pub fn pack_as(root: &Root, path: &str, label: &str, out: impl Write) -> Result<(), FilesError> {
     let cleaned = name::clean(path);
+    let label = label.as_bytes().to_vec();
     let flags = OFlags::PATH | OFlags::NOFOLLOW;
     let found = root
         .open(cleaned.as_bytes(), flags)
         .map_err(failed("opening", path))?;
-    let label = match name::base(&cleaned) {
-        "/" => b"./".to_vec(),
-        base => base.as_bytes().to_vec(),
-    };
     let mut packer = Packer::new(out);
     if let Some(directory) = packer.add(&found, label.clone())? {
         let top = level(directory, label)?;

@@ -20,11 +20,45 @@ use crate::tar::{Archive, Entry, EntryKind};
 
 /// How to unpack.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct UnpackOptions {
+pub struct UnpackOptions<'a> {
     /// Whether a directory may not give way to something else, nor something else to a directory.
     pub keep_kinds: bool,
     /// Who is to own everything; without, whom the archive says.
     pub owner: Option<(u32, u32)>,
+    /// Whether everything belongs to who unpacks, whatever `owner` and the archive say.
+    pub unowned: bool,
+    /// The name of the archive's top that is to be another.
+    pub renamed: Option<Renamed<'a>>,
+}
+
+/// What is archived as `from` (`.` or nothing: everything in it) is unpacked as `to`: Docker's `RebaseArchiveEntries`.
+#[derive(Clone, Copy, Debug)]
+pub struct Renamed<'a> {
+    /// The first part of the archive's paths.
+    pub from: &'a str,
+    /// What it becomes.
+    pub to: &'a str,
+}
+
+impl Renamed<'_> {
+    /// A path of the archive under its new name.
+    fn apply(&self, path: &[u8]) -> Vec<u8> {
+        let from = self.from.trim_matches('/').as_bytes();
+        let rest = match from {
+            b"" | b"." => path,
+            _ => match path.strip_prefix(from) {
+                Some(rest) if rest.is_empty() || rest.starts_with(b"/") => rest,
+                _ => return path.to_vec(),
+            },
+        };
+        let rest = rest.strip_prefix(b"/").unwrap_or(rest);
+        let mut renamed = self.to.as_bytes().to_vec();
+        if !rest.is_empty() {
+            renamed.push(b'/');
+            renamed.extend_from_slice(rest);
+        }
+        renamed
+    }
 }
 
 /// Writes a tar (plain, gzip or zstd) into an existing directory, as Docker's `PUT /containers/{id}/archive` does.
@@ -35,7 +69,7 @@ pub fn unpack(
     root: &Root,
     path: &str,
     reader: impl Read,
-    options: UnpackOptions,
+    options: UnpackOptions<'_>,
 ) -> Result<(), FilesError> {
     let destination = name::clean(path);
     let flags = OFlags::PATH | OFlags::DIRECTORY;
@@ -53,7 +87,13 @@ pub fn unpack(
     };
     let plain = Decompressor::new(reader, u64::MAX).map_err(FilesError::Archive)?;
     let mut archive = Archive::new(plain);
-    while let Some(entry) = archive.next_entry().map_err(FilesError::Archive)? {
+    while let Some(mut entry) = archive.next_entry().map_err(FilesError::Archive)? {
+        if let Some(renamed) = options.renamed {
+            entry.path = renamed.apply(&entry.path);
+            if let EntryKind::HardLink { target } = &mut entry.kind {
+                *target = renamed.apply(target);
+            }
+        }
         // The directory itself is there, and stays what it is.
         if !entry.path.is_empty() {
             unpacker.take(&entry, &mut archive)?;
@@ -66,7 +106,7 @@ pub fn unpack(
 struct Unpacker<'a> {
     root: &'a Root,
     destination: String,
-    options: UnpackOptions,
+    options: UnpackOptions<'a>,
     /// The directory of the last entry: most come in runs.
     parent: Option<(Vec<u8>, OwnedFd)>,
     /// Directories whose times are set at the end, when nothing is put into them any more.
@@ -199,13 +239,10 @@ impl Unpacker<'_> {
     /// Owner and times of what is not opened.
     fn own(&self, parent: &OwnedFd, last: &[u8], entry: &Entry) -> Result<(), Failure> {
         let (uid, gid) = self.owner(entry);
-        chownat(
-            parent,
-            last,
-            Some(uid),
-            Some(gid),
-            AtFlags::SYMLINK_NOFOLLOW,
-        )?;
+        if !self.options.unowned {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            chownat(parent, last, Some(uid), Some(gid), flags)?;
+        }
         utimensat(parent, last, &times(entry), AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(())
     }
@@ -213,7 +250,9 @@ impl Unpacker<'_> {
     /// Owner, mode and attributes of an open file, in the order in which none undoes another.
     fn dress(&self, made: &OwnedFd, entry: &Entry) -> Result<(), Failure> {
         let (uid, gid) = self.owner(entry);
-        fchown(made, Some(uid), Some(gid))?;
+        if !self.options.unowned {
+            fchown(made, Some(uid), Some(gid))?;
+        }
         fchmod(made, mode(entry))?;
         for (name, value) in entry.xattrs.iter().filter(|(name, _)| may_travel(name)) {
             match fsetxattr(made, name.as_slice(), value, XattrFlags::empty()) {
@@ -275,5 +314,25 @@ fn times(entry: &Entry) -> Timestamps {
     Timestamps {
         last_access: time,
         last_modification: time,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_top_of_an_archive_is_renamed() {
+        for (from, to, path, renamed) in [
+            ("x", "y", "x", "y"),
+            ("x", "y", "x/a/x", "y/a/x"),
+            ("x", "y", "xx/a", "xx/a"),
+            (".", "y", "", "y"),
+            (".", "y", "a/b", "y/a/b"),
+            ("/", "y", "a", "y/a"),
+        ] {
+            let got = Renamed { from, to }.apply(path.as_bytes());
+            assert_eq!(String::from_utf8_lossy(&got), renamed, "{from} {to} {path}");
+        }
     }
 }

@@ -101,7 +101,7 @@ fn kinds_are_kept_when_asked() {
     let tar = packed(&root, "from/.");
     let keep = UnpackOptions {
         keep_kinds: true,
-        owner: None,
+        ..UnpackOptions::default()
     };
     let refused = files::unpack(&root, "to", tar.as_slice(), keep).unwrap_err();
     assert_eq!(

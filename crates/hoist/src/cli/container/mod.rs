@@ -1,6 +1,8 @@
 //! The verbs of containers.
 
 mod attach;
+mod changes;
+mod copy;
 mod events_wait;
 mod exec;
 mod filters;
@@ -22,8 +24,12 @@ pub(crate) use lifecycle::{confirmed, each, pruned};
 /// `hoist container …`.
 pub(crate) const VERBS: &[Verb] = &[
     verb::<attach::Attach>("attach", ATTACH),
+    verb::<changes::Commit>("commit", "Create a new image from a container's changes"),
+    verb::<copy::Copy>("cp", COPY),
     verb::<run::Create>("create", "Create a new container"),
+    verb::<changes::Diff>("diff", DIFF),
     verb::<exec::Exec>("exec", "Execute a command in a running container"),
+    verb::<changes::Export>("export", EXPORT),
     verb::<inspect::InspectContainer>(
         "inspect",
         "Display detailed information on one or more containers",
@@ -56,7 +62,11 @@ pub(crate) const TOP_VERBS: &[Verb] = &[
     verb::<exec::Exec>("exec", "Execute a command in a running container"),
     verb::<ps::Ps>("ps", "List containers"),
     verb::<attach::Attach>("attach", ATTACH),
+    verb::<changes::Commit>("commit", "Create a new image from a container's changes"),
+    verb::<copy::Copy>("cp", COPY),
     verb::<run::Create>("create", "Create a new container"),
+    verb::<changes::Diff>("diff", DIFF),
+    verb::<changes::Export>("export", EXPORT),
     verb::<lifecycle::Kill>("kill", "Kill one or more running containers"),
     verb::<logs::Logs>("logs", "Fetch the logs of a container"),
     verb::<lifecycle::Pause>("pause", "Pause all processes within one or more containers"),
@@ -86,3 +96,6 @@ const ATTACH: &str =
 const PORT: &str = "List port mappings or a specific mapping for the container";
 const STATS: &str = "Display a live stream of container(s) resource usage statistics";
 const WAIT: &str = "Block until one or more containers stop, then print their exit codes";
+const COPY: &str = "Copy files/folders between a container and the local filesystem";
+const DIFF: &str = "Inspect changes to files or directories on a container's filesystem";
+const EXPORT: &str = "Export a container's filesystem as a tar archive";

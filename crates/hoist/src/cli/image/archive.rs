@@ -1,48 +1,14 @@
 //! `load`, `import` and `save`: tar archives in and out, streamed.
 
 use std::fs::File;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read};
 
-use bytes::Bytes;
 use clap::Args;
-use futures_util::stream::poll_fn;
-use hoist_http::client::RequestBody;
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
 use serde_json::Value;
-use tokio::sync::mpsc;
 
-use crate::cli::{Context, Failure, Run, output, reference};
+use crate::cli::transfer::{self, streamed};
+use crate::cli::{Context, Failure, Run, reference};
 use crate::render::progress::{Drawing, Target};
-
-type Chunk = Result<Frame<Bytes>, Box<dyn std::error::Error + Send + Sync>>;
-
-/// A request's body that is read by a thread of its own, a few pieces ahead.
-fn streamed(mut source: Box<dyn Read + Send>) -> RequestBody {
-    let (sender, mut receiver) = mpsc::channel::<Chunk>(4);
-    let read = move || {
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            let chunk = match source.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => Ok(Frame::data(Bytes::copy_from_slice(&buffer[..n]))),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => Err(error.into()),
-            };
-            let last = chunk.is_err();
-            if sender.blocking_send(chunk).is_err() || last {
-                break;
-            }
-        }
-    };
-    // Without the thread the body is empty, which the engine refuses.
-    drop(
-        std::thread::Builder::new()
-            .name("upload".to_owned())
-            .spawn(read),
-    );
-    StreamBody::new(poll_fn(move |context| receiver.poll_recv(context))).boxed_unsync()
-}
 
 fn open(path: &str) -> Result<Box<dyn Read + Send>, Failure> {
     let file = File::open(path).map_err(|e| Failure::new(format!("cannot open {path}: {e}")))?;
@@ -148,6 +114,9 @@ impl Run for Import {
 /// `save`.
 #[derive(Args, Debug)]
 pub(crate) struct Save {
+    /// Save only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")
+    #[arg(long, value_name = "string")]
+    platform: Option<String>,
     /// Write to a file, instead of STDOUT
     #[arg(short, long, value_name = "string")]
     output: Option<String>,
@@ -158,36 +127,27 @@ pub(crate) struct Save {
 
 impl Run for Save {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
-        if self.output.is_none() && std::io::stdout().is_terminal() {
-            return Err(Failure::new(
-                "cowardly refusing to save to a terminal. Use the -o flag or redirect",
-            ));
+        match &self.output {
+            None if std::io::stdout().is_terminal() => {
+                return Err(Failure::new(
+                    "cowardly refusing to save to a terminal. Use the -o flag or redirect",
+                ));
+            }
+            None => {}
+            Some(path) => transfer::check_output(path).map_err(|failure| {
+                Failure::new(format!("failed to save image: {}", failure.message))
+            })?,
         }
         let mut call = context.client()?.get("/images/get");
         for image in &self.images {
             call = call.query("names", image.as_str());
         }
-        let mut reply = call.send().await?;
-        let Some(path) = &self.output else {
-            while let Some(chunk) = reply.chunk().await? {
-                output::text(&chunk)?;
-            }
-            return Ok(0);
-        };
-        // Beside the target and moved over it when it is whole: a broken download leaves no broken archive.
-        let part = format!("{path}.{}.part", std::process::id());
-        let failed = |error: std::io::Error| Failure::new(format!("cannot write {path}: {error}"));
-        let write = async {
-            let mut file = File::create(&part).map_err(failed)?;
-            while let Some(chunk) = reply.chunk().await? {
-                file.write_all(&chunk).map_err(failed)?;
-            }
-            std::fs::rename(&part, path).map_err(failed)
-        };
-        let written = write.await;
-        if written.is_err() {
-            drop(std::fs::remove_file(&part));
-        }
-        written.map(|()| 0)
+        let platform = self.platform.as_deref().map(reference::platform_json);
+        let reply = call
+            .query_some("platform", platform.transpose()?)
+            .send()
+            .await?;
+        transfer::save(reply, self.output.as_deref()).await?;
+        Ok(0)
     }
 }
