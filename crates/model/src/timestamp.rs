@@ -67,17 +67,18 @@ impl Timestamp {
     }
 
     /// Reads either form that Docker's `since` and `until` parameters take: RFC 3339, or
-    /// seconds since 1970 with an optional fraction (API `ContainerLogs`, `SystemEvents`).
+    /// seconds since 1970 with an optional fraction (API `ContainerLogs`, `SystemEvents`). Digits
+    /// below the nanosecond fall away (moby `timestamp.ParseTimestamps`).
     pub fn parse_api(text: &str) -> Result<Self, InvalidTimestamp> {
         let invalid = || InvalidTimestamp(text.to_owned());
         if text.contains('T') {
             return text.parse();
         }
         let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-        if !fraction.bytes().all(|b| b.is_ascii_digit()) || fraction.len() > 9 {
+        if !fraction.bytes().all(|b| b.is_ascii_digit()) {
             return Err(invalid());
         }
-        let nanos: i64 = format!("{fraction:0<9}").parse().map_err(|_| invalid())?;
+        let nanos: i64 = format!("{fraction:0<9.9}").parse().map_err(|_| invalid())?;
         let seconds: i64 = seconds.parse().map_err(|_| invalid())?;
         seconds
             .checked_mul(1_000_000_000)
@@ -125,6 +126,10 @@ mod tests {
             Timestamp::parse_api("1.5").unwrap().as_nanos(),
             1_500_000_000
         );
+        assert_eq!(
+            Timestamp::parse_api("1.5000000019999").unwrap().as_nanos(),
+            1_500_000_001
+        );
         assert_eq!(Timestamp::parse_api("12").unwrap().as_seconds(), 12);
         assert_eq!(
             Timestamp::parse_api("2024-11-23T22:13:20Z")
@@ -132,7 +137,7 @@ mod tests {
                 .as_seconds(),
             1_732_400_000
         );
-        for bad in ["", "x", "1.x", "1.0000000001", "99999999999999999999"] {
+        for bad in ["", "x", "1.x", "1.0000000000x", "99999999999999999999"] {
             assert!(Timestamp::parse_api(bad).is_err(), "{bad}");
         }
     }

@@ -24,7 +24,7 @@ struct Committed<'a> {
     id: &'a str,
 }
 
-/// `GET /containers/{id}/changes`.
+/// `GET /containers/{id}/changes`: `null` where nothing changed, which typed clients tell from a list.
 pub(crate) async fn list(call: Call) -> Reply {
     let containers = &call.engine().containers;
     let id = &containers.resolve(call.name())?.id;
@@ -42,7 +42,7 @@ pub(crate) async fn list(call: Call) -> Reply {
         .into_iter()
         .map(line)
         .collect();
-    ok(&lines)
+    ok(&(!lines.is_empty()).then_some(lines))
 }
 
 /// `GET /containers/{id}/export`.

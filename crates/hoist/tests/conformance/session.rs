@@ -390,45 +390,14 @@ fn registry_options(kind: &str) -> Option<RegistryOptions> {
     })
 }
 
-/// A registry over TLS with a token realm that answers as Docker Hub, and the flags that make a daemon take it
-/// for that: the names' addresses and the authority to trust, nothing else.
+/// Docker Hub's stand-in, with what its transcript pulls.
 fn hub() -> Option<(LocalRegistry, Vec<String>)> {
-    let names = [
-        "registry-1.docker.io",
-        "auth.docker.io",
-        "index.docker.io",
-        "docker.io",
-    ];
-    let registry = LocalRegistry::start(&RegistryOptions {
-        tls: true,
-        login: Login::AnonymousToken,
-        names: names.map(str::to_owned).to_vec(),
-        realm_host: Some("auth.docker.io".to_owned()),
-    })?;
+    let (registry, flags) = LocalRegistry::hub()?;
     let busybox = ImageBuilder::busybox()
         .expect("checked before")
         .compression(Compression::Gzip);
     registry.put("library/hub", "latest", &busybox);
     registry.put("someone/thing", "1.0", &layered(&busybox));
-    let authority = registry.authority()?;
-    let certificates = authority.parent()?.join("certificates");
-    let mut flags = vec![
-        "--registry-certificates".to_owned(),
-        certificates.display().to_string(),
-    ];
-    for name in names {
-        let directory = certificates.join(name);
-        std::fs::create_dir_all(&directory).ok()?;
-        std::fs::copy(authority, directory.join("ca.crt")).ok()?;
-        let realm = registry.realm_address()?;
-        let address = if name == "auth.docker.io" {
-            realm
-        } else {
-            registry.address()
-        };
-        flags.push("--registry-host-override".to_owned());
-        flags.push(format!("{name}={address}"));
-    }
     Some((registry, flags))
 }
 

@@ -4,6 +4,7 @@
 //! two things at once.
 
 mod certificates;
+mod hub;
 mod token;
 
 use std::fmt::Write as _;

@@ -1,0 +1,93 @@
+//! What a suite's tests did, held against what they are expected to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// `excluded.txt`: `passing N`, then `NAME: reason` for each test that cannot pass. `#` starts a comment.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Expected {
+    passing: usize,
+    excluded: BTreeMap<String, String>,
+}
+
+/// How a suite went.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) passed: usize,
+    pub(crate) excluded: usize,
+    /// Why the suite fails; none: it passes.
+    pub(crate) complaints: Vec<String>,
+}
+
+impl Expected {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// The line that is neither a count, an exclusion with a reason, a comment, nor empty.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let mut own = Self::default();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let bad = || format!("excluded.txt line {}: {line:?}", number + 1);
+            if let Some(count) = line.strip_prefix("passing ") {
+                own.passing = count.parse().map_err(|_| bad())?;
+                continue;
+            }
+            let (name, reason) = line.split_once(": ").ok_or_else(bad)?;
+            if own
+                .excluded
+                .insert(name.to_owned(), reason.to_owned())
+                .is_some()
+            {
+                return Err(format!("{} (named twice)", bad()));
+            }
+        }
+        Ok(own)
+    }
+
+    /// Judges the output of `run`: its lines `test NAME ... ok`, `... FAILED` and `... ignored`.
+    pub(crate) fn judge(&self, output: &str) -> Report {
+        let mut report = Report::default();
+        let mut seen = BTreeSet::new();
+        for line in output.lines() {
+            let Some((name, outcome)) = line
+                .strip_prefix("test ")
+                .and_then(|rest| rest.split_once(" ... "))
+            else {
+                continue;
+            };
+            seen.insert(name);
+            let word = outcome.split_whitespace().next().unwrap_or_default();
+            let excluded = self.excluded.contains_key(name);
+            match (word, excluded) {
+                ("ok", false) => report.passed += 1,
+                ("ok", true) => report
+                    .complaints
+                    .push(format!("{name} passes: take it out of excluded.txt")),
+                ("FAILED", true) => report.excluded += 1,
+                ("FAILED", false) => report.complaints.push(format!("{name} FAILED")),
+                // What the suite itself does not run is no news.
+                ("ignored", _) => {}
+                _ => report.complaints.push(format!("{name} said {outcome:?}")),
+            }
+        }
+        let gone = self
+            .excluded
+            .keys()
+            .filter(|name| !seen.contains(name.as_str()));
+        report
+            .complaints
+            .extend(gone.map(|name| format!("{name} is excluded but did not run")));
+        if report.passed < self.passing {
+            let short = format!("{} tests pass, {} did before", report.passed, self.passing);
+            report.complaints.push(short);
+        }
+        if report.passed > self.passing {
+            let more = format!("{} tests pass: write `passing {0}`", report.passed);
+            report.complaints.push(more);
+        }
+        report
+    }
+}
