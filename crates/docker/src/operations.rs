@@ -59,7 +59,7 @@ const fn operation(
 #[rustfmt::skip]
 pub const OPERATIONS: &[Operation] = &[
     operation("ContainerList", "GET", "/containers/json", SERVED),
-    operation("ContainerCreate", "POST", "/containers/create", partly("501 for links, several networks, GPUs, per-device weights, storage options, AppArmor profiles, image mounts, and log drivers beyond json-file and none")),
+    operation("ContainerCreate", "POST", "/containers/create", partly("501 for links, several networks, GPUs, per-device weights, storage options, AppArmor profiles, image mounts, and log drivers beyond json-file, local and none")),
     operation("ContainerInspect", "GET", "/containers/{id}/json", SERVED),
     operation("ContainerTop", "GET", "/containers/{id}/top", partly("ps options that choose columns; sorting, threads and trees are refused by name")),
     operation("ContainerLogs", "GET", "/containers/{id}/logs", SERVED),

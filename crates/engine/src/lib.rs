@@ -17,6 +17,8 @@ pub mod ports;
 pub mod records;
 pub mod volumes;
 
+pub use logs::LogLost;
+
 /// The handles of one node.
 #[derive(Clone)]
 pub struct Engine {

@@ -88,6 +88,55 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// Reads what log entries carry, `2024-11-23T22:13:20.12Z`, without allocating; nothing but UTC from 1970 on.
+    #[must_use]
+    pub fn read_utc(text: &[u8]) -> Option<Self> {
+        let (whole, rest) = text.split_at_checked(19)?;
+        let fraction = match rest.strip_suffix(b"Z")? {
+            b"" => b"",
+            rest => rest.strip_prefix(b".")?,
+        };
+        let number = |digits: &[u8]| {
+            digits.iter().try_fold(0_i64, |sum, digit| {
+                digit
+                    .is_ascii_digit()
+                    .then(|| sum * 10 + i64::from(digit - b'0'))
+            })
+        };
+        let separators = [whole[4], whole[7], whole[10], whole[13], whole[16]];
+        if separators != *b"--T::" || fraction.len() > 9 {
+            return None;
+        }
+        let (year, month, day) = (
+            number(&whole[..4])?,
+            number(&whole[5..7])?,
+            number(&whole[8..10])?,
+        );
+        let (hour, minute, second) = (
+            number(&whole[11..13])?,
+            number(&whole[14..16])?,
+            number(&whole[17..])?,
+        );
+        if !(1970..=2261).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day)
+        {
+            return None;
+        }
+        // Days since 1970 of a date whose year begins in March, so that the leap day is the last.
+        let (year, month) = if month > 2 {
+            (year, month - 3)
+        } else {
+            (year - 1, month + 9)
+        };
+        let leap_days = year / 4 - year / 100 + year / 400;
+        let days = year * 365 + leap_days + (month * 153 + 2) / 5 + day - 719_469;
+        let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
+        let missing = 9 - u32::try_from(fraction.len()).unwrap_or(9);
+        let nanos = number(fraction)? * 10_i64.pow(missing);
+        Some(Self(seconds * 1_000_000_000 + nanos))
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0))
@@ -118,6 +167,34 @@ mod tests {
         let at = Timestamp::from_nanos(1_732_400_000_120_000_000);
         assert_eq!(at.to_string(), "2024-11-23T22:13:20.12Z");
         assert_eq!(at.to_string().parse::<Timestamp>().unwrap(), at);
+    }
+
+    #[test]
+    fn entries_of_logs_are_read_as_by_the_library() {
+        for nanos in [
+            0,
+            1,
+            951_782_399_999_999_999,
+            951_782_400_000_000_000,
+            1_709_164_800_120_000_000,
+            1_732_400_000_123_456_789,
+            4_107_542_399_500_000_000,
+            9_000_000_000_000_000_000,
+        ] {
+            let at = Timestamp::from_nanos(nanos);
+            assert_eq!(Timestamp::read_utc(at.to_string().as_bytes()), Some(at));
+        }
+        for bad in [
+            "",
+            "2024-11-23T22:13:20",
+            "2024-11-23 22:13:20Z",
+            "2024-11-23T22:13:20+01:00",
+            "2024-11-23T22:13:20.Q1Z",
+            "2024-13-23T22:13:20Z",
+            "2024-11-23T22:13:20.0123456789Z",
+        ] {
+            assert_eq!(Timestamp::read_utc(bad.as_bytes()), None, "{bad}");
+        }
     }
 
     #[test]

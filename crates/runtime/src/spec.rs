@@ -182,7 +182,7 @@ pub enum MountFrom {
     },
 }
 
-/// Where output is logged, in Docker's json-file format.
+/// Where output is logged, and how.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct LogSpec {
     /// Absolute path of the newest file.
@@ -191,4 +191,25 @@ pub struct LogSpec {
     pub max_size: u64,
     /// Files kept, the newest among them.
     pub max_files: u32,
+    /// How entries are written.
+    pub format: hoist_model::container::LogFormat,
+    /// A JSON object that goes with every entry of json-file, or nothing.
+    pub attributes: String,
+    /// Bytes that may wait to be written, beyond which lines are dropped; without, the container waits.
+    pub buffer: Option<u64>,
+}
+
+impl LogSpec {
+    /// A json-file log that nothing special is asked of.
+    #[must_use]
+    pub fn json_file(path: std::path::PathBuf, max_size: u64, max_files: u32) -> Self {
+        Self {
+            path,
+            max_size,
+            max_files,
+            format: hoist_model::container::LogFormat::JsonFile,
+            attributes: String::new(),
+            buffer: None,
+        }
+    }
 }

@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
 use hoist_engine::containers::{Attached, LogEntry};
 use hoist_engine::error::ContainerError;
 use hoist_engine::ports::BoxFuture;
@@ -46,7 +47,7 @@ pub(super) struct Streams {
     /// as soon as they see that.
     pub(super) afterwards: Option<BoxFuture<'static, ()>>,
     /// What is sent first.
-    pub(super) replay: Option<mpsc::Receiver<Result<LogEntry, ContainerError>>>,
+    pub(super) replay: Option<mpsc::Receiver<Result<Vec<LogEntry>, ContainerError>>>,
 }
 
 /// Takes the right to the connection out of a call; to be done before the body is read.
@@ -163,18 +164,21 @@ async fn input(
 }
 
 async fn replay(
-    mut entries: mpsc::Receiver<Result<LogEntry, ContainerError>>,
+    mut batches: mpsc::Receiver<Result<Vec<LogEntry>, ContainerError>>,
     to: &mut (impl AsyncWrite + Unpin),
     terminal: bool,
 ) -> std::io::Result<()> {
-    while let Some(entry) = entries.recv().await {
-        let Ok(entry) = entry else { break };
-        if terminal {
-            to.write_all(&entry.bytes).await?;
-        } else {
-            to.write_all(&mux::frame(stream_of(&entry), &entry.bytes))
-                .await?;
+    while let Some(entries) = batches.recv().await {
+        let Ok(entries) = entries else { break };
+        let mut bytes = BytesMut::new();
+        for entry in entries {
+            if terminal {
+                bytes.extend_from_slice(&entry.bytes);
+            } else {
+                mux::put_frame(&mut bytes, stream_of(&entry), &entry.bytes);
+            }
         }
+        to.write_all(&bytes).await?;
     }
     to.flush().await
 }

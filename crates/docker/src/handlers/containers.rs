@@ -252,14 +252,8 @@ pub(crate) async fn inspect(call: Call) -> Reply {
     }
     let containers = &call.engine().containers;
     let has_log = record.spec.log.driver == "json-file";
-    let log_path = if has_log {
-        containers
-            .log_path(&record.id)
-            .to_string_lossy()
-            .into_owned()
-    } else {
-        String::new()
-    };
+    let log_path = containers.log_path(&record).filter(|_| has_log);
+    let log_path = log_path.map_or_else(String::new, |path| path.to_string_lossy().into_owned());
     let sizes = if call.query.boolean("size") {
         Some(sizes(call.engine(), &record).await)
     } else {

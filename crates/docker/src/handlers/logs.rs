@@ -1,8 +1,8 @@
 //! `GET /containers/{id}/logs`.
 
 use axum::body::Body;
-use bytes::{Bytes, BytesMut};
-use hoist_engine::containers::{LogEntry, LogRequest};
+use bytes::BytesMut;
+use hoist_engine::containers::{LogEntry, LogRequest, log_attributes};
 use hoist_engine::records::ContainerRecord;
 use hoist_http::mux;
 use hoist_model::Timestamp;
@@ -36,12 +36,19 @@ pub(crate) async fn logs(call: Call) -> Reply {
         timestamps: query.boolean("timestamps"),
         details: query.boolean("details").then(|| details(&container)),
         at_line_start: [true; 2],
+        prefix: String::new(),
     };
     let entries = call.engine().containers.logs(&container.id, request)?;
     // An error after the head ends the stream early; the client sees a cut chunked body.
     let body = futures_util::stream::unfold((entries, format), |(mut entries, mut format)| async {
         let next = entries.recv().await?;
-        let bytes = next.map(|entry| format.render(&entry));
+        let bytes = next.map(|entries| {
+            let mut bytes = BytesMut::new();
+            for entry in &entries {
+                format.render(entry, &mut bytes);
+            }
+            bytes.freeze()
+        });
         Some((bytes, (entries, format)))
     });
     let multiplexed = !terminal && call.version.at_least(42);
@@ -71,35 +78,9 @@ fn tail(text: Option<&str>) -> Option<u64> {
     text?.parse().ok()
 }
 
-/// What `details=1` puts before each line: the labels and variables that the log options name (`labels=a,b`, `env=X`).
+/// What `details=1` puts before each line: what the log options name (`labels=a,b`, `env=X`, `tag=…`).
 fn details(container: &ContainerRecord) -> String {
-    let options = &container.spec.log.options;
-    let wanted = |option: &str| -> Vec<String> {
-        let names = options.get(option).map(String::as_str).unwrap_or_default();
-        names
-            .split(',')
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned)
-            .collect()
-    };
-    let mut pairs: Vec<(String, String)> = wanted("labels")
-        .into_iter()
-        .filter_map(|name| {
-            let value = container.spec.labels.get(&name)?.clone();
-            Some((name, value))
-        })
-        .collect();
-    let variables = &container.spec.process.environment;
-    for name in wanted("env") {
-        let value = variables
-            .iter()
-            .find_map(|pair| pair.strip_prefix(&name)?.strip_prefix('='));
-        if let Some(value) = value {
-            pairs.push((name, value.to_owned()));
-        }
-    }
-    pairs.sort();
-    let shown: Vec<String> = pairs
+    let shown: Vec<String> = log_attributes(container)
         .iter()
         .map(|(name, value)| format!("{}={}", escape(name), escape(value)))
         .collect();
@@ -117,30 +98,32 @@ struct Format {
     details: Option<String>,
     /// Per stream: a part of a long line gets no prefix of its own.
     at_line_start: [bool; 2],
+    /// Kept for its memory.
+    prefix: String,
 }
 
 impl Format {
-    fn render(&mut self, entry: &LogEntry) -> Bytes {
-        let mut line = Vec::with_capacity(entry.bytes.len() + 40);
+    fn render(&mut self, entry: &LogEntry, out: &mut BytesMut) {
         let start = &mut self.at_line_start[usize::from(entry.stream == 2)];
+        self.prefix.clear();
         if *start {
             if self.timestamps {
-                line.extend_from_slice(fixed(entry.at).as_bytes());
-                line.push(b' ');
+                self.prefix.push_str(&fixed(entry.at));
+                self.prefix.push(' ');
             }
             if let Some(details) = &self.details {
-                line.extend_from_slice(details.as_bytes());
-                line.push(b' ');
+                self.prefix.push_str(details);
+                self.prefix.push(' ');
             }
         }
         *start = entry.bytes.ends_with(b"\n");
-        line.extend_from_slice(&entry.bytes);
-        if self.terminal {
-            return line.into();
+        if !self.terminal {
+            let length = self.prefix.len() + entry.bytes.len();
+            let length = u32::try_from(length).unwrap_or(u32::MAX);
+            out.extend_from_slice(&mux::header(stream_of(entry), length));
         }
-        let mut framed = BytesMut::new();
-        mux::put_frame(&mut framed, stream_of(entry), &line);
-        framed.freeze()
+        out.extend_from_slice(self.prefix.as_bytes());
+        out.extend_from_slice(&entry.bytes);
     }
 }
 
@@ -170,12 +153,18 @@ mod tests {
             timestamps: true,
             details: Some("a=1".into()),
             at_line_start: [true; 2],
+            prefix: String::new(),
         };
-        let first = format.render(&entry(2, "he"));
+        let mut render = |entry: &LogEntry| {
+            let mut bytes = BytesMut::new();
+            format.render(entry, &mut bytes);
+            bytes
+        };
+        let first = render(&entry(2, "he"));
         assert_eq!(&first[..8], b"\x02\0\0\0\0\0\0\x25");
         assert_eq!(&first[8..], b"2024-11-23T22:13:20.120000000Z a=1 he");
-        assert_eq!(&format.render(&entry(2, "llo\n"))[8..], b"llo\n");
-        assert!(format.render(&entry(2, "x\n")).len() > 30);
+        assert_eq!(&render(&entry(2, "llo\n"))[8..], b"llo\n");
+        assert!(render(&entry(2, "x\n")).len() > 30);
     }
 
     #[test]
@@ -185,8 +174,11 @@ mod tests {
             timestamps: false,
             details: None,
             at_line_start: [true; 2],
+            prefix: String::new(),
         };
-        assert_eq!(&format.render(&entry(1, "x\r\n"))[..], b"x\r\n");
+        let mut bytes = BytesMut::new();
+        format.render(&entry(1, "x\r\n"), &mut bytes);
+        assert_eq!(&bytes[..], b"x\r\n");
     }
 
     #[test]

@@ -155,7 +155,7 @@ pub(crate) fn info(node: &Node, counts: &Counts, version: ApiVersion) -> Value {
             "Volume": ["local"],
             "Network": ["bridge", "host", "null"],
             "Authorization": null,
-            "Log": ["json-file", "none"],
+            "Log": ["json-file", "local", "none"],
         },
     });
     let abilities = json!({
@@ -371,6 +371,7 @@ mod tests {
                 "Authorization": null,
                 "Log": [
                   "json-file",
+                  "local",
                   "none"
                 ]
               },

@@ -1,6 +1,9 @@
 //! What a container may be asked to be in Docker's API and cannot be here yet: refused by name rather than ignored.
 
-use hoist_model::container::{ContainerSpec, NetworkMode, RESTART_UNHEALTHY_LABEL, RestartPolicy};
+use hoist_engine::containers::check_log_options;
+use hoist_model::container::{
+    ContainerSpec, LogConfig, NetworkMode, RESTART_UNHEALTHY_LABEL, RestartPolicy,
+};
 
 use super::security::network_mode_text;
 use crate::error::ApiError;
@@ -16,7 +19,7 @@ pub(crate) fn check(spec: &ContainerSpec, warnings: &mut Vec<String>) -> Result<
     if let Some(link) = network.links.iter().chain(endpoint_links).next() {
         return refuse(format!("links to other containers ({link}) are"));
     }
-    check_log_driver(&spec.log.driver)?;
+    check_log(&spec.log)?;
     let own = network_mode_text(&network.mode);
     for (name, endpoint) in &network.endpoints {
         if *name != own {
@@ -48,14 +51,17 @@ pub(crate) fn check(spec: &ContainerSpec, warnings: &mut Vec<String>) -> Result<
 
 /// The log drivers of Docker that are not served (moby `daemon/logger`); any other name is nobody's.
 const LOG_DRIVERS: [&str; 8] = [
-    "awslogs", "fluentd", "gcplogs", "gelf", "journald", "local", "splunk", "syslog",
+    "awslogs", "etwlogs", "fluentd", "gcplogs", "gelf", "journald", "splunk", "syslog",
 ];
 
-fn check_log_driver(driver: &str) -> Result<(), ApiError> {
-    match driver {
-        "json-file" | "none" => Ok(()),
+/// Refuses a driver that is not served, and options that it does not have.
+pub(crate) fn check_log(log: &LogConfig) -> Result<(), ApiError> {
+    match log.driver.as_str() {
+        "json-file" | "local" | "none" => {
+            check_log_options(log).map_err(|error| ApiError::invalid(error.to_string()))
+        }
         known if LOG_DRIVERS.contains(&known) => Err(ApiError::missing(format!(
-            "log driver {known} is not implemented yet: json-file and none are"
+            "log driver {known} is not implemented yet: json-file, local and none are"
         ))),
         other => Err(ApiError::invalid(format!(
             "error looking up logging plugin {other}: plugin {other:?} not found"
@@ -77,11 +83,15 @@ mod tests {
             ),
             (
                 r#"{"HostConfig":{"LogConfig":{"Type":"syslog"}}}"#,
-                "log driver syslog is not implemented yet: json-file and none are",
+                "log driver syslog is not implemented yet: json-file, local and none are",
             ),
             (
                 r#"{"HostConfig":{"LogConfig":{"Type":"nosuch"}}}"#,
                 "error looking up logging plugin nosuch: plugin \"nosuch\" not found",
+            ),
+            (
+                r#"{"HostConfig":{"LogConfig":{"Type":"local","Config":{"nope":"1"}}}}"#,
+                "unknown log opt 'nope' for log driver local",
             ),
             (
                 r#"{"NetworkingConfig":{"EndpointsConfig":{"bridge":{},"mine":{}}}}"#,

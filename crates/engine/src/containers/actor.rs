@@ -220,10 +220,18 @@ impl Actor {
         if let Err(error) = self.write().await {
             outcome = Err(Failure::Broken(error));
         }
-        self.running.send_if_modified(|running| {
-            let is = self.life.state.running().is_some();
-            std::mem::replace(running, is) != is
-        });
+        let is = self.life.state.running().is_some();
+        let changed = self
+            .running
+            .send_if_modified(|running| std::mem::replace(running, is) != is);
+        if changed && let Some(place) = self.containers.log_place(&self.record) {
+            let logs = &self.containers.inner.logs;
+            if is {
+                logs.attend(place);
+            } else {
+                logs.rest(place);
+            }
+        }
         outcome
     }
 

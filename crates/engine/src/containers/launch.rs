@@ -1,6 +1,9 @@
 //! The two things an actor does that touch the machine: a start, and taking the container apart.
 
+use std::fs::DirBuilder;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 
 use hoist_image::Changes;
 use hoist_model::container::{NamespaceMode, NetworkMode};
@@ -28,8 +31,7 @@ impl Actor {
         };
         let etc_files = self.write_etc_files()?;
         let rootfs = rootfs.await?;
-        let log_path = (self.record.spec.log.driver != "none")
-            .then(|| self.containers.log_path(&self.record.id));
+        let log_path = self.log_path()?;
         let request = LaunchRequest {
             record: self.record.clone(),
             rootfs,
@@ -46,6 +48,23 @@ impl Actor {
             message: failure.message,
             exit_code: failure.exit_code,
         })
+    }
+
+    fn log_path(&self) -> Result<Option<PathBuf>, ContainerError> {
+        let path = self.containers.log_path(&self.record);
+        if let Some(directory) = path.as_deref().and_then(Path::parent)
+            && self.record.spec.log.driver == "local"
+        {
+            let made = DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory);
+            made.map_err(|source| ContainerError::Io {
+                context: format!("mkdir {}", directory.display()),
+                source,
+            })?;
+        }
+        Ok(path)
     }
 
     /// The namespace, and what the monitor keeps of the network for the next engine.

@@ -20,6 +20,7 @@ mod events;
 mod files;
 mod health;
 mod launch;
+mod log_attributes;
 mod merge;
 mod message;
 mod mounts;
@@ -41,6 +42,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hoist_model::ContainerId;
+use hoist_model::container::{LogFormat, LogOptions};
 use hoist_store::{Store, StoreError};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -50,6 +52,7 @@ pub use self::changes::CommitRequest;
 pub(crate) use self::events::{container_event, prune_event};
 pub use self::files::ContainerFiles;
 pub(crate) use self::health::{ProbeOrder, probe_of};
+pub use self::log_attributes::{check_log_options, log_attributes};
 use self::message::Message;
 pub(crate) use self::refusal::restarting;
 pub use self::requests::{
@@ -58,6 +61,7 @@ pub use self::requests::{
 };
 use crate::error::ContainerError;
 use crate::images::Images;
+use crate::logs::{Place, Watches};
 use crate::networks::Networks;
 use crate::ports::{ExitNotice, Network, ProcessOwner, Runtime};
 use crate::records::ContainerRecord;
@@ -96,6 +100,8 @@ struct Inner {
     views: view::Views,
     tasks: TaskTracker,
     stopping: CancellationToken,
+    /// Who follows logs, and which are compressed.
+    logs: Watches,
     /// Who is to be probed, and who no more.
     probes: mpsc::UnboundedSender<ProbeOrder>,
     /// The other end, until somebody takes it.
@@ -125,6 +131,7 @@ impl Containers {
             views: view::Views::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
+            logs: Watches::new(),
             probes,
             probe_orders: Mutex::new(Some(probe_orders)),
         };
@@ -194,10 +201,25 @@ impl Containers {
         self.inner.tasks.wait().await;
     }
 
-    /// Path of the json-file log.
+    /// Path of its newest log file; `None` where its driver keeps none.
     #[must_use]
-    pub fn log_path(&self, id: &ContainerId) -> PathBuf {
-        self.directory(id).join(format!("{}-json.log", id.as_str()))
+    pub fn log_path(&self, record: &ContainerRecord) -> Option<PathBuf> {
+        self.log_place(record).map(|place| place.path)
+    }
+
+    /// Where its log is and how it is kept. Options that are wrong were refused when it was made.
+    pub(crate) fn log_place(&self, record: &ContainerRecord) -> Option<Place> {
+        let log = &record.spec.log;
+        let format = LogFormat::of(&log.driver)?;
+        let name = match format {
+            LogFormat::JsonFile => format!("{}-json.log", record.id.as_str()),
+            LogFormat::Local => "local-logs/container.log".to_owned(),
+        };
+        Some(Place {
+            path: self.directory(&record.id).join(name),
+            format,
+            options: LogOptions::of(&log.driver, &log.options).ok()?,
+        })
     }
 
     /// Directory of a container's own files: `hostname`, `hosts`, `resolv.conf`, its log.
@@ -225,7 +247,11 @@ impl Containers {
     /// Puts an actor to work for a container that has none.
     fn employ(&self, record: Arc<ContainerRecord>) {
         let (inbox, messages) = mpsc::unbounded_channel();
-        let (running, is_running) = watch::channel(record.state.running().is_some());
+        let runs = record.state.running().is_some();
+        if runs && let Some(place) = self.log_place(&record) {
+            self.inner.logs.attend(place);
+        }
+        let (running, is_running) = watch::channel(runs);
         self.actors().insert(
             record.id.clone(),
             Handle {

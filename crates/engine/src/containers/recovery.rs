@@ -72,6 +72,13 @@ impl Containers {
             }
         }
         self.sweep().await;
+        for record in self.list() {
+            if let Some(place) = self.log_place(&record) {
+                self.inner.logs.sweep(place);
+            }
+        }
+        let logs = self.inner.logs.clone().run(self.inner.stopping.clone());
+        self.inner.tasks.spawn(logs);
         for id in starts {
             if let Err(error) = self.start(&id).await {
                 tracing::warn!(container = %id, %error, "restart policy could not start it");

@@ -14,15 +14,16 @@ use super::{
     WaitCondition, WaitOutcome,
 };
 use crate::error::ContainerError;
-use crate::logs;
+use crate::logs::{self, LogLost};
 use crate::ports::BoxFuture;
+use crate::records::ContainerRecord;
 
 /// Seconds a process has after the stop signal, where neither container nor request says (API `ContainerStop`).
 pub(super) const DEFAULT_STOP_TIMEOUT: i64 = 10;
 /// How long a killed process may take to be gone before we say that it is not.
 const KILL_DEADLINE: Duration = Duration::from_secs(30);
-/// Entries read ahead of a slow reader of logs.
-const LOG_BACKLOG: usize = 64;
+/// Batches (of some 64 KiB) read ahead of a slow reader of logs.
+const LOG_BACKLOG: usize = 1;
 
 impl Containers {
     /// Starts it; `Unchanged` when it runs already.
@@ -208,20 +209,31 @@ impl Containers {
         &self,
         id: &ContainerId,
         request: LogRequest,
-    ) -> Result<mpsc::Receiver<Result<LogEntry, ContainerError>>, ContainerError> {
-        let driver = self.resolve(id.as_str())?.spec.log.driver.clone();
-        if driver == "none" {
+    ) -> Result<mpsc::Receiver<Result<Vec<LogEntry>, ContainerError>>, ContainerError> {
+        let record = self.resolve(id.as_str())?;
+        let Some(place) = self.log_place(&record) else {
             return Err(ContainerError::NotImplemented(
                 "configured logging driver does not support reading".to_owned(),
             ));
-        }
+        };
         let running = self.handle(id)?.running;
         let (out, entries) = mpsc::channel(LOG_BACKLOG);
         // Ends with the reader: every send fails once the receiver is dropped.
-        self.inner
-            .tasks
-            .spawn(logs::read(self.log_path(id), request, running, out));
+        self.inner.tasks.spawn(logs::read(
+            place,
+            request,
+            running,
+            self.inner.logs.clone(),
+            out,
+        ));
         Ok(entries)
+    }
+
+    /// How many lines of its output are in no log file. Blocking for one small read.
+    pub fn log_lost(&self, record: &ContainerRecord) -> LogLost {
+        self.log_place(record)
+            .map(|place| LogLost::read(&place))
+            .unwrap_or_default()
     }
 
     /// Bytes in its writable layer.

@@ -4,9 +4,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use hoist_engine::containers::log_attributes;
 use hoist_engine::ports::{ExecLaunch, LaunchFailure, LaunchRequest, NetworkNamespace};
 use hoist_engine::records::{ContainerRecord, MountKind};
-use hoist_model::container::{NamespaceMode, SeccompChoice};
+use hoist_model::container::{LogFormat, LogOptions, NamespaceMode, SeccompChoice};
 use hoist_model::{ContainerId, chain};
 use hoist_runtime::cgroup::{CgroupHandle, CgroupRequest, CgroupVersion, Cgroups, Group};
 use hoist_runtime::devices::{self, DeviceNode, DeviceRule};
@@ -22,10 +23,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::mounts;
 use super::rlimits;
-
-/// Log files of a container unless it says otherwise: five of ten megabytes.
-const LOG_SIZE: u64 = 10_000_000;
-const LOG_FILES: u32 = 5;
 
 /// What of this machine a start needs.
 pub(crate) struct Machine {
@@ -465,22 +462,20 @@ fn log_spec(
     path: Option<std::path::PathBuf>,
 ) -> Result<Option<LogSpec>, LaunchFailure> {
     let Some(path) = path else { return Ok(None) };
-    let options = &record.spec.log.options;
-    let max_size = match options.get("max-size") {
-        Some(text) => mounts::size(text)
-            .ok_or_else(|| refuse(format!("invalid log option max-size {text:?}")))?,
-        None => LOG_SIZE,
-    };
-    let max_files = match options.get("max-file") {
-        Some(text) => text
-            .parse()
-            .map_err(|_| refuse(format!("invalid log option max-file {text:?}")))?,
-        None => LOG_FILES,
+    let log = &record.spec.log;
+    let options =
+        LogOptions::of(&log.driver, &log.options).map_err(|error| refuse(error.to_string()))?;
+    let attributes = match log_attributes(record) {
+        none if none.is_empty() => String::new(),
+        some => serde_json::json!(some).to_string(),
     };
     Ok(Some(LogSpec {
         path,
-        max_size,
-        max_files,
+        max_size: options.max_size,
+        max_files: options.max_files,
+        format: LogFormat::of(&log.driver).unwrap_or_default(),
+        attributes,
+        buffer: options.buffer,
     }))
 }
 

@@ -342,19 +342,6 @@ pub(crate) fn host_devices() -> Vec<DeviceNode> {
     nodes
 }
 
-/// A size as people write it: digits and k, m or g.
-pub(crate) fn size(text: &str) -> Option<u64> {
-    let lower = text.to_ascii_lowercase();
-    let lower = lower.strip_suffix('b').unwrap_or(&lower);
-    let (digits, unit) = match lower.as_bytes().last()? {
-        b'k' => (&lower[..lower.len() - 1], 1 << 10),
-        b'm' => (&lower[..lower.len() - 1], 1 << 20),
-        b'g' => (&lower[..lower.len() - 1], 1 << 30),
-        _ => (lower, 1),
-    };
-    digits.parse::<u64>().ok()?.checked_mul(unit)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -373,14 +360,5 @@ mod tests {
                 .message
                 .contains("nope=1")
         );
-    }
-
-    #[test]
-    fn sizes_have_units() {
-        assert_eq!(size("10m"), Some(10 << 20));
-        assert_eq!(size("5"), Some(5));
-        assert_eq!(size("2GB"), Some(2 << 30));
-        assert_eq!(size("m"), None);
-        assert_eq!(size(""), None);
     }
 }

@@ -13,6 +13,7 @@ mod attack_process;
 mod attack_state;
 mod full_disk;
 mod killed_start;
+mod logs;
 mod metrics;
 mod service;
 mod syncs;

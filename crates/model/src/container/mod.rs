@@ -1,6 +1,7 @@
 //! Containers: what was asked for ([`ContainerSpec`]) and where they stand ([`ContainerState`]).
 
 mod health;
+mod log;
 mod mounts;
 mod ports;
 mod resources;
@@ -9,6 +10,7 @@ mod state;
 mod usage;
 
 pub use health::{HEALTH_LOG, Health, HealthStatus, ProbeResult, RESTART_UNHEALTHY_LABEL};
+pub use log::{InvalidLogOption, LogFormat, LogOptions};
 pub use mounts::{MountSource, MountSpec, Propagation};
 pub use ports::{InvalidPort, PortKey, PortMapping, PortRequest, Protocol};
 pub use resources::{DeviceMapping, IoThrottle, IoThrottleKind, Resources, Ulimit};

@@ -82,6 +82,9 @@ pub(super) fn log_order(log: &LogSpec) -> LogOrder {
             .unwrap_or_default(),
         max_size: log.max_size,
         max_files: log.max_files,
+        format: log.format,
+        attributes: log.attributes.clone(),
+        buffer: log.buffer,
     }
 }
 

@@ -10,7 +10,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::attached::Attached;
-use super::log_file::LogFile;
+use super::log::Log;
 use super::output::Output;
 use super::{Monitor, Order, Size, Started};
 use crate::child::{Child, NULL};
@@ -66,7 +66,7 @@ impl Monitor {
         let listener = order.has_listener.then(|| fds.next()).flatten();
         let record = order.has_record.then(|| fds.next()).flatten();
         let log = match &order.log {
-            Some(log) => Some(LogFile::open(fds.next().ok_or_else(missing)?, log.clone())),
+            Some(log) => Some((fds.next().ok_or_else(missing)?, log.clone())),
             None => None,
         };
         let mut attached = Vec::with_capacity(order.attached.len());
@@ -117,6 +117,19 @@ impl Monitor {
         let mounts = process::mount_namespace(pidfd.as_fd()).ok();
         drop((theirs, plan_fds));
         let terminal = await_program(&report, &pidfd)?;
+        if order.plan.pid_namespace.is_some() {
+            // Back in our own: whose children are born elsewhere can make no thread, which the log may want.
+            let own = rustix::process::pidfd_open(
+                rustix::process::getpid(),
+                rustix::process::PidfdFlags::empty(),
+            );
+            let _ = own.map(|own| process::enter_namespaces(own.as_fd(), libc::CLONE_NEWPID));
+        }
+        // Now that the child is cloned there may be threads.
+        let log = log
+            .map(|(directory, order)| Log::open(directory, order))
+            .transpose()
+            .map_err(failed("log"))?;
         let mut monitor = Self {
             control: None,
             listener,

@@ -12,7 +12,7 @@
 
 mod attached;
 mod launch;
-mod log_file;
+mod log;
 mod output;
 mod succession;
 
@@ -20,12 +20,13 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use hoist_model::Timestamp;
+use hoist_model::container::LogFormat;
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
 
 use self::attached::Attached;
 pub(crate) use self::launch::now;
-use self::log_file::LogFile;
+use self::log::Log;
 use self::output::Output;
 pub(crate) use self::succession::{Carried, Succession, run_successor};
 use crate::exit_record::{self, ExitRecord};
@@ -59,6 +60,14 @@ pub(crate) struct LogOrder {
     pub(crate) name: String,
     pub(crate) max_size: u64,
     pub(crate) max_files: u32,
+    #[serde(default)]
+    pub(crate) format: LogFormat,
+    /// A JSON object that goes with every entry, or nothing.
+    #[serde(default)]
+    pub(crate) attributes: String,
+    /// Bytes that may wait to be written; without, the container waits.
+    #[serde(default)]
+    pub(crate) buffer: Option<u64>,
 }
 
 /// Body of [`Kind::Started`]; the pidfd is beside it, and what is carried.
@@ -120,7 +129,7 @@ struct Monitor {
     terminal: Option<OwnedFd>,
     stdin_once: bool,
     attached: Vec<Attached>,
-    log: Option<LogFile>,
+    log: Option<Log>,
     /// For an engine to come.
     kept: Vec<OwnedFd>,
 }
@@ -224,7 +233,7 @@ impl Monitor {
             Source::Process => self.process_ended(),
             Source::Control => self.hear(),
             Source::Listener => self.accept(),
-            Source::Output(index) => drop(self.carry_output(index)),
+            Source::Output(index) => self.carry_outputs(index),
             Source::Input => self.write_input(),
             Source::Client(index) => self.serve_client(index, flags),
         }
@@ -318,6 +327,15 @@ impl Monitor {
         if self.introduce(&control).is_ok() {
             self.control = Some(control);
             self.tell_end();
+        }
+    }
+
+    /// Carries what there is, up to as much as a pipe holds: one look at everything else for several chunks.
+    fn carry_outputs(&mut self, index: usize) {
+        for _ in 0..output::CHUNKS {
+            if !self.carry_output(index) || self.attached.iter().any(Attached::is_full) {
+                return;
+            }
         }
     }
 

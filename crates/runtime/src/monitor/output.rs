@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Bytes taken at a time.
 pub(super) const CHUNK: usize = 32 * 1024;
+/// How many chunks are taken before others have their turn.
+pub(super) const CHUNKS: usize = 8;
 /// How many chunks are taken after the end: more than a pipe holds.
 pub(super) const LAST_CHUNKS: usize = 64;
 

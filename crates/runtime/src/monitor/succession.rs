@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
-use super::log_file::LogFile;
+use super::log::Log;
 use super::output::Output;
 use super::{LogOrder, Monitor, Started};
 use crate::exit_record::ExitRecord;
@@ -109,11 +109,7 @@ impl Monitor {
             }
         }
         let log = match &carried.log {
-            Some(log) => {
-                let mut log = LogFile::open(next()?, log.clone());
-                log.mend();
-                Some(log)
-            }
+            Some(log) => Some(Log::open(next()?, log.clone())?),
             None => None,
         };
         Ok(Self {
@@ -161,7 +157,7 @@ impl Monitor {
             if self.terminal.is_none() {
                 fds.extend(self.stdin.as_ref().map(AsFd::as_fd));
             }
-            fds.extend(self.log.as_ref().map(LogFile::directory));
+            fds.extend(self.log.as_ref().map(Log::directory));
             fds.extend(self.kept.iter().map(AsFd::as_fd));
             carried
         } else {

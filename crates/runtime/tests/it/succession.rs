@@ -61,11 +61,11 @@ fn kill_monitor(monitor: i32, zygote: i32) {
 }
 
 fn logged(machine: &Machine, mut spec: LaunchSpec) -> LaunchSpec {
-    spec.log = Some(LogSpec {
-        path: machine.directory().join("c.log"),
-        max_size: 1 << 20,
-        max_files: 3,
-    });
+    spec.log = Some(LogSpec::json_file(
+        machine.directory().join("c.log"),
+        1 << 20,
+        3,
+    ));
     spec
 }
 

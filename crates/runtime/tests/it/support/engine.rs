@@ -25,11 +25,7 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
     let rootfs = std::mem::ManuallyDrop::new(Rootfs::new());
     let mut spec = spec(&rootfs, &["sh", "-c", script.to_str().unwrap()]);
     spec.id = id.to_str().unwrap().parse().unwrap();
-    spec.log = Some(LogSpec {
-        path: PathBuf::from(log),
-        max_size: 1 << 20,
-        max_files: 3,
-    });
+    spec.log = Some(LogSpec::json_file(PathBuf::from(log), 1 << 20, 3));
     let launched = runtime.launch(spec).blocking_recv().unwrap().unwrap();
     let mut out = std::io::stdout();
     writeln!(out, "{}", launched.pid).unwrap();
