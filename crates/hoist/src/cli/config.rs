@@ -130,6 +130,22 @@ impl Config {
         self.save().map(|()| true)
     }
 
+    /// Remembers which context is in use.
+    pub(crate) fn choose_context(&mut self, name: Option<&str>) -> Result<(), Failure> {
+        match (name, self.content.as_object_mut()) {
+            (Some(name), _) => self.content["currentContext"] = name.into(),
+            (None, Some(content)) => drop(content.shift_remove("currentContext")),
+            (None, None) => {}
+        }
+        self.save()
+    }
+
+    /// The filters that pruning has besides those asked for.
+    pub(crate) fn prune_filters(&self) -> impl Iterator<Item = &str> {
+        let filters = self.content.get("pruneFilters").and_then(Value::as_array);
+        filters.into_iter().flatten().filter_map(Value::as_str)
+    }
+
     /// Writes the file anew beside the old one, readable by its owner only.
     fn save(&self) -> Result<(), Failure> {
         use std::os::unix::fs::OpenOptionsExt;

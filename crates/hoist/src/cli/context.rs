@@ -10,15 +10,19 @@ use hoist_docker::client::{Client, Host};
 use hoist_http::StaticNames;
 use hoist_http::tls::ClientTrust;
 use hoist_model::chain;
-use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use super::config::Config;
+use super::contexts::{Endpoint, Store};
 use super::engine;
 use super::failure::Failure;
 
 /// Where the engine listens unless told otherwise.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/hoist.sock";
+/// The context that every client has.
+const DEFAULT: &str = "default";
+/// The file that says which context `hoist` uses.
+const HOIST_CONTEXT: &str = "hoist-context";
 
 /// Under which name the client was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +45,14 @@ impl Program {
     /// A failure as this program says it.
     pub(crate) fn sentence(self, failure: &Failure, verb: &str) -> String {
         let message = failure.message.trim_end();
-        if let Some(usage) = &failure.usage {
-            let usage = format!("{} {usage}", self.name());
-            return super::unknown_flag(self, verb, message, Some(&usage));
-        }
+        let nobody = failure
+            .unreachable
+            .as_ref()
+            .filter(|_| self == Self::Docker);
+        let nobody = nobody.map(|host| {
+            format!("Cannot connect to the Docker daemon at {host}. Is the docker daemon running?")
+        });
+        let message = nobody.as_deref().unwrap_or(message);
         match (self, failure.from_engine) {
             (Self::Hoist, _) => format!("hoist: {message}"),
             (Self::Docker, true) if verb == "run" => {
@@ -54,11 +62,6 @@ impl Program {
             }
             (Self::Docker, true) => format!("Error response from daemon: {message}"),
             (Self::Docker, false) if message.starts_with("No ") => format!("Error: {message}"),
-            (Self::Docker, false) if failure.unreachable => {
-                format!(
-                    "Cannot connect to the Docker daemon. Is the docker daemon running? ({message})"
-                )
-            }
             (Self::Docker, false) if matches!(verb, "run" | "create") && failure.code == 125 => {
                 format!("docker: {message}\n\nRun 'docker {verb} --help' for more information")
             }
@@ -73,9 +76,13 @@ pub(crate) struct Context {
     pub(crate) program: Program,
     config_directory: PathBuf,
     config: OnceCell<Config>,
-    host: Host,
+    /// The name of the context in use.
+    current: String,
+    /// What the default context means.
+    default_host: String,
     /// Whether the engine is the default one, which is started when none listens.
     ours: bool,
+    engine: Result<Engine, Failure>,
     client: OnceCell<Client>,
     runtime: Runtime,
 }
@@ -112,59 +119,89 @@ fn trust(
     })
 }
 
-/// The endpoint of a docker context, from the store that `docker context` keeps.
-fn context_host(directory: &Path, name: &str) -> Result<String, Failure> {
-    let store = directory.join("contexts/meta");
-    let entries = std::fs::read_dir(&store).into_iter().flatten().flatten();
-    for entry in entries {
-        let Ok(bytes) = std::fs::read(entry.path().join("meta.json")) else {
-            continue;
-        };
-        let Ok(meta) = serde_json::from_slice::<Value>(&bytes) else {
-            continue;
-        };
-        if meta["Name"] == name
-            && let Some(host) = meta
-                .pointer("/Endpoints/docker/Host")
-                .and_then(Value::as_str)
-        {
-            return Ok(host.to_owned());
-        }
+/// What TLS trusts and shows for an engine that a context names.
+fn context_trust(endpoint: &Endpoint) -> Option<ClientTrust> {
+    let pem = |name: &str| {
+        endpoint
+            .pems
+            .iter()
+            .find(|pem| pem.ends_with(name))
+            .cloned()
+    };
+    let authority = pem("ca.pem");
+    if endpoint.pems.is_empty() && !endpoint.skip_verify {
+        return None;
     }
-    let place = store.display();
-    Err(Failure::new(format!("no context {name:?} in {place}")))
+    Some(ClientTrust {
+        system_roots: authority.is_none() && !endpoint.skip_verify,
+        authorities: authority.into_iter().collect(),
+        identity: pem("cert.pem").zip(pem("key.pem")),
+        insecure_skip_verify: endpoint.skip_verify,
+    })
+}
+
+/// Which engine is meant.
+struct Engine {
+    host: Host,
+    trust: Option<ClientTrust>,
 }
 
 impl Context {
-    /// Decides which engine is meant; connects to nothing yet.
+    /// Decides which engine is meant; connects to nothing yet. That no such engine can be is said to who wants it:
+    /// the verbs of contexts mend it.
     pub(crate) fn new(program: Program, matches: &ArgMatches) -> Result<Self, Failure> {
         let flag = |name: &str| {
             let values = matches.get_many::<String>(name);
             values.and_then(Iterator::last).cloned()
         };
+        const LEVELS: [&str; 8] = [
+            "panic", "fatal", "error", "warn", "warning", "info", "debug", "trace",
+        ];
+        if let Some(level) = flag("log-level")
+            && !LEVELS.contains(&level.to_ascii_lowercase().as_str())
+        {
+            return Err(Failure::new(format!(
+                "Unable to parse logging level: {level}"
+            )));
+        }
         let config_directory = Config::directory(flag("config").as_deref());
         let config = OnceCell::new();
-        let named = match (flag("host"), flag("context")) {
-            (Some(_), Some(_)) => {
-                return Err(Failure::new("--host and --context exclude each other"));
-            }
-            (Some(host), None) => Some(host),
-            (None, Some(name)) if name == "default" => None,
-            (None, Some(name)) => Some(context_host(&config_directory, &name)?),
-            (None, None) => match variable("HOIST_HOST").or_else(|| variable("DOCKER_HOST")) {
-                Some(host) => Some(host),
-                None => chosen_context(program, &config_directory, &config)?,
-            },
-        };
-        let ours = named.is_none();
-        let host = named.map_or_else(|| Ok(Host::Unix(DEFAULT_SOCKET.into())), |h| h.parse())?;
-        let client = OnceCell::new();
-        if let (Host::Tcp { .. }, Some(trust)) = (&host, trust(matches, &flag, &config_directory)) {
-            let names = Arc::new(StaticNames::default());
-            let version = variable("DOCKER_API_VERSION");
-            let secured = Client::secured(host.clone(), names, version, &trust);
-            drop(client.set(secured.map_err(|error| Failure::new(chain(&error)))?));
+        let (host_flag, context_flag) = (flag("host"), flag("context"));
+        if host_flag.is_some() && context_flag.is_some() {
+            return Err(Failure::new(
+                "conflicting options: cannot specify both --host and --context",
+            ));
         }
+        let variable_host = variable("HOIST_HOST").or_else(|| variable("DOCKER_HOST"));
+        let current = match (&host_flag, context_flag) {
+            (_, Some(name)) => name,
+            (Some(_), None) => DEFAULT.to_owned(),
+            (None, None) if variable_host.is_some() => DEFAULT.to_owned(),
+            (None, None) => chosen_context(program, &config_directory, &config)?
+                .unwrap_or_else(|| DEFAULT.to_owned()),
+        };
+        let named = host_flag.or(variable_host);
+        let ours = named.is_none() && current == DEFAULT;
+        let default_host = named.unwrap_or_else(|| format!("unix://{DEFAULT_SOCKET}"));
+        let engine = if current == DEFAULT {
+            let host = default_host.parse::<Host>().map_err(Failure::from);
+            let trust = trust(matches, &flag, &config_directory);
+            host.map(|host| Engine { host, trust })
+        } else {
+            let endpoint = Store::new(&config_directory).endpoint(&current);
+            let endpoint = endpoint.map_err(|failure| {
+                Failure::new(format!(
+                    "Failed to initialize: unable to resolve docker endpoint: {}",
+                    failure.message
+                ))
+            });
+            endpoint.and_then(|endpoint| {
+                Ok(Engine {
+                    host: endpoint.host.parse()?,
+                    trust: context_trust(&endpoint),
+                })
+            })
+        };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -172,11 +209,45 @@ impl Context {
             program,
             config_directory,
             config,
-            host,
+            current,
+            default_host,
             ours,
-            client,
+            engine,
+            client: OnceCell::new(),
             runtime,
         })
+    }
+
+    /// The name of the context in use.
+    pub(crate) fn current(&self) -> String {
+        self.current.clone()
+    }
+
+    /// Where the engine is that the default context means.
+    pub(crate) fn default_host(&self) -> String {
+        self.default_host.clone()
+    }
+
+    /// The contexts that there are.
+    pub(crate) fn store(&self) -> Store {
+        Store::new(&self.config_directory)
+    }
+
+    /// Makes a context the one in use from now on.
+    pub(crate) fn choose(&self, name: Option<&str>) -> Result<(), Failure> {
+        if self.program == Program::Docker {
+            return self.config_to_change()?.choose_context(name);
+        }
+        let path = self.config_directory.join(HOIST_CONTEXT);
+        let done = match name {
+            Some(name) => std::fs::create_dir_all(&self.config_directory)
+                .and_then(|()| std::fs::write(&path, format!("{name}\n"))),
+            None => match std::fs::remove_file(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                other => other,
+            },
+        };
+        done.map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
     }
 
     /// Runs a verb.
@@ -200,23 +271,49 @@ impl Context {
         Config::load(&self.config_directory)
     }
 
+    /// Where the engine is, and whether TLS is spoken with it.
+    pub(crate) fn host(&self) -> Result<(&Host, bool), Failure> {
+        let engine = self.engine.as_ref().map_err(Failure::clone)?;
+        Ok((&engine.host, engine.trust.is_some()))
+    }
+
     /// The engine. The default one is started if it does not run.
     pub(crate) fn client(&self) -> Result<&Client, Failure> {
-        if let (true, None, Host::Unix(socket)) = (self.ours, self.client.get(), &self.host) {
+        if let (
+            true,
+            None,
+            Ok(Engine {
+                host: Host::Unix(socket),
+                ..
+            }),
+        ) = (self.ours, self.client.get(), &self.engine)
+        {
             engine::ensure(socket)?;
         }
-        Ok(self.client_as_is())
+        self.client_as_is()
     }
 
     /// The engine, whether it runs or not.
-    pub(crate) fn client_as_is(&self) -> &Client {
-        self.client.get_or_init(|| {
+    pub(crate) fn client_as_is(&self) -> Result<&Client, Failure> {
+        if self.client.get().is_none() {
+            let engine = self.engine.as_ref().map_err(Failure::clone)?;
             let names = Arc::new(StaticNames::default());
-            Client::new(self.host.clone(), names, variable("DOCKER_API_VERSION"))
-        })
+            let version = variable("DOCKER_API_VERSION");
+            let host = engine.host.clone();
+            let made = match (&engine.host, &engine.trust) {
+                (Host::Tcp { .. }, Some(trust)) => Client::secured(host, names, version, trust)
+                    .map_err(|error| Failure::new(chain(&error)))?,
+                _ => Client::new(host, names, version),
+            };
+            return Ok(self.client.get_or_init(|| made));
+        }
+        self.client
+            .get()
+            .ok_or_else(|| Failure::new("no client of an engine"))
     }
 }
 
+/// The context chosen once and for all.
 fn chosen_context(
     program: Program,
     directory: &Path,
@@ -224,17 +321,16 @@ fn chosen_context(
 ) -> Result<Option<String>, Failure> {
     let name = match variable("DOCKER_CONTEXT") {
         Some(name) => Some(name),
-        // What `docker context use` chose is for docker; hoist has an engine of its own.
         None if program == Program::Docker => {
             let loaded = Config::load(directory)?;
             let name = loaded.text("currentContext").map(str::to_owned);
             drop(config.set(loaded));
             name
         }
-        None => None,
+        // What `docker context use` chose is for docker; hoist has an engine of its own.
+        None => std::fs::read_to_string(directory.join(HOIST_CONTEXT))
+            .ok()
+            .map(|name| name.trim().to_owned()),
     };
-    match name {
-        Some(name) if name != "default" => context_host(directory, &name).map(Some),
-        _ => Ok(None),
-    }
+    Ok(name.filter(|name| !name.is_empty()))
 }

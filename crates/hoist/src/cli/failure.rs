@@ -14,10 +14,10 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// Whether the engine said it.
     pub(crate) from_engine: bool,
-    /// Whether there is no engine to say anything.
-    pub(crate) unreachable: bool,
-    /// The right way to write it, if the command line was wrong and `message` is the flag that is not there.
-    pub(crate) usage: Option<String>,
+    /// The engine's address, if nobody listens there.
+    pub(crate) unreachable: Option<String>,
+    /// Whether the command line is what is wrong, so that the right way to write it is shown.
+    pub(crate) bad_flag: bool,
 }
 
 impl Failure {
@@ -32,17 +32,29 @@ impl Failure {
             code,
             message: message.into(),
             from_engine: false,
-            unreachable: false,
-            usage: None,
+            unreachable: None,
+            bad_flag: false,
         }
     }
 
-    /// A flag that is not there, told as the client tells it of all verbs.
-    pub(crate) fn unknown_flag(flag: &str, usage: &str) -> Self {
+    /// A flag that is not there, or has no such value.
+    pub(crate) fn bad_flag(message: impl Into<String>) -> Self {
         Self {
-            usage: Some(usage.to_owned()),
-            ..Self::with_code(125, flag)
+            bad_flag: true,
+            ..Self::with_code(125, message)
         }
+    }
+
+    /// A flag that is not there, found behind other words.
+    pub(crate) fn unknown_flag(flag: &str) -> Self {
+        let flag = flag.split(['=', ' ']).next().unwrap_or(flag);
+        Self::bad_flag(match flag.strip_prefix('-') {
+            Some(short) if !short.starts_with('-') => {
+                let letter = short.chars().next().unwrap_or('-');
+                format!("unknown shorthand flag: '{letter}' in {flag}")
+            }
+            _ => format!("unknown flag: {flag}"),
+        })
     }
 
     /// An exit status alone.
@@ -62,21 +74,28 @@ impl From<CallError> for Failure {
             code: 1,
             message: error.to_string(),
             from_engine: error.status().is_some(),
-            unreachable: matches!(error, CallError::Connect { .. }),
-            usage: None,
+            unreachable: match &error {
+                CallError::Connect { host, .. } if error.nobody_listens() => Some(host.to_string()),
+                _ => None,
+            },
+            bad_flag: false,
         }
     }
 }
 
 impl From<InvalidFlag> for Failure {
     fn from(error: InvalidFlag) -> Self {
-        Self::with_code(125, error.to_string())
+        let message = error.to_string();
+        match error {
+            InvalidFlag::Value { .. } => Self::bad_flag(message),
+            InvalidFlag::Said(_) | InvalidFlag::Conflict(..) => Self::with_code(125, message),
+        }
     }
 }
 
 impl From<TemplateError> for Failure {
     fn from(error: TemplateError) -> Self {
-        Self::with_code(64, error.to_string())
+        Self::new(error.to_string())
     }
 }
 

@@ -203,15 +203,11 @@ impl Run for Logout {
         let key = key_of(self.server.as_deref().unwrap_or_default());
         let mut config = context.config_to_change()?;
         let helper = config.helper(&key).map(str::to_owned);
-        let known = match &helper {
-            Some(helper) => ask_helper(helper, "erase", &key)?.is_some(),
-            None => config.forget(&key)?,
-        };
-        output::line(if known {
-            format!("Removing login credentials for {key}")
-        } else {
-            format!("Not logged in to {key}")
-        })?;
+        match &helper {
+            Some(helper) => drop(ask_helper(helper, "erase", &key)?),
+            None => drop(config.forget(&key)?),
+        }
+        output::line(format!("Removing login credentials for {key}"))?;
         Ok(0)
     }
 }

@@ -1,13 +1,14 @@
-//! `version`, `info`, `system df`, `completion`.
+//! `version`, `info`, `completion`, and the verbs of `system`.
 
+mod dial;
 mod info;
+mod prune;
+mod usage;
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Context, Failure, Run, Verb, output, verb};
-use crate::render::human;
-use crate::render::table::align;
 use crate::render::template::Template;
 
 /// The verbs without a noun.
@@ -25,8 +26,15 @@ pub(crate) const VERBS: &[Verb] = &[
 
 /// `hoist system …`.
 pub(crate) const NOUN_VERBS: &[Verb] = &[
-    verb::<DiskUsage>("df", "Show disk usage"),
+    verb::<usage::DiskUsage>("df", "Show disk usage"),
+    verb::<dial::DialStdio>(
+        "dial-stdio",
+        "Proxy the stdio stream to the engine: what ssh:// runs on the other side",
+    )
+    .hidden(),
+    verb::<super::container::Events>("events", "Get real time events from the engine"),
     verb::<info::Info>("info", "Display system-wide information"),
+    verb::<prune::Prune>("prune", "Remove unused data"),
 ];
 
 /// `version`.
@@ -39,12 +47,12 @@ struct Version {
 
 impl Run for Version {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
-        let client = context.client_as_is();
+        let client = context.client_as_is()?;
         let server = async { client.get("/version").send().await?.json::<Value>().await }.await;
         let own = json!({
             "Platform": {"Name": "Hoist"}, "Version": env!("CARGO_PKG_VERSION"),
             "ApiVersion": client.version(), "DefaultAPIVersion": hoist_docker::client::SPOKEN,
-            "Os": std::env::consts::OS, "Arch": architecture(), "Context": "default",
+            "Os": std::env::consts::OS, "Arch": architecture(), "Context": context.current(),
         });
         let (server, problem) = match server {
             Ok(server) => (server, None),
@@ -121,72 +129,6 @@ fn align_fields(text: &str) -> String {
             None => format!("{line}\n"),
         })
         .collect()
-}
-
-/// `system df`.
-#[derive(Args, Debug)]
-struct DiskUsage {
-    /// Show detailed information on space usage
-    #[arg(short, long)]
-    verbose: bool,
-}
-
-impl Run for DiskUsage {
-    async fn run(self, context: &Context) -> Result<u8, Failure> {
-        let found: Value = context
-            .client()?
-            .get("/system/df")
-            .send()
-            .await?
-            .json()
-            .await?;
-        if self.verbose {
-            output::line(format!("{found:#}"))?;
-            return Ok(0);
-        }
-        let list = |field: &str| found[field].as_array().cloned().unwrap_or_default();
-        let sum = |items: &[Value], path: &str| -> u64 {
-            items.iter().filter_map(|i| i.pointer(path)?.as_u64()).sum()
-        };
-        let (images, containers, volumes) = (list("Images"), list("Containers"), list("Volumes"));
-        let in_use = images
-            .iter()
-            .filter(|i| i["Containers"].as_i64().unwrap_or(0) > 0)
-            .count();
-        let running = containers
-            .iter()
-            .filter(|c| c["State"] == "running")
-            .count();
-        let mounted = volumes
-            .iter()
-            .filter(|v| v["UsageData"]["RefCount"].as_i64().unwrap_or(0) > 0)
-            .count();
-        let mut text = "TYPE\tTOTAL\tACTIVE\tSIZE\n".to_owned();
-        for (kind, total, active, size) in [
-            (
-                "Images",
-                images.len(),
-                in_use,
-                found["LayersSize"].as_u64().unwrap_or(0),
-            ),
-            (
-                "Containers",
-                containers.len(),
-                running,
-                sum(&containers, "/SizeRw"),
-            ),
-            (
-                "Local Volumes",
-                volumes.len(),
-                mounted,
-                sum(&volumes, "/UsageData/Size"),
-            ),
-        ] {
-            text += &format!("{kind}\t{total}\t{active}\t{}\n", human::size(size, 4));
-        }
-        output::text(align(&text))?;
-        Ok(0)
-    }
 }
 
 /// `completion`.

@@ -209,8 +209,8 @@ pub(crate) fn check_output(path: &str) -> Result<(), Failure> {
         && error.kind() == io::ErrorKind::NotFound
     {
         return Err(Failure::new(format!(
-            "invalid output path: directory {:?} does not exist",
-            parent.display().to_string()
+            "invalid output path: stat {}: no such file or directory",
+            parent.display()
         )));
     }
     let kind = std::fs::metadata(target).map(|found| found.file_type());

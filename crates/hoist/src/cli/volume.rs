@@ -3,10 +3,11 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::container::{api_filters, confirmed, each, print_objects, pruned};
+use super::container::{api_filters, confirmed, each, print_objects, pruned, with_configured};
 use super::reference::segment;
 use super::spec::key_values;
 use super::{Context, Failure, Run, Verb, output, verb};
+use crate::render::human;
 use crate::render::listing::Listing;
 
 /// `hoist volume …`.
@@ -107,32 +108,10 @@ impl Run for List {
         let found: Value = call.send().await?.json().await?;
         let mut volumes: Vec<_> = found["Volumes"].as_array().into_iter().flatten().collect();
         volumes.sort_by_key(|v| v["Name"].as_str());
-        let row = |volume: &&Value| {
-            let text = |field: &str| volume[field].as_str().unwrap_or_default();
-            let labels = volume["Labels"].as_object().into_iter().flatten();
-            let mut labels: Vec<_> = labels
-                .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
-                .collect();
-            labels.sort();
-            json!({
-                "Availability": "N/A", "Driver": text("Driver"), "Group": "N/A",
-                "Labels": labels.join(","), "Links": "N/A", "Mountpoint": text("Mountpoint"),
-                "Name": text("Name"), "Scope": text("Scope"), "Size": "N/A", "Status": "N/A",
-            })
-        };
         let listing = Listing {
-            headings: &[
-                ("Driver", "DRIVER"),
-                ("Name", "VOLUME NAME"),
-                ("Scope", "SCOPE"),
-                ("Mountpoint", "MOUNTPOINT"),
-                ("Labels", "LABELS"),
-                ("Label", "LABEL"),
-                ("Links", "LINKS"),
-                ("Size", "SIZE"),
-            ],
+            headings: HEADINGS,
             table: "{{.Driver}}\t{{.Name}}",
-            rows: volumes.iter().map(row).collect(),
+            rows: volumes.into_iter().map(row).collect(),
         };
         let format = if self.quiet {
             Some("{{.Name}}")
@@ -142,6 +121,40 @@ impl Run for List {
         output::text(listing.render(format)?)?;
         Ok(0)
     }
+}
+
+/// The fields of a volume and their headings.
+pub(crate) const HEADINGS: &[(&str, &str)] = &[
+    ("Driver", "DRIVER"),
+    ("Name", "VOLUME NAME"),
+    ("Scope", "SCOPE"),
+    ("Mountpoint", "MOUNTPOINT"),
+    ("Labels", "LABELS"),
+    ("Label", "LABEL"),
+    ("Links", "LINKS"),
+    ("Size", "SIZE"),
+    ("Availability", "AVAILABILITY"),
+    ("Group", "GROUP"),
+    ("Status", "STATUS"),
+];
+
+/// A volume as lists show it.
+pub(crate) fn row(volume: &Value) -> Value {
+    let text = |field: &str| volume[field].as_str().unwrap_or_default();
+    let labels = volume["Labels"].as_object().into_iter().flatten();
+    let mut labels: Vec<_> = labels
+        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
+        .collect();
+    labels.sort();
+    let usage = |field: &str| volume["UsageData"][field].as_u64();
+    let unknown = || "N/A".to_owned();
+    json!({
+        "Availability": "N/A", "Driver": text("Driver"), "Group": "N/A",
+        "Labels": labels.join(","),
+        "Links": usage("RefCount").map_or_else(unknown, |n| n.to_string()),
+        "Mountpoint": text("Mountpoint"), "Name": text("Name"), "Scope": text("Scope"),
+        "Size": usage("Size").map_or_else(unknown, |n| human::size(n, 4)), "Status": "N/A",
+    })
 }
 
 /// `volume rm`.
@@ -190,15 +203,16 @@ impl Run for Prune {
         let question = format!(
             "WARNING! This will remove {which} volumes not used by at least one container."
         );
-        if !self.force && !confirmed(&question)? {
-            return Ok(1);
-        }
-        let mut filters = self.filter.clone();
+        let mut filters = with_configured(context, &self.filter)?;
         if self.all {
             filters.push("all=true".to_owned());
         }
+        let filters = api_filters(&filters)?;
+        if !self.force && !confirmed(&question)? {
+            return Ok(0);
+        }
         let call = context.client()?.post("/volumes/prune");
-        let call = call.query_some("filters", api_filters(&filters)?);
+        let call = call.query_some("filters", filters);
         pruned(
             &call.send().await?.json().await?,
             "VolumesDeleted",

@@ -33,11 +33,17 @@ impl Listing {
         };
         let template = Template::parse(&unescape(template))?;
         let mut out = String::new();
+        let headings = self.headings.iter();
+        let headings = headings.map(|(field, text)| ((*field).to_owned(), (*text).into()));
+        let headings = Value::Object(headings.collect());
         if is_table {
-            let headings = self.headings.iter();
-            let headings = headings.map(|(field, text)| ((*field).to_owned(), (*text).into()));
-            out += &template.render(&Value::Object(headings.collect()))?;
+            out += &template.render(&headings)?;
             out.push('\n');
+        } else if self.rows.is_empty()
+            && let Err(error @ TemplateError::NoField(_)) = template.render(&headings)
+        {
+            // Wrong also while there is nothing to show.
+            return Err(error);
         }
         for row in &self.rows {
             out += &template.render(row)?;

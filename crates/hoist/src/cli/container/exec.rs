@@ -105,8 +105,7 @@ impl Run for Exec {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
         let name = self.words.first().map_or("", String::as_str);
         if name.starts_with('-') {
-            let usage = "exec [OPTIONS] CONTAINER COMMAND [ARG...]";
-            return Err(Failure::unknown_flag(name, usage));
+            return Err(Failure::unknown_flag(name));
         }
         if self.tty && self.interactive && !self.detach && !std::io::stdin().is_terminal() {
             return Err(Failure::new("the input device is not a TTY"));

@@ -5,15 +5,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use hoist_model::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::cli::Failure;
 use crate::cli::spec::duration;
+use crate::cli::{Context, Failure};
 
 /// The `filters` parameter: keys to lists of values; nothing for no filters.
 pub(crate) fn api_filters(filters: &[String]) -> Result<Option<String>, Failure> {
     let mut wanted = Map::new();
     for filter in filters {
         let (key, value) = filter.split_once('=').ok_or_else(|| {
-            Failure::new(format!("invalid filter {filter:?}: expected key=value"))
+            Failure::bad_flag(format!(
+                "invalid argument {filter:?} for \"--filter\" flag: bad format of filter (expected name=value)"
+            ))
         })?;
         let key = key.trim().to_ascii_lowercase();
         let values = wanted.entry(key).or_insert_with(|| json!([]));
@@ -22,6 +24,27 @@ pub(crate) fn api_filters(filters: &[String]) -> Result<Option<String>, Failure>
         }
     }
     Ok((!wanted.is_empty()).then(|| Value::Object(wanted).to_string()))
+}
+
+/// The filters of a prune and those that the configuration adds (`pruneFilters` of config.json); one that contradicts what
+/// was asked for is left out.
+pub(crate) fn with_configured(
+    context: &Context,
+    filters: &[String],
+) -> Result<Vec<String>, Failure> {
+    let mut all = filters.to_vec();
+    for configured in context.config()?.prune_filters() {
+        let contradiction = match configured.split_once('=') {
+            Some(("label", value)) => format!("label!={value}"),
+            Some(("label!", value)) => format!("label={value}"),
+            Some((_, value)) if !value.is_empty() => String::new(),
+            _ => continue,
+        };
+        if !filters.contains(&contradiction) {
+            all.push(configured.to_owned());
+        }
+    }
+    Ok(all)
 }
 
 /// Now.
@@ -46,9 +69,9 @@ pub(crate) fn since(text: &str, now: Timestamp) -> Result<String, Failure> {
             _ => format!("{text}Z"),
         };
         padded.parse().map_err(|_| {
-            let expected =
-                "expected 2013-01-02T13:23:37Z, seconds since 1970, or how long ago as 42m";
-            Failure::new(format!("invalid time {text:?}: {expected}"))
+            Failure::new(format!(
+                "failed to parse value as time or duration: {text:?}"
+            ))
         })?
     };
     let nanos = at.as_nanos().rem_euclid(1_000_000_000);

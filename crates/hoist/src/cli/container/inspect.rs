@@ -29,7 +29,7 @@ pub(crate) struct Inspect {
     #[arg(short, long)]
     size: bool,
     /// Only inspect objects of the given type
-    #[arg(long = "type", value_name = "string", value_parser = ["container", "image", "network", "volume"])]
+    #[arg(long = "type", value_name = "string")]
     kind: Option<String>,
     /// Names or ids
     #[arg(value_name = "NAME|ID", required = true)]
@@ -38,6 +38,18 @@ pub(crate) struct Inspect {
 
 impl Run for Inspect {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
+        const ABSENT: [&str; 6] = ["config", "node", "plugin", "secret", "service", "task"];
+        let kind = self.kind.as_deref().unwrap_or_default();
+        if ABSENT.contains(&kind) {
+            return Err(Failure::new(format!(
+                "this engine has no objects of the type {kind:?}"
+            )));
+        }
+        if !kind.is_empty() && !KINDS.iter().any(|(of, _)| *of == kind) {
+            return Err(Failure::new(format!(
+                "unknown type: {kind:?}: must be one of \"config\", \"container\", \"image\", \"network\", \"node\", \"plugin\", \"secret\", \"service\", \"task\", \"volume\""
+            )));
+        }
         let format = self.format.as_deref();
         print_objects(
             context,
@@ -105,9 +117,10 @@ pub(crate) async fn print_objects(
 ) -> Result<u8, Failure> {
     let template = match format {
         None | Some("" | "json") => None,
-        Some(template) => Some(Template::parse(
-            &template.replace("\\n", "\n").replace("\\t", "\t"),
-        )?),
+        Some(template) => {
+            let parsed = Template::parse(&template.replace("\\n", "\n").replace("\\t", "\t"));
+            Some(parsed.map_err(|error| Failure::with_code(64, error.to_string()))?)
+        }
     };
     let client = context.client()?;
     let (mut found, mut failures) = (Vec::new(), Vec::new());
@@ -136,7 +149,8 @@ pub(crate) async fn print_objects(
     Ok(u8::from(!failures.is_empty()))
 }
 
-fn pretty(value: &Value) -> Result<String, Failure> {
+/// JSON with four blanks of indentation.
+pub(crate) fn pretty(value: &Value) -> Result<String, Failure> {
     let mut out = Vec::new();
     let style = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut out, style);

@@ -4,7 +4,7 @@ use clap::Args;
 use hoist_docker::client::CallError;
 use serde_json::Value;
 
-use super::filters::api_filters;
+use super::filters::{api_filters, with_configured};
 use crate::cli::reference::segment;
 use crate::cli::{Context, Failure, Run, output};
 use crate::render::human;
@@ -362,11 +362,12 @@ pub(crate) struct Prune {
 impl Run for Prune {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
         let question = "WARNING! This will remove all stopped containers.";
+        let filters = api_filters(&with_configured(context, &self.filter)?)?;
         if !self.force && !confirmed(question)? {
-            return Ok(1);
+            return Ok(0);
         }
         let call = context.client()?.post("/containers/prune");
-        let call = call.query_some("filters", api_filters(&self.filter)?);
+        let call = call.query_some("filters", filters);
         pruned(
             &call.send().await?.json().await?,
             "ContainersDeleted",
@@ -377,8 +378,13 @@ impl Run for Prune {
 
 /// Asks before something is deleted.
 pub(crate) fn confirmed(question: &str) -> Result<bool, Failure> {
+    ask(&format!("{question}\n"))
+}
+
+/// The same with a question of several lines.
+pub(crate) fn ask(question: &str) -> Result<bool, Failure> {
     output::text(format!(
-        "{question}\nAre you sure you want to continue? [y/N] "
+        "{question}Are you sure you want to continue? [y/N] "
     ))?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
@@ -387,6 +393,14 @@ pub(crate) fn confirmed(question: &str) -> Result<bool, Failure> {
 
 /// Says what a prune removed.
 pub(crate) fn pruned(answer: &Value, field: &str, heading: &str) -> Result<u8, Failure> {
+    show_pruned(answer, field, heading)?;
+    let space = answer["SpaceReclaimed"].as_u64().unwrap_or(0);
+    output::line(format!("Total reclaimed space: {}", human::size(space, 4)))?;
+    Ok(0)
+}
+
+/// Names what went, if something did.
+pub(crate) fn show_pruned(answer: &Value, field: &str, heading: &str) -> Result<(), Failure> {
     let gone: Vec<_> = answer[field].as_array().into_iter().flatten().collect();
     if !gone.is_empty() {
         output::line(heading)?;
@@ -395,7 +409,5 @@ pub(crate) fn pruned(answer: &Value, field: &str, heading: &str) -> Result<u8, F
         }
         output::line("")?;
     }
-    let space = answer["SpaceReclaimed"].as_u64().unwrap_or(0);
-    output::line(format!("Total reclaimed space: {}", human::size(space, 4)))?;
-    Ok(0)
+    Ok(())
 }

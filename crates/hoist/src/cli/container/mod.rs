@@ -17,9 +17,11 @@ mod update;
 
 use super::{Verb, verb};
 
-pub(crate) use filters::{api_filters, now};
-pub(crate) use inspect::print_objects;
-pub(crate) use lifecycle::{confirmed, each, pruned};
+pub(crate) use events_wait::Events;
+pub(crate) use filters::{api_filters, now, with_configured};
+pub(crate) use inspect::{pretty, print_objects};
+pub(crate) use lifecycle::{ask, confirmed, each, pruned, show_pruned};
+pub(crate) use ps::{HEADINGS, usage_row};
 
 /// `hoist container …`.
 pub(crate) const VERBS: &[Verb] = &[

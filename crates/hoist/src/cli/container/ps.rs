@@ -38,7 +38,8 @@ pub(crate) struct Ps {
     size: bool,
 }
 
-const HEADINGS: &[(&str, &str)] = &[
+/// The fields of a container and their headings.
+pub(crate) const HEADINGS: &[(&str, &str)] = &[
     ("ID", "CONTAINER ID"),
     ("Image", "IMAGE"),
     ("Command", "COMMAND"),
@@ -54,6 +55,7 @@ const HEADINGS: &[(&str, &str)] = &[
     ("Mounts", "MOUNTS"),
     ("LocalVolumes", "LOCAL VOLUMES"),
     ("Networks", "NETWORKS"),
+    ("Platform", "PLATFORM"),
 ];
 
 const TABLE: &str =
@@ -101,6 +103,13 @@ fn cut(text: &str, width: usize) -> String {
     }
     let kept: String = text.chars().take(width - 1).collect();
     format!("{kept}…")
+}
+
+/// A container as `system df` shows it: without the size of its image.
+pub(crate) fn usage_row(container: &Value, now: Timestamp, whole: bool) -> Value {
+    let mut container = container.clone();
+    container["SizeRootFs"] = 0.into();
+    row(&container, now, whole)
 }
 
 fn row(container: &Value, now: Timestamp, whole: bool) -> Value {

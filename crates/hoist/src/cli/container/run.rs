@@ -53,10 +53,18 @@ pub(super) fn keys(context: &Context, flag: Option<&str>) -> Result<(String, Vec
     Ok((text.to_owned(), terminal::detach_keys(text)?))
 }
 
-fn body(verb: &str, flags: &ContainerFlags, detach: bool) -> Result<Value, Failure> {
+fn body(flags: &ContainerFlags, detach: bool) -> Result<Value, Failure> {
     if flags.image().starts_with('-') {
-        let usage = format!("{verb} [OPTIONS] IMAGE [COMMAND] [ARG...]");
-        return Err(Failure::unknown_flag(flags.image(), &usage));
+        return Err(Failure::unknown_flag(flags.image()));
+    }
+    if !["always", "missing", "never"].contains(&flags.pull.as_str()) {
+        return Err(Failure::with_code(
+            125,
+            format!(
+                "invalid pull option: '{}': must be one of \"always\", \"missing\" or \"never\"",
+                flags.pull
+            ),
+        ));
     }
     let directory = std::env::current_dir().unwrap_or_else(|_| "/".into());
     let host = Host {
@@ -65,7 +73,9 @@ fn body(verb: &str, flags: &ContainerFlags, detach: bool) -> Result<Value, Failu
         directory: &directory,
         console: if flags.tty { terminal::size() } else { None },
     };
-    Ok(create_body(flags, detach, &host)?)
+    let body = create_body(flags, detach, &host)?;
+    reference::parse(flags.image()).map_err(|failure| failure.code(125))?;
+    Ok(body)
 }
 
 /// Creates the container, pulling its image if it is missing; answers its id.
@@ -142,7 +152,7 @@ async fn pull(context: &Context, flags: &ContainerFlags) -> Result<(), Failure> 
 
 impl Run for Create {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
-        let body = body("create", &self.flags, false)?;
+        let body = body(&self.flags, false)?;
         let id = create(context, &self.flags, &body)
             .await
             .map_err(|f| f.code(1))?;
@@ -157,16 +167,19 @@ impl Run for RunContainer {
         let to_125 = |failure: Failure| failure.code(125);
         let attaches = |stream| !self.detach && flags.attaches(stream);
         if self.detach && !flags.attach.is_empty() {
-            return Err(Failure::with_code(
-                125,
-                "conflicting options: cannot attach and detach at once",
+            return Err(Failure::new(
+                "conflicting options: cannot specify both --attach and --detach",
             ));
         }
         if flags.tty && attaches("stdin") && !io::stdin().is_terminal() {
             return Err(Failure::with_code(1, "the input device is not a TTY"));
         }
-        let (key_text, detach_keys) = keys(context, self.detach_keys.as_deref())?;
-        let body = body("run", flags, self.detach)?;
+        let (key_text, detach_keys) = if self.detach {
+            (String::new(), Vec::new())
+        } else {
+            keys(context, self.detach_keys.as_deref())?
+        };
+        let body = body(flags, self.detach)?;
         // Caught from here on: a Ctrl-C while the image is pulled ends the client, one after that is the container's.
         let id = create(context, flags, &body).await.map_err(to_125)?;
         let client = context.client().map_err(to_125)?;

@@ -6,12 +6,14 @@ use std::io::{IsTerminal, Read};
 use clap::Args;
 use serde_json::Value;
 
+use crate::cli::spec::values::go_error;
 use crate::cli::transfer::{self, streamed};
 use crate::cli::{Context, Failure, Run, reference};
 use crate::render::progress::{Drawing, Target};
 
 fn open(path: &str) -> Result<Box<dyn Read + Send>, Failure> {
-    let file = File::open(path).map_err(|e| Failure::new(format!("cannot open {path}: {e}")))?;
+    let file = File::open(path)
+        .map_err(|error| Failure::new(format!("open {path}: {}", go_error(&error))))?;
     Ok(Box::new(file))
 }
 

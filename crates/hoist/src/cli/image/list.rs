@@ -36,7 +36,8 @@ pub(crate) struct Images {
     repository: Option<String>,
 }
 
-const HEADINGS: &[(&str, &str)] = &[
+/// The fields of an image and their headings.
+pub(crate) const HEADINGS: &[(&str, &str)] = &[
     ("Repository", "REPOSITORY"),
     ("Tag", "TAG"),
     ("Digest", "DIGEST"),
@@ -47,6 +48,7 @@ const HEADINGS: &[(&str, &str)] = &[
     ("Containers", "CONTAINERS"),
     ("SharedSize", "SHARED SIZE"),
     ("UniqueSize", "UNIQUE SIZE"),
+    ("VirtualSize", "VIRTUAL SIZE"),
 ];
 const TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 const TABLE_WITH_DIGESTS: &str =
@@ -93,6 +95,18 @@ impl Run for Images {
         output::text(listing.render(format)?)?;
         Ok(0)
     }
+}
+
+/// An image as `system df` shows it, by its first name.
+pub(crate) fn usage_row(image: &Value, now: Timestamp, whole: bool) -> Option<Value> {
+    let show = Show {
+        now,
+        whole,
+        digests: false,
+    };
+    let mut row = show.rows(image).into_iter().next()?;
+    row["Digest"] = "".into();
+    Some(row)
 }
 
 struct Show {
@@ -146,6 +160,9 @@ impl Show {
             Some(n) => human::size(n.unsigned_abs(), 3),
             None => "N/A".to_owned(),
         };
+        let unknown = || "N/A".to_owned();
+        let unique = number("Size").zip(number("SharedSize"));
+        let unique = unique.map(|(whole, shared)| whole.saturating_sub(shared));
         let row = |(repository, tag, digest): (String, String, String)| {
             json!({
                 "Containers": number("Containers").map_or_else(|| "N/A".to_owned(), |n| n.to_string()),
@@ -154,10 +171,10 @@ impl Show {
                 "Digest": digest,
                 "ID": if self.whole { id } else { short(id) },
                 "Repository": repository,
-                "SharedSize": size("SharedSize"),
+                "SharedSize": number("SharedSize").map_or_else(unknown, |n| human::size(n.unsigned_abs(), 4)),
                 "Size": size("Size"),
                 "Tag": tag,
-                "UniqueSize": "N/A",
+                "UniqueSize": unique.map_or_else(unknown, |n| human::size(n.unsigned_abs(), 4)),
                 "VirtualSize": number("Size").map_or_else(String::new, |n| human::size(n.unsigned_abs(), 4)),
             })
         };

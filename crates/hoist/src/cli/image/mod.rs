@@ -7,7 +7,9 @@ mod verbs;
 
 use super::{Verb, verb};
 
+pub(crate) use list::{HEADINGS, usage_row};
 pub(crate) use pull::pull;
+pub(crate) use verbs::untagged_and_deleted;
 
 /// `hoist image …`.
 pub(crate) const VERBS: &[Verb] = &[

@@ -5,7 +5,7 @@ use hoist_docker::client::CallError;
 use hoist_model::Timestamp;
 use serde_json::{Value, json};
 
-use crate::cli::container::{api_filters, confirmed, now, print_objects, pruned};
+use crate::cli::container::{api_filters, confirmed, now, print_objects, pruned, with_configured};
 use crate::cli::reference::{self, segment, short};
 use crate::cli::{Context, Failure, Run, output};
 use crate::render::human;
@@ -207,28 +207,33 @@ impl Run for PruneImages {
         } else {
             "WARNING! This will remove all dangling images."
         };
-        if !self.force && !confirmed(question)? {
-            return Ok(1);
-        }
-        let mut filters = self.filter.clone();
+        let mut filters = with_configured(context, &self.filter)?;
         filters.push(format!("dangling={}", !self.all));
+        let filters = api_filters(&filters)?;
+        if !self.force && !confirmed(question)? {
+            return Ok(0);
+        }
         let call = context.client()?.post("/images/prune");
-        let call = call.query_some("filters", api_filters(&filters)?);
+        let call = call.query_some("filters", filters);
         let mut answer: Value = call.send().await?.json().await?;
-        let steps = answer["ImagesDeleted"].as_array().into_iter().flatten();
-        let lines: Vec<Value> = steps
-            .filter_map(Value::as_object)
-            .flatten()
-            .map(|(what, name)| {
-                format!(
-                    "{}: {}",
-                    what.to_lowercase(),
-                    name.as_str().unwrap_or_default()
-                )
-                .into()
-            })
-            .collect();
-        answer["ImagesDeleted"] = lines.into();
+        untagged_and_deleted(&mut answer);
         pruned(&answer, "ImagesDeleted", "Deleted Images:")
     }
+}
+
+/// Turns the steps of a removal into lines: `untagged: x`, `deleted: sha256:…`.
+pub(crate) fn untagged_and_deleted(answer: &mut Value) {
+    let Some(steps) = answer.get("ImagesDeleted").and_then(Value::as_array) else {
+        return;
+    };
+    let lines: Vec<Value> = steps
+        .iter()
+        .filter_map(Value::as_object)
+        .flatten()
+        .map(|(what, name)| {
+            let name = name.as_str().unwrap_or_default();
+            format!("{}: {name}", what.to_lowercase()).into()
+        })
+        .collect();
+    answer["ImagesDeleted"] = lines.into();
 }

@@ -104,7 +104,8 @@ fn environment(flags: &ContainerFlags, host: &Host<'_>) -> Result<Vec<String>, I
     let mut environment = Vec::with_capacity(wanted.len());
     for variable in wanted {
         if variable.is_empty() || variable.starts_with('=') {
-            return Err(invalid("--env", &variable, "the variable has no name"));
+            let detail = format!("invalid environment variable: {variable}");
+            return Err(invalid("--env", &variable, detail));
         }
         if variable.contains('=') {
             environment.push(variable);
@@ -122,7 +123,7 @@ fn from_files(flag: &str, files: &[String], host: &Host<'_>) -> Result<Vec<Strin
             io::ErrorKind::NotFound => {
                 InvalidFlag::Said(format!("open {path}: no such file or directory"))
             }
-            _ => invalid(flag, path, error.to_string()),
+            _ => InvalidFlag::Said(format!("{flag} {path}: {error}")),
         })?;
         lines.extend(lines_of(flag, path, &content)?);
     }
@@ -140,7 +141,8 @@ fn config(
         .iter()
         .find(|a| !["stdin", "stdout", "stderr"].contains(&a.to_ascii_lowercase().as_str()))
     {
-        return Err(invalid("--attach", bad, "expected stdin, stdout or stderr"));
+        let detail = "valid streams are STDIN, STDOUT and STDERR";
+        return Err(invalid("--attach", bad, detail));
     }
     body.set("Image", flags.image());
     body.some("Hostname", flags.hostname.clone());
@@ -176,7 +178,9 @@ fn health(body: &mut Fields, flags: &ContainerFlags) -> Result<(), InvalidFlag> 
     let mut health = Fields::default();
     if flags.no_healthcheck {
         if flags.health_cmd.is_some() {
-            return Err(InvalidFlag::Conflict("--no-healthcheck", "--health-cmd"));
+            return Err(InvalidFlag::Said(
+                "--no-healthcheck conflicts with --health-* options".to_owned(),
+            ));
         }
         health.set("Test", vec!["NONE"]);
     } else if let Some(command) = &flags.health_cmd {
@@ -322,6 +326,31 @@ fn isolation(
     host_config.list("CapDrop", &flags.cap_drop);
     host_config.list("GroupAdd", &flags.group_add);
     host_config.list("SecurityOpt", &security(flags, host)?);
+    for (flag, kind, value, modes) in [
+        ("--pid", "PID", &flags.pid, &["host"][..]),
+        ("--uts", "UTS", &flags.uts, &["host"]),
+        ("--userns", "USER", &flags.userns, &["host"]),
+        (
+            "--cgroupns",
+            "CGROUP",
+            &flags.cgroupns,
+            &["host", "private"],
+        ),
+    ] {
+        let Some(mode) = value.as_deref().filter(|mode| !mode.is_empty()) else {
+            continue;
+        };
+        let of = mode.strip_prefix("container:").unwrap_or_default();
+        if !modes.contains(&mode) && (flag != "--pid" || of.is_empty()) {
+            return Err(InvalidFlag::Said(format!("{flag}: invalid {kind} mode")));
+        }
+    }
+    for rule in &flags.device_cgroup_rule {
+        if !devices::is_cgroup_rule(rule) {
+            let detail = format!("invalid device cgroup format '{rule}'");
+            return Err(invalid("--device-cgroup-rule", rule, detail));
+        }
+    }
     for (name, value) in [
         ("PidMode", &flags.pid),
         ("IpcMode", &flags.ipc),
@@ -337,7 +366,8 @@ fn isolation(
     host_config.map("Annotations", key_values(&flags.annotation));
     let mut log = Fields::default();
     log.some("Type", flags.log_driver.clone());
-    log.map("Config", strict_key_values("--log-opt", &flags.log_opt)?);
+    // What has no value is the engine's to refuse: it knows the driver's options.
+    log.map("Config", key_values(&flags.log_opt));
     host_config.map("LogConfig", log.0);
     let (mut mappings, mut named) = (Vec::new(), Vec::new());
     for text in &flags.device {
@@ -371,7 +401,12 @@ fn security(flags: &ContainerFlags, host: &Host<'_>) -> Result<Vec<String>, Inva
         match option.split_once(separator) {
             Some(("seccomp", profile)) if !["unconfined", "builtin"].contains(&profile) => {
                 let wrong = |detail: String| invalid("--security-opt", option, detail);
-                let content = (host.read)(profile).map_err(|e| wrong(e.to_string()))?;
+                let content = (host.read)(profile).map_err(|error| {
+                    let why = super::values::go_error(&error);
+                    InvalidFlag::Said(format!(
+                        "opening seccomp profile ({profile}) failed: open {profile}: {why}"
+                    ))
+                })?;
                 let profile: Value =
                     serde_json::from_slice(&content).map_err(|e| wrong(e.to_string()))?;
                 options.push(format!("seccomp={profile}"));
@@ -390,12 +425,32 @@ fn network(
     host_config: &mut Fields,
     flags: &ContainerFlags,
 ) -> Result<(), InvalidFlag> {
+    for server in &flags.dns {
+        if server.parse::<std::net::IpAddr>().is_err() {
+            let detail = format!("IP address is not correctly formatted: {server}");
+            return Err(invalid("--dns", server, detail));
+        }
+    }
+    if let Some(bad) = flags.link.iter().find(|link| link.split(':').count() > 2) {
+        return Err(invalid(
+            "--link",
+            bad,
+            format!("bad format for links: {bad}"),
+        ));
+    }
+    if let Some(address) = &flags.mac_address
+        && !super::values::is_mac_address(address.trim())
+    {
+        let said = format!("{address} is not a valid mac address");
+        return Err(InvalidFlag::Said(said));
+    }
     host_config.list("Dns", &flags.dns);
     host_config.list("DnsOptions", &flags.dns_option);
     host_config.list("DnsSearch", &flags.dns_search);
     for entry in &flags.add_host {
         if !entry.contains([':', '=']) {
-            return Err(invalid("--add-host", entry, "expected NAME:ADDRESS"));
+            let detail = format!("bad format for add-host: {entry:?}");
+            return Err(invalid("--add-host", entry, detail));
         }
     }
     // Either separator is accepted; the API wants a colon.

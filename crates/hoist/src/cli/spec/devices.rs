@@ -35,11 +35,27 @@ pub(super) fn device(text: &str) -> Result<Device, InvalidFlag> {
         [host, inside] => (host, inside, "rwm"),
         [host, inside, mode] if is_mode(mode) => (host, inside, mode),
         [_, _, _] => return Err(wrong("the mode is made of r, w and m")),
-        _ => return Err(wrong("too many colons")),
+        _ => return Err(InvalidFlag::Said(format!("bad format for path: {text}"))),
     };
     Ok(Device::Mapping(json!({
         "PathOnHost": host, "PathInContainer": inside, "CgroupPermissions": mode,
     })))
+}
+
+/// Whether a text is `TYPE MAJOR:MINOR ACCESS` (docker/cli:opts, `deviceCgroupRuleRegexp`).
+pub(super) fn is_cgroup_rule(text: &str) -> bool {
+    let parts: Vec<_> = text.split(' ').collect();
+    let [kind, numbers, access] = parts[..] else {
+        return false;
+    };
+    let number = |text: &str| {
+        text == "*" || (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let numbers = numbers.split_once(':');
+    ["a", "b", "c"].contains(&kind)
+        && numbers.is_some_and(|(major, minor)| number(major) && number(minor))
+        && (1..=3).contains(&access.len())
+        && access.chars().all(|letter| "rwm".contains(letter))
 }
 
 /// `all`, a count, or `device=…,driver=…,capabilities=…`.
@@ -56,7 +72,12 @@ pub(super) fn gpus(text: &str) -> Result<Value, InvalidFlag> {
             "count" => {
                 let count: u32 = value
                     .parse()
-                    .map_err(|_| invalid("--gpus", text, "count is all or a number"))?;
+                    .map_err(|_| {
+                        let detail = format!(
+                            "invalid count ({value}): value must be either \"all\" or an integer: invalid syntax"
+                        );
+                        invalid("--gpus", text, detail)
+                    })?;
                 request.insert("Count".to_owned(), count.into());
             }
             "driver" => drop(request.insert("Driver".to_owned(), value.into())),
@@ -82,7 +103,7 @@ pub(super) fn throttle(flag: &str, text: &str, in_bytes: bool) -> Result<Value, 
     let (path, rate) = text
         .rsplit_once(':')
         .filter(|(path, _)| path.starts_with("/dev/"))
-        .ok_or_else(|| invalid(flag, text, "expected /dev/NAME:RATE"))?;
+        .ok_or_else(|| invalid(flag, text, format!("bad format: {text}")))?;
     let rate = if in_bytes {
         bytes(flag, rate)?
     } else {
@@ -101,7 +122,7 @@ pub(super) fn weight(text: &str) -> Result<Value, InvalidFlag> {
     let (path, weight) = text
         .rsplit_once(':')
         .filter(|(path, _)| path.starts_with("/dev/"))
-        .ok_or_else(|| invalid(flag, text, "expected /dev/NAME:WEIGHT"))?;
+        .ok_or_else(|| invalid(flag, text, format!("bad format: {text}")))?;
     let weight: u16 = weight
         .parse()
         .ok()

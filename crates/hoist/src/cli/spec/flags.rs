@@ -219,7 +219,7 @@ pub(crate) struct ContainerFlags {
     #[arg(short = 'P', long)]
     pub(crate) publish_all: bool,
     /// Pull image before running ("always", "missing", "never")
-    #[arg(long, value_name = "string", default_value = "missing", value_parser = ["always", "missing", "never"])]
+    #[arg(long, value_name = "string", default_value = "missing")]
     pub(crate) pull: String,
     /// Suppress the pull output
     #[arg(short, long)]

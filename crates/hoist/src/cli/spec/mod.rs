@@ -16,7 +16,7 @@ pub(crate) use values::{duration, key_values, lines_of};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidFlag {
     /// One flag by itself.
-    #[error("invalid {flag} {value:?}: {detail}")]
+    #[error("invalid argument {value:?} for \"{flag}\" flag: {detail}")]
     Value {
         /// The flag as typed, or what is named by it.
         flag: String,

@@ -47,7 +47,11 @@ fn short_form(text: &str) -> Result<String, InvalidFlag> {
 pub(super) fn parse(publish: &[String], expose: &[String]) -> Result<Ports, InvalidFlag> {
     let mut ports = Ports::default();
     for text in expose {
-        let wrong = || invalid("--expose", text, "expected PORT[-LAST][/PROTOCOL]");
+        let wrong = || {
+            InvalidFlag::Said(format!(
+                "invalid range format for --expose: {text}, error: strconv.ParseUint: parsing {text:?}: invalid syntax"
+            ))
+        };
         let (range_text, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
         let (first, last) = range(range_text).ok_or_else(wrong)?;
         check_protocol(protocol)?;
@@ -196,7 +200,9 @@ mod tests {
         check(&["nohost:80:80"], expect!["invalid IP address: nohost"]);
         check(
             &["80-81:90-95"],
-            expect![[r#"invalid --publish "80-81:90-95": the ranges differ in length"#]],
+            expect![[
+                r#"invalid argument "80-81:90-95" for "--publish" flag: the ranges differ in length"#
+            ]],
         );
     }
 }

@@ -6,13 +6,7 @@ use super::{InvalidFlag, invalid};
 
 /// A number of bytes: `64m`, `1.5g`, `1024` (go-units `RAMInBytes`: powers of 1024).
 pub(crate) fn bytes(flag: &str, text: &str) -> Result<i64, InvalidFlag> {
-    let wrong = || {
-        invalid(
-            flag,
-            text,
-            "expected a number of bytes such as 512m or 1.5g",
-        )
-    };
+    let wrong = || invalid(flag, text, format!("invalid size: '{text}'"));
     let lower = text.trim().to_ascii_lowercase();
     let end = lower
         .find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-'))
@@ -46,11 +40,8 @@ pub(crate) fn bytes(flag: &str, text: &str) -> Result<i64, InvalidFlag> {
 /// Billionths of a processor: `.5`, `2`, `1.25`.
 pub(in crate::cli) fn nano_cpus(text: &str) -> Result<i64, InvalidFlag> {
     let wrong = || {
-        invalid(
-            "--cpus",
-            text,
-            "expected a number of processors such as 1.5",
-        )
+        let detail = format!("failed to parse {text} as a rational number");
+        invalid("--cpus", text, detail)
     };
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     if (whole.is_empty() && fraction.is_empty()) || fraction.len() > 9 {
@@ -74,13 +65,7 @@ pub(in crate::cli) fn nano_cpus(text: &str) -> Result<i64, InvalidFlag> {
 
 /// Nanoseconds of a Go duration: `1m30s`, `500ms`, `1.5h`.
 pub(crate) fn duration(flag: &str, text: &str) -> Result<i64, InvalidFlag> {
-    let wrong = || {
-        invalid(
-            flag,
-            text,
-            "expected a duration such as 30s, 1m30s or 500ms",
-        )
-    };
+    let wrong = || invalid(flag, text, format!("time: invalid duration {text:?}"));
     let mut rest = text;
     let mut total = 0.0;
     if rest == "0" {
@@ -137,10 +122,11 @@ pub(super) fn strict_key_values(
     flag: &str,
     items: &[String],
 ) -> Result<Map<String, Value>, InvalidFlag> {
-    if let Some(bad) = items.iter().find(|item| !item.contains('=')) {
-        return Err(invalid(flag, bad, "expected key=value"));
+    match (flag, items.iter().find(|item| !item.contains('='))) {
+        (_, None) => Ok(key_values(items)),
+        ("--storage-opt", Some(_)) => Err(InvalidFlag::Said("invalid storage option".to_owned())),
+        (_, Some(bad)) => Err(invalid(flag, bad, format!("sysctl '{bad}' is not allowed"))),
     }
-    Ok(key_values(items))
 }
 
 /// The lines of an `--env-file` or `--label-file`: comments and blank lines dropped, leading blanks too.
@@ -168,10 +154,36 @@ pub(crate) fn lines_of(flag: &str, path: &str, content: &[u8]) -> Result<Vec<Str
     Ok(lines)
 }
 
+/// The limits that Docker knows (docker/go-units:ulimit.go).
+const ULIMITS: [&str; 15] = [
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
 /// `name=soft[:hard]`.
 pub(super) fn ulimit(text: &str) -> Result<Value, InvalidFlag> {
-    let wrong = || invalid("--ulimit", text, "expected name=soft[:hard]");
+    let wrong = || invalid("--ulimit", text, format!("invalid ulimit argument: {text}"));
     let (name, limits) = text.split_once('=').ok_or_else(wrong)?;
+    if !ULIMITS.contains(&name) {
+        return Err(invalid(
+            "--ulimit",
+            text,
+            format!("invalid ulimit type: {name}"),
+        ));
+    }
     let number = |s: &str| s.parse::<i64>().map_err(|_| wrong());
     let (soft, hard) = match limits.split_once(':') {
         Some((soft, hard)) => (number(soft)?, number(hard)?),
@@ -185,6 +197,33 @@ pub(super) fn ulimit(text: &str) -> Result<Value, InvalidFlag> {
         ));
     }
     Ok(json!({"Name": name, "Soft": soft, "Hard": hard}))
+}
+
+/// A failure of the system as Go says it: without the number.
+pub(in crate::cli) fn go_error(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) => first.to_lowercase().chain(letters).collect(),
+        None => String::new(),
+    }
+}
+
+/// Whether a text is a hardware address of 6, 8 or 20 bytes (Go's `net.ParseMAC`).
+pub(super) fn is_mac_address(text: &str) -> bool {
+    let separator = if text.contains(':') {
+        ':'
+    } else if text.contains('-') {
+        '-'
+    } else {
+        '.'
+    };
+    let width = if separator == '.' { 4 } else { 2 };
+    let groups: Vec<_> = text.split(separator).collect();
+    let hexadecimal =
+        |group: &&str| group.len() == width && group.bytes().all(|byte| byte.is_ascii_hexdigit());
+    groups.iter().all(hexadecimal) && [6, 8, 20].contains(&(groups.len() * width / 2))
 }
 
 /// `NAME[:COUNT]`; which names there are, the engine knows.

@@ -42,7 +42,8 @@ pub(super) fn volume(text: &str, base: &Path) -> Result<Volume, InvalidFlag> {
         _ => return Err(wrong("expected [SOURCE:]TARGET[:OPTIONS]")),
     };
     if source == Some("") || target.is_empty() {
-        return Err(wrong("an empty section between colons"));
+        let detail = format!("invalid spec: {text}: empty section between colons");
+        return Err(InvalidFlag::Said(detail));
     }
     let Some(source) = source else {
         return Ok(Volume::Anonymous(target.to_owned()));
@@ -132,16 +133,22 @@ pub(super) fn mount(text: &str, base: &Path) -> Result<Value, InvalidFlag> {
                 tmpfs.insert("Mode".to_owned(), mode.into());
             }
             "image-subpath" => drop(image.insert("Subpath".to_owned(), value()?.into())),
-            other => return Err(wrong(format!("unknown field {other:?}"))),
+            other if value().is_err() => {
+                let detail = format!("invalid field '{other}' must be a key=value pair");
+                return Err(wrong(detail));
+            }
+            other => {
+                return Err(wrong(format!("unexpected key '{other}' in '{field}'")));
+            }
         }
     }
     let kind = mount["Type"].as_str().unwrap_or_default().to_owned();
     if !mount.contains_key("Target") {
-        return Err(wrong("target= is missing".to_owned()));
+        return Err(wrong("target is required".to_owned()));
     }
     if kind == "bind" {
         let Some(source) = mount.get("Source").and_then(Value::as_str) else {
-            return Err(wrong("source= is missing".to_owned()));
+            return Err(wrong("source is required".to_owned()));
         };
         mount.insert("Source".to_owned(), absolute(source, base).into());
     }
@@ -215,18 +222,20 @@ mod tests {
         );
         check_mount(
             "type=bind,dst=/y",
-            expect![[r#"invalid --mount "type=bind,dst=/y": source= is missing"#]],
+            expect![[
+                r#"invalid argument "type=bind,dst=/y" for "--mount" flag: source is required"#
+            ]],
         );
         check_mount(
             "type=tmpfs,dst=/y,volume-nocopy",
             expect![[
-                r#"invalid --mount "type=tmpfs,dst=/y,volume-nocopy": options of volume on a mount of type tmpfs"#
+                r#"invalid argument "type=tmpfs,dst=/y,volume-nocopy" for "--mount" flag: options of volume on a mount of type tmpfs"#
             ]],
         );
         check_mount(
             "type=bind,src=/a,dst=/y,color=red",
             expect![[
-                r#"invalid --mount "type=bind,src=/a,dst=/y,color=red": unknown field "color""#
+                r#"invalid argument "type=bind,src=/a,dst=/y,color=red" for "--mount" flag: unexpected key 'color' in 'color=red'"#
             ]],
         );
     }

@@ -168,7 +168,9 @@ fn what_cannot_be_is_refused_and_named() {
     );
     check(
         "-a stdnone x",
-        expect![[r#"invalid --attach "stdnone": expected stdin, stdout or stderr"#]],
+        expect![[
+            r#"invalid argument "stdnone" for "--attach" flag: valid streams are STDIN, STDOUT and STDERR"#
+        ]],
     );
     check(
         "--env-file nowhere x",
@@ -176,22 +178,26 @@ fn what_cannot_be_is_refused_and_named() {
     );
     check(
         "--security-opt apparmor x",
-        expect![[r#"invalid --security-opt "apparmor": expected option=value"#]],
+        expect![[
+            r#"invalid argument "apparmor" for "--security-opt" flag: expected option=value"#
+        ]],
     );
     check(
         "--add-host db x",
-        expect![[r#"invalid --add-host "db": expected NAME:ADDRESS"#]],
+        expect![[r#"invalid argument "db" for "--add-host" flag: bad format for add-host: "db""#]],
     );
     check(
         "-e =x x",
-        expect![[r#"invalid --env "=x": the variable has no name"#]],
+        expect![[r#"invalid argument "=x" for "--env" flag: invalid environment variable: =x"#]],
     );
     check(
         "--sysctl a x",
-        expect![[r#"invalid --sysctl "a": expected key=value"#]],
+        expect![[r#"invalid argument "a" for "--sysctl" flag: sysctl 'a' is not allowed"#]],
     );
     check(
         "--cpus two x",
-        expect![[r#"invalid --cpus "two": expected a number of processors such as 1.5"#]],
+        expect![[
+            r#"invalid argument "two" for "--cpus" flag: failed to parse two as a rational number"#
+        ]],
     );
 }
