@@ -235,8 +235,11 @@ pub trait Runtime: Send + Sync {
     /// Changes limits of a running container; what `limits` leaves empty stays as it is.
     fn update(&self, id: &ContainerId, limits: &Resources) -> io::Result<()>;
 
-    /// Gives back what a start took (cgroup, sockets, the exit record) once the process is no more; in the background.
+    /// Gives back the cgroup that a start took, once the process is no more; in the background.
     fn release(&self, record: &ContainerRecord);
+
+    /// Deletes how a process ended: once that is written in the store. Until then it is what a later engine has to go by.
+    fn forget(&self, id: &ContainerId);
 
     /// Finds out what became of a container that ran under an earlier engine, as that engine recorded it.
     fn adopt(&self, record: &ContainerRecord) -> BoxFuture<'static, Adoption>;

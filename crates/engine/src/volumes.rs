@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <root>/<name>/_data     what containers see; its parent keeps room for what a driver needs
+//! <root>/.gone-<name>/    files of a removed volume, being deleted
 //! ```
 
 use std::collections::BTreeMap;
@@ -16,8 +17,11 @@ use hoist_store::{Class, Store, StoreError, Transaction};
 use crate::clock::{now, random_bytes};
 use crate::containers::prune_event;
 use crate::error::VolumeError;
-use crate::records::{ContainerRecord, MountKind, VolumeRecord};
+use crate::records::{ContainerRecord, MountKind, MountPoint, VolumeRecord};
 use hoist_model::chain;
+
+/// What the directory of a volume that is being deleted begins with.
+const GONE: &str = ".gone-";
 
 /// The volumes of this node.
 #[derive(Clone)]
@@ -56,6 +60,7 @@ impl Volumes {
                 name: root.display().to_string(),
                 source,
             })?;
+        sweep(root, &store);
         Ok(Self {
             store,
             root: root.into(),
@@ -163,24 +168,30 @@ impl Volumes {
                         users: users.join(", "),
                     });
                 }
-                tx.delete::<VolumeRecord>(&wanted);
-                tx.event(volume_event("destroy", &wanted, [("driver", "local")]));
+                forget(tx, &wanted);
                 Ok(true)
             })
             .await?;
         if removed.value {
-            let directory = self.root.join(name);
-            let failed = |source| VolumeError::Io {
-                name: name.to_owned(),
-                source,
-            };
-            let gone =
-                tokio::task::spawn_blocking(move || std::fs::remove_dir_all(directory)).await;
-            gone.map_err(io::Error::other)
-                .and_then(|result| result)
-                .map_err(failed)?;
+            self.delete_files(name).await?;
         }
         Ok(())
+    }
+
+    /// Deletes the files of a volume that is forgotten already. They get a name first by which a later engine knows them.
+    pub(crate) async fn delete_files(&self, name: &str) -> Result<(), VolumeError> {
+        let directory = self.root.join(name);
+        let gone = self.root.join(format!("{GONE}{name}"));
+        let delete = move || {
+            std::fs::rename(&directory, &gone)?;
+            std::fs::remove_dir_all(gone)
+        };
+        let deleted = tokio::task::spawn_blocking(delete).await;
+        let deleted = deleted.map_err(io::Error::other).and_then(|result| result);
+        deleted.map_err(|source| VolumeError::Io {
+            name: name.to_owned(),
+            source,
+        })
     }
 
     /// Bytes its files occupy.
@@ -274,6 +285,46 @@ fn bound_directory(options: &BTreeMap<String, String>) -> Result<Option<PathBuf>
         ));
     }
     Ok(Some(PathBuf::from(device)))
+}
+
+/// Takes the volumes that were made for one container alone out of the store, those that others use by now left out;
+/// answers their names, whose files are to be deleted.
+pub(crate) fn forget_anonymous(tx: &mut Transaction, mounts: &[MountPoint]) -> Vec<String> {
+    let containers = tx.list();
+    let doomed = mounts
+        .iter()
+        .filter(|mount| mount.anonymous && users(&containers, &mount.name).is_empty());
+    let mut names: Vec<String> = doomed.map(|mount| mount.name.clone()).collect();
+    names.retain(|name| tx.get::<VolumeRecord>(name).is_some());
+    for name in &names {
+        forget(tx, name);
+    }
+    names
+}
+
+fn forget(tx: &mut Transaction, name: &str) {
+    tx.delete::<VolumeRecord>(name);
+    tx.event(volume_event("destroy", name, [("driver", "local")]));
+}
+
+/// Finishes what an earlier engine was ended in the middle of: deletes what it had forgotten, and the empty directory of
+/// a volume it did not live to note. A directory with files in it that no record knows is somebody's data: it stays.
+fn sweep(root: &Path, store: &Store) {
+    let snapshot = store.snapshot();
+    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let Some(name) = name.to_str() else { continue };
+        if name.starts_with(GONE) {
+            if let Err(error) = std::fs::remove_dir_all(&path) {
+                tracing::warn!(path = %path.display(), %error, "files of a removed volume stay");
+            }
+        } else if snapshot.get::<VolumeRecord>(name).is_none() {
+            let _ = std::fs::remove_dir(path.join("_data"));
+            if std::fs::remove_dir(&path).is_err() {
+                tracing::warn!(path = %path.display(), "these files are of no volume; they stay");
+            }
+        }
+    }
 }
 
 fn users(containers: &[Arc<ContainerRecord>], name: &str) -> Vec<ContainerId> {

@@ -18,7 +18,7 @@ mod tar;
 mod temporary_directory;
 mod terminal;
 
-pub use daemon::TemporaryDaemon;
+pub use daemon::{TemporaryDaemon, exchange};
 pub use images::{
     Compression, ImageBlobs, ImageBuilder, LayerBlob, busybox_binary, busybox_layer, sha256,
 };

@@ -254,6 +254,8 @@ impl Runtime for FakeRuntime {
 
     fn release(&self, _record: &ContainerRecord) {}
 
+    fn forget(&self, _id: &ContainerId) {}
+
     fn sweep(&self, _id: &ContainerId) {}
 
     fn adopt(&self, _record: &ContainerRecord) -> BoxFuture<'static, Adoption> {

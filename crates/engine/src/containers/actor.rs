@@ -38,6 +38,8 @@ pub(super) struct Actor {
     /// Events to be written with the next record.
     events: Vec<Event>,
     pub(super) persist: bool,
+    /// The runtime still keeps how the last process ended, until it is written here.
+    ended: bool,
     pub(super) last_exit: i32,
     /// The run that is being probed, by its beginning.
     pub(super) probed: Option<Timestamp>,
@@ -69,6 +71,7 @@ impl Actor {
             restart_at: restarting.then(Instant::now),
             events: Vec::new(),
             persist: false,
+            ended: false,
             last_exit: 0,
             probed: None,
         }
@@ -237,9 +240,13 @@ impl Actor {
 
     async fn carry_out(&mut self, command: Command) -> Result<(), Failure> {
         match command {
-            Command::Launch => return self.launch_and_feed().await,
+            Command::Launch => {
+                self.ended = false;
+                return self.launch_and_feed().await;
+            }
             Command::Release => {
                 self.containers.inner.parts.runtime.release(&self.record);
+                self.ended = true;
                 if let Some(attachment) = &self.record.attachment {
                     self.events.push(super::events::network_event(
                         "disconnect",
@@ -349,7 +356,15 @@ impl Actor {
             self.events = again;
             return Err(error);
         }
+        self.forget_end();
         Ok(())
+    }
+
+    /// Lets go of what a later engine would have to go by, once nobody needs it.
+    pub(super) fn forget_end(&mut self) {
+        if std::mem::take(&mut self.ended) {
+            self.containers.inner.parts.runtime.forget(&self.record.id);
+        }
     }
 
     fn note_life(&mut self) {

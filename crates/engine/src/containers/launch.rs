@@ -14,6 +14,7 @@ use super::events::{container_event, mount_events, network_event};
 use crate::error::{ContainerError, NetworkError};
 use crate::ports::{Joins, LaunchRequest, Launched, NetworkNamespace};
 use crate::records::ContainerRecord;
+use crate::volumes::forget_anonymous;
 use hoist_model::chain;
 
 impl Actor {
@@ -156,33 +157,38 @@ impl Actor {
         }
     }
 
-    /// Takes away files, record and, if asked, anonymous volumes. Every part is tried; the first failure is told.
+    /// Takes away record, files and, if asked, anonymous volumes. The record goes first: should the engine be killed in the
+    /// middle, files of nobody are what it leaves, and the next one deletes those. Every part is tried; the first failure
+    /// is told.
     pub(super) async fn dismantle(&mut self, volumes: bool) -> Result<(), ContainerError> {
         let record = self.record.clone();
         self.attached.clear();
-        let files = self.containers.remove_files(&record.id).await;
         let event = container_event("destroy", &record, &[]);
-        let id = record.id.clone();
+        let (id, mounts) = (record.id.clone(), record.mounts.clone());
         let class = if record.spec.auto_remove {
             Class::Process
         } else {
             Class::Disk
         };
-        let forgotten = self
-            .containers
-            .inner
-            .parts
-            .store
-            .transaction(class, move |tx| {
-                tx.delete::<ContainerRecord>(id.as_str());
-                tx.event(event);
-                Ok::<_, ContainerError>(())
-            })
-            .await;
-        if volumes {
-            self.containers
-                .remove_anonymous_volumes(&record.mounts)
-                .await;
+        let containers = self.containers.clone();
+        let parts = &containers.inner.parts;
+        let forgotten = parts.store.transaction(class, move |tx| {
+            tx.delete::<ContainerRecord>(id.as_str());
+            tx.event(event);
+            let doomed = if volumes {
+                forget_anonymous(tx, &mounts)
+            } else {
+                Vec::new()
+            };
+            Ok::<_, ContainerError>(doomed)
+        });
+        let forgotten = forgotten.await;
+        self.forget_end();
+        let files = self.containers.remove_files(&record.id).await;
+        for volume in forgotten.iter().flat_map(|committed| &committed.value) {
+            if let Err(error) = parts.volumes.delete_files(volume).await {
+                tracing::warn!(volume, %error, "files of an anonymous volume stay");
+            }
         }
         self.containers.actors().remove(&record.id);
         files.and(forgotten.map(drop))

@@ -41,8 +41,13 @@ impl Containers {
                         state: ContainerState::Created { failure: None },
                         ..(*record).clone()
                     };
+                    // Only one that removes itself is ever noted so.
+                    let request = super::RemoveRequest {
+                        force: false,
+                        volumes: record.spec.auto_remove,
+                    };
                     self.employ(Arc::new(record));
-                    self.remove(&id, super::RemoveRequest::default()).await?;
+                    self.remove(&id, request).await?;
                 }
                 _ if record.spec.auto_remove
                     && matches!(record.state, ContainerState::Exited(_)) =>
@@ -94,6 +99,7 @@ impl Containers {
         let killed = tokio::task::spawn_blocking(move || {
             let killed = runtime.kill_all(&of);
             runtime.release(&of);
+            runtime.forget(&of.id);
             killed
         });
         let killed = killed

@@ -302,11 +302,22 @@ impl Containers {
         let Ok(record) = self.resolve(id.as_str()) else {
             return;
         };
-        if record.state == ContainerState::Removing {
-            return;
+        let event = super::events::container_event(action, &record, &[]);
+        let told = self
+            .inner
+            .parts
+            .store
+            .transaction(hoist_store::Class::Process, move |tx| {
+                // Nothing is told of one that was removed meanwhile.
+                let is_there = tx.get::<ContainerRecord>(record.id.as_str());
+                if is_there.is_some_and(|is| is.state != ContainerState::Removing) {
+                    tx.event(event);
+                }
+                Ok::<_, ContainerError>(())
+            });
+        if let Err(error) = told.await {
+            tracing::warn!(%error, action, "an event was lost");
         }
-        self.record_event(super::events::container_event(action, &record, &[]), action)
-            .await;
     }
 
     /// Writes an event that goes with no change.

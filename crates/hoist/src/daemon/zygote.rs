@@ -299,7 +299,10 @@ impl Runtime for ZygoteRuntime {
         }
         self.machine
             .remove_cgroup(&record.id, &record.spec.cgroup_parent);
-        self.runtime.release(&record.id);
+    }
+
+    fn forget(&self, id: &ContainerId) {
+        self.runtime.release(id);
     }
 
     fn adopt(&self, record: &ContainerRecord) -> BoxFuture<'static, Adoption> {

@@ -15,6 +15,7 @@ mod full_disk;
 mod killed_start;
 mod logs;
 mod metrics;
+mod random_life;
 mod service;
 mod syncs;
 mod world;

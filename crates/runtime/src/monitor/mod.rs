@@ -284,7 +284,7 @@ impl Monitor {
         }
     }
 
-    fn hear(&mut self) {
+    pub(super) fn hear(&mut self) {
         let Some(control) = &self.control else { return };
         match message::receive(control) {
             Ok(Some(message)) => match message.kind {
@@ -316,7 +316,7 @@ impl Monitor {
     }
 
     /// A later daemon: it replaces the earlier one and is told what there is to know.
-    fn accept(&mut self) {
+    pub(super) fn accept(&mut self) {
         use rustix::net::{SocketFlags, accept_with};
         let Some(listener) = &self.listener else {
             return;

@@ -25,6 +25,8 @@ const PAUSE: Timespec = Timespec {
 };
 /// How often an end that is due is looked for: about a second. Only a process whose zygote died, too, is not told of at once.
 const LOOKS: u32 = 100;
+/// The same without a daemon that could look for itself: about a minute, for a host whose init reaps when it likes.
+const LONELY_LOOKS: u32 = 6000;
 
 /// Names the descriptors that travel beside [`Started`] and [`Succession`], after the pidfd and in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,9 +180,11 @@ impl Monitor {
     }
 
     /// How a process ended that is not our child: from the zygote, else from a kernel that still knows. Called when it
-    /// has ended; waits for a bounded while.
+    /// has ended; waits for a bounded while, in which daemons are still answered: one that comes now finds the process
+    /// ending, not unknown, and may learn from /proc what we cannot.
     pub(super) fn learn_end(&mut self) -> Option<i32> {
-        for _ in 0..LOOKS {
+        let mut looks = 0;
+        loop {
             if let Some(line) = &self.line {
                 match read_line(line) {
                     Ok(Some(code)) => return Some(code),
@@ -191,15 +195,37 @@ impl Monitor {
             if let Ok(Some(status)) = hoist_sys::process::reaped_status(self.pidfd.as_fd()) {
                 return Some(ExitRecord::code_of(status));
             }
-            match &self.line {
-                Some(line) => {
-                    let mut polled = [PollFd::new(line, PollFlags::IN)];
-                    let _ = poll(&mut polled, Some(&PAUSE));
-                }
-                None => drop(poll(&mut [], Some(&PAUSE))),
+            let enough = if self.control.is_some() {
+                LOOKS
+            } else {
+                LONELY_LOOKS
+            };
+            if looks >= enough {
+                return None;
             }
+            looks += 1;
+            self.pause();
         }
-        None
+    }
+
+    /// Waits a moment for the zygote's word, and serves daemons meanwhile.
+    fn pause(&mut self) {
+        let ready = {
+            let fds = [&self.line, &self.listener, &self.control];
+            let mut polled: Vec<PollFd<'_>> = fds
+                .iter()
+                .filter_map(|fd| fd.as_ref())
+                .map(|fd| PollFd::new(fd, PollFlags::IN))
+                .collect();
+            let _ = poll(&mut polled, Some(&PAUSE));
+            let mut revents = polled.iter().map(|fd| !fd.revents().is_empty());
+            fds.map(|fd| fd.is_some() && revents.next().unwrap_or_default())
+        };
+        if ready[1] {
+            self.accept();
+        } else if ready[2] {
+            self.hear();
+        }
     }
 }
 

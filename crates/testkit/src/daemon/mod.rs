@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use family::{MARK, family};
-use request::exchange;
+pub use request::exchange;
 
 use crate::TemporaryDirectory;
 

@@ -5,8 +5,11 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// Sends one request and reads the reply to its end: status and body.
-pub(super) fn exchange(
+/// Sends one request to a daemon's socket and reads the reply to its end: status and body.
+///
+/// # Errors
+/// When there is no reply, or for a minute no more of it.
+pub fn exchange(
     socket: &Path,
     method: &str,
     target: &str,
