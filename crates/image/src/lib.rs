@@ -30,7 +30,7 @@ pub use import::{ImportError, ImportOptions, import_rootfs};
 pub use load::{LoadError, load_archive};
 pub use save::{SaveError, SavedImage, save_images};
 pub use snapshot::{
-    Changes, Doomed, LayerError, LayerRecord, LayerWriter, MAX_LAYERS, SnapshotError, Snapshotter,
-    SnapshotterChoice, SnapshotterKind, open_snapshotter,
+    Blanks, Changes, Doomed, LayerError, LayerRecord, LayerWriter, MAX_LAYERS, SnapshotError,
+    Snapshotter, SnapshotterChoice, SnapshotterKind, open_snapshotter,
 };
 pub use stored::StoredImage;

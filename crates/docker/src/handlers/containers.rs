@@ -265,7 +265,7 @@ pub(crate) async fn inspect(call: Call) -> Reply {
         &Around {
             version: call.version,
             node: &call.facade.node,
-            directory: &containers.directory(&record.id),
+            etc: &containers.etc_directory(&record.id),
             log_path: &log_path,
             sizes,
             network_id: &|name| network_ids.get(name),

@@ -194,7 +194,7 @@ pub(crate) struct Around<'a> {
     pub(crate) version: ApiVersion,
     pub(crate) node: &'a Node,
     /// Where its hostname, hosts and resolv.conf are.
-    pub(crate) directory: &'a Path,
+    pub(crate) etc: &'a Path,
     /// Empty where there is none.
     pub(crate) log_path: &'a str,
     /// Bytes of the writable layer and of the whole root file system, if asked for.
@@ -206,7 +206,7 @@ pub(crate) struct Around<'a> {
 pub(crate) fn inspect(record: &ContainerRecord, around: &Around<'_>) -> Value {
     let spec = &record.spec;
     let mut arguments = spec.process.arguments().into_iter();
-    let beside = |name: &str| around.directory.join(name).to_string_lossy().into_owned();
+    let beside = |name: &str| around.etc.join(name).to_string_lossy().into_owned();
     let node = around.node;
     let container = Container {
         id: record.id.as_str(),

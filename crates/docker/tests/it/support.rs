@@ -63,6 +63,7 @@ pub(crate) async fn start() -> Option<Server> {
         runtime: runtime.clone(),
         network,
         root: root.join("containers"),
+        etc_root: root.join("etc"),
     });
     let execs = Execs::new(store.clone(), containers.clone(), runtime);
     let engine = Engine {

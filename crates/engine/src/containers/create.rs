@@ -1,13 +1,17 @@
 //! Making a container: everything is checked and resolved here, so that a start finds nothing left to decide.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hoist_model::ContainerId;
 use hoist_model::container::{ContainerState, NetworkMode, is_container_name};
 use hoist_store::{Class, Transaction};
+use tokio::sync::oneshot;
 
 use super::events::container_event;
 use super::merge::merge_image;
+use super::view::changes_of;
 use super::{Containers, CreateRequest, Created};
 use crate::clock::{now, random_bytes, random_number};
 use crate::error::{ContainerError, ImageError};
@@ -17,6 +21,12 @@ use hoist_model::chain;
 
 /// Begins the name of a container's directory that is on its way out.
 pub(super) const GONE: &str = ".gone-";
+
+/// How long a mount made ahead waits for its start.
+const AHEAD: Duration = Duration::from_secs(5);
+
+/// Of a container's own directory: to be walked through by whom the group is given to.
+const DIRECTORY_MODE: u32 = 0o710;
 
 /// How often a made-up name is made up anew after a clash.
 const NAME_TRIES: u32 = 10;
@@ -156,38 +166,88 @@ impl Containers {
         )))
     }
 
-    /// Makes the writable layer, the container's own directory, and fills fresh volumes from the image.
+    /// Makes the writable layer, the container's own directory, and fills fresh volumes from the image. Answers once they are
+    /// there; mounting ahead of the start, and making ready for the next container, go on behind the caller's back.
     async fn prepare_files(&self, record: &ContainerRecord) -> Result<(), ContainerError> {
-        let snapshotter = self.inner.parts.images.snapshotter().clone();
-        let (id, layers) = (record.id.clone(), record.layers.clone());
-        let directory = self.directory(&id);
-        let fresh: Vec<MountPoint> = record
-            .mounts
-            .iter()
-            .filter(|mount| mount.copy_up)
-            .cloned()
-            .collect();
-        let work = move || -> Result<(), ContainerError> {
-            let failed = |error: &(dyn std::error::Error + 'static)| {
-                ContainerError::Internal(format!("container file system: {}", chain(error)))
-            };
-            snapshotter
-                .prepare(&id, &layers)
-                .map_err(|error| failed(&error))?;
-            make_private_directory(&directory)?;
-            if !fresh.is_empty() {
-                let rootfs = snapshotter
-                    .mount(&id, hoist_image::Changes::Kept)
-                    .map_err(|error| failed(&error))?;
-                for volume in &fresh {
-                    super::copy_up::copy_up(&rootfs, &volume.destination, volume.source.as_ref())?;
-                }
+        let containers = self.clone();
+        let (id, record) = (record.id.clone(), record.clone());
+        let (answer, answered) = oneshot::channel();
+        let work = move || {
+            if let Err(error) = containers.make_files(&record) {
+                // Whoever asked may have gone away.
+                let _ = answer.send(Err(error));
+                return;
             }
-            Ok(())
+            let snapshotter = containers.inner.parts.images.snapshotter().as_ref();
+            let views = &containers.inner.views;
+            views.mount_ahead(&record.id, changes_of(&record), snapshotter, || {
+                let _ = answer.send(Ok(()));
+            });
+            containers.make_ready();
         };
-        tokio::task::spawn_blocking(work)
-            .await
-            .unwrap_or_else(|error| Err(ContainerError::Internal(error.to_string())))
+        self.inner.tasks.spawn_blocking(work);
+        let made = answered.await.unwrap_or_else(|_| {
+            Err(ContainerError::Internal(
+                "making a container's files: interrupted".to_owned(),
+            ))
+        });
+        if made.is_ok() {
+            self.forget_ahead(id);
+        }
+        made
+    }
+
+    /// Blocking.
+    fn make_files(&self, record: &ContainerRecord) -> Result<(), ContainerError> {
+        let snapshotter = self.inner.parts.images.snapshotter();
+        let failed = |error: &(dyn std::error::Error + 'static)| {
+            ContainerError::Internal(format!("container file system: {}", chain(error)))
+        };
+        snapshotter
+            .prepare(&record.id, &record.layers)
+            .map_err(|error| failed(&error))?;
+        let directory = self.directory(&record.id);
+        let blank = self.inner.blanks.take();
+        let renamed = blank.is_some_and(|name| {
+            std::fs::rename(directory.with_file_name(name), &directory).is_ok()
+        });
+        if !renamed {
+            make_private_directory(&directory)?;
+        }
+        if record.mounts.iter().any(|mount| mount.copy_up) {
+            let rootfs = snapshotter
+                .mount(&record.id, changes_of(record))
+                .map_err(|error| failed(&error))?;
+            for volume in record.mounts.iter().filter(|mount| mount.copy_up) {
+                super::copy_up::copy_up(&rootfs, &volume.destination, volume.source.as_ref())?;
+            }
+            self.inner.views.keep_ahead(&record.id, rootfs);
+        }
+        Ok(())
+    }
+
+    /// Makes directories for the next containers. Best effort: whoever finds none makes one. Blocking.
+    fn make_ready(&self) {
+        let root = &self.inner.parts.root;
+        let made = self.inner.blanks.fill(|name| {
+            let path = root.join(name);
+            std::fs::DirBuilder::new().mode(DIRECTORY_MODE).create(path)
+        });
+        if let Err(error) = made {
+            tracing::debug!(%error, "no container directories are made ahead");
+        }
+        if let Err(error) = self.inner.parts.images.snapshotter().make_ready() {
+            tracing::debug!(error = %chain(&error), "no writable directories are made ahead");
+        }
+    }
+
+    /// Takes down what was mounted ahead of a start that does not come.
+    fn forget_ahead(&self, id: ContainerId) {
+        let containers = self.clone();
+        self.keep(async move {
+            tokio::time::sleep(AHEAD).await;
+            let _ = tokio::task::spawn_blocking(move || containers.inner.views.let_go(&id)).await;
+        });
     }
 
     /// Takes back what a create that failed had made.
@@ -203,8 +263,11 @@ impl Containers {
         let snapshotter = self.inner.parts.images.snapshotter().clone();
         let (key, directory) = (id.clone(), self.directory(id));
         let gone = directory.with_file_name(format!("{GONE}{}", id.as_str()));
-        let (answer, answered) = tokio::sync::oneshot::channel();
+        let etc = self.etc_directory(id);
+        let containers = self.clone();
+        let (answer, answered) = oneshot::channel();
         let work = move || {
+            containers.inner.views.let_go(&key);
             let snapshot = snapshotter
                 .remove(&key)
                 .map_err(|error| ContainerError::Internal(chain(&error)));
@@ -222,7 +285,8 @@ impl Containers {
             // Whoever asked may have gone away.
             let _ = answer.send(snapshot.and(renamed));
             let deleted = doomed.map_or(Ok(()), hoist_image::Doomed::delete);
-            if let Err(error) = deleted.and(remove_directory(&gone)) {
+            let deleted = deleted.and(remove_directory(&gone));
+            if let Err(error) = deleted.and(remove_directory(&etc)) {
                 tracing::warn!(container = %key, %error, "removed files stay until the next start");
             }
         };
@@ -266,11 +330,10 @@ pub(super) fn remove_directory(path: &std::path::Path) -> std::io::Result<()> {
     }
 }
 
-fn make_private_directory(path: &std::path::Path) -> Result<(), ContainerError> {
-    use std::os::unix::fs::DirBuilderExt;
+pub(super) fn make_private_directory(path: &std::path::Path) -> Result<(), ContainerError> {
     let made = std::fs::DirBuilder::new()
         .recursive(true)
-        .mode(0o710)
+        .mode(DIRECTORY_MODE)
         .create(path);
     made.map_err(|source| ContainerError::Io {
         context: format!("mkdir {}", path.display()),

@@ -1,4 +1,5 @@
-//! The three files of /etc that belong to the engine: hostname, hosts, resolv.conf. Written anew at each start.
+//! The three files of /etc that belong to the engine: hostname, hosts, resolv.conf. Written anew at each start, so they live
+//! where nothing outlives the machine's uptime.
 
 use std::fmt::Write;
 use std::io;
@@ -16,7 +17,7 @@ impl Actor {
     pub(super) fn write_etc_files(&self) -> Result<Vec<(String, PathBuf)>, ContainerError> {
         let record = &self.record;
         let network = &self.containers.inner.parts.network;
-        let directory = self.containers.directory(&record.id);
+        let directory = self.containers.etc_directory(&record.id);
         let shares_network = matches!(record.spec.network.mode, NetworkMode::Container(_));
         let mut files = vec![("hostname", format!("{}\n", hostname(record)))];
         let mut answers = Vec::with_capacity(3);
@@ -24,7 +25,7 @@ impl Actor {
             // Whoever shares a network namespace shares the names that go with it.
             let other = self
                 .containers
-                .directory(&self.containers.resolve(name)?.id);
+                .etc_directory(&self.containers.resolve(name)?.id);
             for file in ["hosts", "resolv.conf"] {
                 answers.push((format!("/etc/{file}"), other.join(file)));
             }
@@ -32,6 +33,7 @@ impl Actor {
             files.push(("hosts", hosts(record, network.host_gateway())?));
             files.push(("resolv.conf", network.resolv_conf(record)));
         }
+        super::create::make_private_directory(&directory)?;
         for (name, text) in files {
             let path = directory.join(name);
             replace(&path, &text).map_err(|source| ContainerError::Io {

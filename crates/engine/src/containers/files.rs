@@ -7,7 +7,7 @@ use hoist_image::files::{self, FilesError, PathStat, UnpackOptions};
 use hoist_model::chain;
 
 use super::Containers;
-use super::view::View;
+use super::view::{Places, View};
 use crate::error::ContainerError;
 use crate::records::ContainerRecord;
 
@@ -52,8 +52,11 @@ impl Containers {
             }
         }
         let snapshotter = self.inner.parts.images.snapshotter().as_ref();
-        let directory = self.directory(&record.id);
-        self.inner.views.of_resting(record, snapshotter, &directory)
+        let places = Places {
+            directory: &self.directory(&record.id),
+            etc: &self.etc_directory(&record.id),
+        };
+        self.inner.views.of_resting(record, snapshotter, &places)
     }
 }
 

@@ -5,12 +5,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use hoist_image::Changes;
 use hoist_model::container::{NamespaceMode, NetworkMode};
 use hoist_store::Class;
 
 use super::actor::Actor;
 use super::events::{container_event, mount_events, network_event};
+use super::view::changes_of;
 use crate::error::{ContainerError, NetworkError};
 use crate::ports::{Joins, LaunchRequest, Launched, NetworkNamespace};
 use crate::records::ContainerRecord;
@@ -134,17 +134,19 @@ impl Actor {
         let snapshotter = self.containers.inner.parts.images.snapshotter().clone();
         let id = self.record.id.clone();
         let key = id.clone();
-        let changes = if self.record.spec.auto_remove {
-            Changes::Discarded
-        } else {
-            Changes::Kept
-        };
+        let changes = changes_of(&self.record);
         let containers = self.containers.clone();
-        let mounting = tokio::task::spawn_blocking(move || {
-            let views = &containers.inner.views;
-            views.mount_for_start(&key, changes, snapshotter.as_ref())
+        let ready = containers.inner.views.take_ready(&id);
+        let mounting = ready.is_none().then(|| {
+            tokio::task::spawn_blocking(move || {
+                let views = &containers.inner.views;
+                views.mount_for_start(&key, changes, snapshotter.as_ref())
+            })
         });
         async move {
+            let Some(mounting) = mounting else {
+                return ready.ok_or_else(|| ContainerError::Internal("no mount".to_owned()));
+            };
             match mounting.await {
                 Ok(Ok(rootfs)) => Ok(rootfs),
                 Ok(Err(error)) => Err(ContainerError::Internal(format!(

@@ -88,8 +88,11 @@ pub struct Parts {
     pub runtime: Arc<dyn Runtime>,
     /// What connects them.
     pub network: Arc<dyn Network>,
-    /// Directory of one directory per container: log and /etc files.
+    /// Directory of one directory per container: its log.
     pub root: PathBuf,
+    /// Directory of one directory per container that was started since the machine was: its files of /etc, which every
+    /// start writes anew.
+    pub etc_root: PathBuf,
 }
 
 struct Inner {
@@ -98,6 +101,8 @@ struct Inner {
     actors: Mutex<HashMap<ContainerId, Handle>>,
     /// Files of resting containers that someone looks at.
     views: view::Views,
+    /// Directories for containers to come.
+    blanks: hoist_image::Blanks,
     tasks: TaskTracker,
     stopping: CancellationToken,
     /// Who follows logs, and which are compressed.
@@ -129,6 +134,7 @@ impl Containers {
             parts,
             actors: Mutex::default(),
             views: view::Views::default(),
+            blanks: hoist_image::Blanks::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             logs: Watches::new(),
@@ -222,10 +228,16 @@ impl Containers {
         })
     }
 
-    /// Directory of a container's own files: `hostname`, `hosts`, `resolv.conf`, its log.
+    /// Directory of a container's own files: its log.
     #[must_use]
     pub fn directory(&self, id: &ContainerId) -> PathBuf {
         self.inner.parts.root.join(id.as_str())
+    }
+
+    /// Directory of `hostname`, `hosts` and `resolv.conf`.
+    #[must_use]
+    pub fn etc_directory(&self, id: &ContainerId) -> PathBuf {
+        self.inner.parts.etc_root.join(id.as_str())
     }
 
     pub(crate) fn volumes(&self) -> &Volumes {

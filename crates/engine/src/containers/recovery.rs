@@ -182,13 +182,17 @@ impl Containers {
         let parts = &self.inner.parts;
         let mut strangers: HashSet<ContainerId> =
             parts.images.snapshotter().prepared().into_iter().collect();
-        if let Ok(entries) = std::fs::read_dir(&parts.root) {
+        for root in [&parts.root, &parts.etc_root] {
+            let Ok(entries) = std::fs::read_dir(root) else {
+                continue;
+            };
             for entry in entries.flatten() {
                 let name = entry.file_name();
                 let Some(name) = name.to_str() else { continue };
+                let swept = [super::create::GONE, hoist_image::Blanks::PREFIX];
                 if let Ok(id) = name.parse() {
                     strangers.insert(id);
-                } else if name.starts_with(super::create::GONE)
+                } else if swept.iter().any(|prefix| name.starts_with(prefix))
                     && let Err(error) = super::create::remove_directory(&entry.path())
                 {
                     tracing::warn!(path = %entry.path().display(), %error, "leftovers stay");

@@ -6,13 +6,14 @@
 //! ```
 //!
 //! An overlay's upper directory must not be mounted twice at once. So a view of a resting container keeps a spare mount of
-//! the same overlay, which a start that comes in between takes; and views at the same time are one.
+//! the same overlay, which a start that comes in between takes; and views at the same time are one. A container that was just
+//! created is mounted ahead of its start, while its record is being synced: the start, or a view, takes that mount.
 
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use hoist_image::files::Root;
 use hoist_image::{Changes, Snapshotter};
@@ -24,9 +25,28 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use crate::error::ContainerError;
 use crate::records::{ContainerRecord, MountKind};
 
-/// The views there are. Held while one is made, so that there is one of each container, and while a start looks for one.
+/// Beyond so many places those that hold nothing are dropped.
+const MANY: usize = 64;
+
+/// Where a container's own files are on the host.
+pub(super) struct Places<'a> {
+    /// Its directory, over which a view is put together.
+    pub(super) directory: &'a Path,
+    /// The directory of its /etc files.
+    pub(super) etc: &'a Path,
+}
+
+/// The mounts of resting containers there are, one place each.
 #[derive(Debug, Default)]
-pub(super) struct Views(Mutex<HashMap<ContainerId, Weak<View>>>);
+pub(super) struct Views(Mutex<HashMap<ContainerId, Arc<Mutex<Place>>>>);
+
+/// Where a container's overlay is mounted while it rests. Locked while it is being mounted, so that it is mounted once.
+#[derive(Debug, Default)]
+struct Place {
+    view: Weak<View>,
+    /// A mount made ahead of the start that is about to come.
+    ahead: Option<OwnedFd>,
+}
 
 /// The files of one container.
 #[derive(Debug)]
@@ -44,38 +64,123 @@ impl Views {
         &self,
         record: &ContainerRecord,
         snapshotter: &dyn Snapshotter,
-        directory: &Path,
+        places: &Places<'_>,
     ) -> Result<Arc<View>, ContainerError> {
-        let mut views = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        views.retain(|_, view| view.strong_count() > 0);
-        if let Some(view) = views.get(&record.id).and_then(Weak::upgrade) {
+        let place = self.place(&record.id);
+        let mut place = held(&place);
+        if let Some(view) = place.view.upgrade() {
             return Ok(view);
         }
-        let overlay = snapshotter
-            .mount(&record.id, Changes::Kept)
-            .map_err(|error| ContainerError::Internal(chain(&error)))?;
-        let view = Arc::new(assemble(record, overlay, directory)?);
-        views.insert(record.id.clone(), Arc::downgrade(&view));
+        let overlay = match place.ahead.take() {
+            Some(mount) => mount,
+            None => snapshotter
+                .mount(&record.id, changes_of(record))
+                .map_err(|error| ContainerError::Internal(chain(&error)))?,
+        };
+        let view = Arc::new(assemble(record, overlay, places)?);
+        place.view = Arc::downgrade(&view);
         Ok(view)
     }
 
-    /// A mount for a start: the spare one of a view, else a new one. Blocking.
+    /// Mounts a container's overlay for a start that is expected soon. A start that `announce` leads to waits for the mount
+    /// and takes it. Blocking; best effort: without it the start mounts.
+    pub(super) fn mount_ahead(
+        &self,
+        id: &ContainerId,
+        changes: Changes,
+        snapshotter: &dyn Snapshotter,
+        announce: impl FnOnce(),
+    ) {
+        let place = self.place(id);
+        let mut held = held(&place);
+        announce();
+        if held.ahead.is_some() {
+            return;
+        }
+        match snapshotter.mount(id, changes) {
+            Ok(mount) => held.ahead = Some(mount),
+            Err(error) => {
+                tracing::debug!(container = %id, error = %chain(&error), "not mounted ahead of its start");
+                self.all().remove(id);
+            }
+        }
+    }
+
+    /// Keeps a mount that was made for something else.
+    pub(super) fn keep_ahead(&self, id: &ContainerId, mount: OwnedFd) {
+        held(&self.place(id)).ahead = Some(mount);
+    }
+
+    /// Takes down what was mounted ahead, if no start has taken it. Blocking: the kernel may sync at an unmount.
+    pub(super) fn let_go(&self, id: &ContainerId) {
+        let place = self.all().remove(id);
+        if let Some(place) = place {
+            drop(held(&place).ahead.take());
+        }
+    }
+
+    /// A mount for a start that is there already and that nobody is busy with.
+    pub(super) fn take_ready(&self, id: &ContainerId) -> Option<OwnedFd> {
+        let place = self.all().get(id)?.clone();
+        let mut held = place.try_lock().ok()?;
+        if held.view.strong_count() > 0 {
+            return None;
+        }
+        let mount = held.ahead.take()?;
+        self.all().remove(id);
+        Some(mount)
+    }
+
+    /// A mount for a start: the one made ahead, the spare one of a view, else a new one. Blocking.
     pub(super) fn mount_for_start(
         &self,
         id: &ContainerId,
         changes: Changes,
         snapshotter: &dyn Snapshotter,
     ) -> Result<OwnedFd, hoist_image::SnapshotError> {
-        let mut views = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let view = views.remove(id).and_then(|view| view.upgrade());
-        let spare = view.and_then(|view| {
+        let place = self.place(id);
+        let mut place = held(&place);
+        let ready = place.ahead.take().or_else(|| {
+            let view = place.view.upgrade()?;
             let mut spare = view.spare.lock().unwrap_or_else(PoisonError::into_inner);
             spare.take()
         });
-        match spare {
+        self.all().remove(id);
+        match ready {
             Some(mount) => Ok(mount),
             None => snapshotter.mount(id, changes),
         }
+    }
+
+    fn place(&self, id: &ContainerId) -> Arc<Mutex<Place>> {
+        self.all().entry(id.clone()).or_default().clone()
+    }
+
+    /// Short sections only; a place is locked before this, never after.
+    fn all(&self) -> MutexGuard<'_, HashMap<ContainerId, Arc<Mutex<Place>>>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() > MANY {
+            all.retain(|_, place| {
+                let idle = |place: MutexGuard<'_, Place>| {
+                    place.ahead.is_none() && place.view.strong_count() == 0
+                };
+                !place.try_lock().is_ok_and(idle)
+            });
+        }
+        all
+    }
+}
+
+fn held(place: &Mutex<Place>) -> MutexGuard<'_, Place> {
+    place.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What becomes of the changes of a container's next run.
+pub(super) fn changes_of(record: &ContainerRecord) -> Changes {
+    if record.spec.auto_remove {
+        Changes::Discarded
+    } else {
+        Changes::Kept
     }
 }
 
@@ -101,7 +206,7 @@ struct Below {
     writable_below: bool,
 }
 
-fn below(record: &ContainerRecord, directory: &Path) -> Vec<Below> {
+fn below(record: &ContainerRecord, etc: &Path) -> Vec<Below> {
     let mut all: Vec<Below> = record
         .mounts
         .iter()
@@ -115,7 +220,7 @@ fn below(record: &ContainerRecord, directory: &Path) -> Vec<Below> {
         })
         .collect();
     for name in ["hostname", "hosts", "resolv.conf"] {
-        let (source, target) = (directory.join(name), format!("/etc/{name}"));
+        let (source, target) = (etc.join(name), format!("/etc/{name}"));
         // They exist once the container was started.
         if source.exists() && !all.iter().any(|below| below.target == target) {
             all.push(Below {
@@ -133,9 +238,9 @@ fn below(record: &ContainerRecord, directory: &Path) -> Vec<Below> {
 fn assemble(
     record: &ContainerRecord,
     overlay: OwnedFd,
-    directory: &Path,
+    places: &Places<'_>,
 ) -> Result<View, ContainerError> {
-    let all = below(record, directory);
+    let all = below(record, places.etc);
     let read_only = record.spec.security.readonly_rootfs;
     let root = Root::new(overlay);
     let failed = |what: &str, source: io::Error| ContainerError::Io {
@@ -153,7 +258,7 @@ fn assemble(
         }
         // Hides what is in the directory, some of the sources among it.
         let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        move_mount(&root, "", CWD, directory, empty)?;
+        move_mount(&root, "", CWD, places.directory, empty)?;
         let spare = clone_of(&root, false)?;
         for (below, source) in all.iter().zip(&sources) {
             if let Err(error) = mount_below(&root, below, source) {

@@ -82,6 +82,8 @@ pub(crate) async fn wire(settings: &Settings, started_at: Timestamp) -> anyhow::
     let volumes = Volumes::open(store.clone(), &settings.data_root.join("volumes"))?;
     let container_root = settings.data_root.join("containers");
     private_directory(&container_root, 0o710)?;
+    let etc_root = settings.exec_root.join("etc");
+    private_directory(&etc_root, 0o710)?;
     let containers = Containers::new(Parts {
         store: store.clone(),
         images: images.clone(),
@@ -90,6 +92,7 @@ pub(crate) async fn wire(settings: &Settings, started_at: Timestamp) -> anyhow::
         runtime: runtime.clone(),
         network: network.clone(),
         root: container_root,
+        etc_root,
     });
     let execs = Execs::new(store.clone(), containers.clone(), runtime.clone());
     hoist_engine::health::probe(&containers, &execs);

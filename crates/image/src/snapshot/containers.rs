@@ -5,6 +5,7 @@
 //! <root>/snapshots/<64 hex>/work       overlay's scratch
 //! <root>/snapshots/<64 hex>/layers.N   symlinks whose targets are diff ids joined by ':', 62 each, bottom first
 //! <root>/snapshots/.tmp-*              being made or removed; swept at open
+//! <root>/snapshots/.blank-N            `upper` and `work` made ahead, for a container to come; swept at open
 //! ```
 //!
 //! Layers are listed in symlinks because a symlink is one call and metadata: after a power cut it is whole or absent, as the
@@ -23,6 +24,7 @@ use rustix::fs::{
     AtFlags, CWD, Gid, Mode, Uid, chmodat, chownat, mkdirat, readlinkat, renameat, symlinkat,
 };
 
+use super::blanks::Blanks;
 use super::layer_files::make_directory;
 use super::{Doomed, SnapshotError};
 use crate::directory::open_directory;
@@ -30,6 +32,13 @@ use crate::erofs::RootAttributes;
 
 /// 62 digests of 64 digits and their separators fit a symlink's 4095 bytes.
 const LAYERS_PER_LINK: usize = 62;
+
+/// The root directory of layers that say nothing of it.
+const DEFAULT_ROOT: RootAttributes = RootAttributes {
+    mode: 0o755,
+    uid: 0,
+    gid: 0,
+};
 
 /// All containers' directories.
 #[derive(Debug)]
@@ -40,6 +49,7 @@ pub(super) struct Containers {
     removals: AtomicU64,
     /// What each stands on. Short sections only.
     layers: Mutex<HashMap<ContainerId, Vec<Digest>>>,
+    blanks: Blanks,
 }
 
 /// The open directories of one container, for a mount.
@@ -62,7 +72,10 @@ impl Containers {
             let name = name.to_string_lossy();
             if let Ok(key) = name.parse::<ContainerId>() {
                 layers.insert(key, read_layers(&entry.path())?);
-            } else if name.starts_with(".tmp-") || name.starts_with(".gone-") {
+            } else if [".tmp-", ".gone-", Blanks::PREFIX]
+                .iter()
+                .any(|p| name.starts_with(p))
+            {
                 super::layer_files::remove_any(&entry.path())?;
             } else {
                 tracing::warn!(path = %entry.path().display(), "unknown file among the snapshots");
@@ -74,7 +87,15 @@ impl Containers {
             fd,
             removals: AtomicU64::new(0),
             layers: Mutex::new(layers),
+            blanks: Blanks::default(),
         })
+    }
+
+    /// Makes a few blank directories for containers to come, as far as there are fewer.
+    pub(super) fn make_ready(&self) -> Result<(), SnapshotError> {
+        self.blanks
+            .fill(|name| make_blank(&self.fd, name))
+            .map_err(io_at("making directories ahead in", &self.directory))
     }
 
     /// Makes a container's directories. `root` is what the layers say of the root directory.
@@ -84,11 +105,17 @@ impl Containers {
         layers: &[Digest],
         root: Option<RootAttributes>,
     ) -> Result<(), SnapshotError> {
-        let temporary = format!(".tmp-{}", key.as_str());
-        let result = make_directories(&self.fd, &temporary, layers, root).and_then(|()| {
-            renameat(&self.fd, &temporary, &self.fd, key.as_str())?;
-            Ok(())
-        });
+        let (temporary, made) = match self.blanks.take() {
+            Some(blank) => (blank, Ok(())),
+            None => {
+                let temporary = format!(".tmp-{}", key.as_str());
+                let made = make_blank(&self.fd, &temporary);
+                (temporary, made)
+            }
+        };
+        let result = made
+            .and_then(|()| fit(&self.fd, &temporary, layers, root))
+            .and_then(|()| Ok(renameat(&self.fd, &temporary, &self.fd, key.as_str())?));
         if let Err(source) = result {
             if let Err(error) = crate::removal::remove_any(&self.directory.join(&temporary)) {
                 tracing::warn!(container = %key, error = %error, "a temporary directory stays behind");
@@ -189,25 +216,43 @@ pub(super) fn make_directories(
     layers: &[Digest],
     root: Option<RootAttributes>,
 ) -> io::Result<()> {
+    make_blank(parent, name)?;
+    fit(parent, name, layers, root)
+}
+
+/// What every container's directory holds before it is any container's.
+fn make_blank(parent: &OwnedFd, name: &str) -> io::Result<()> {
     mkdirat(parent, name, Mode::RWXU)?;
+    let at = open_directory(parent, name)?;
+    mkdirat(&at, "upper", Mode::RWXU)?;
+    mkdirat(&at, "work", Mode::RWXU)?;
+    // Whatever the umask of this process is.
+    let mode = Mode::from_raw_mode(DEFAULT_ROOT.mode.into());
+    Ok(chmodat(&at, "upper", mode, AtFlags::empty())?)
+}
+
+/// Gives a blank directory the links that name its layers, and their root directory's owner and mode.
+fn fit(
+    parent: &OwnedFd,
+    name: &str,
+    layers: &[Digest],
+    root: Option<RootAttributes>,
+) -> io::Result<()> {
     let at = open_directory(parent, name)?;
     for (number, part) in layers.chunks(LAYERS_PER_LINK).enumerate() {
         let text: Vec<&str> = part.iter().map(Digest::hex).collect();
         symlinkat(text.join(":"), &at, format!("layers.{number}"))?;
     }
-    mkdirat(&at, "upper", Mode::RWXU)?;
-    mkdirat(&at, "work", Mode::RWXU)?;
-    let root = root.unwrap_or(RootAttributes {
-        mode: 0o755,
-        uid: 0,
-        gid: 0,
-    });
-    if (root.uid, root.gid) != (0, 0) {
+    let root = root.unwrap_or(DEFAULT_ROOT);
+    if (root.uid, root.gid) != (DEFAULT_ROOT.uid, DEFAULT_ROOT.gid) {
         let (uid, gid) = (Uid::from_raw(root.uid), Gid::from_raw(root.gid));
         chownat(&at, "upper", Some(uid), Some(gid), AtFlags::empty())?;
     }
-    let mode = Mode::from_raw_mode(root.mode.into());
-    Ok(chmodat(&at, "upper", mode, AtFlags::empty())?)
+    if root.mode != DEFAULT_ROOT.mode {
+        let mode = Mode::from_raw_mode(root.mode.into());
+        chmodat(&at, "upper", mode, AtFlags::empty())?;
+    }
+    Ok(())
 }
 
 fn openat_relative(at: &OwnedFd, key: &ContainerId) -> io::Result<OwnedFd> {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use hoist_model::{ContainerId, Digest, ErrorClass};
 
 mod bases;
+mod blanks;
 mod containers;
 mod doomed;
 mod extract;
@@ -17,6 +18,7 @@ mod open;
 mod overlay;
 mod snapshots;
 
+pub use blanks::Blanks;
 pub use doomed::Doomed;
 pub use open::open_snapshotter;
 
@@ -238,6 +240,9 @@ pub trait Snapshotter: Send + Sync {
     /// container is given (`/proc`, `/etc/hosts`, …) are among its lowers. Fails with `Exists`, `Layer(NotFound)`,
     /// `TooManyLayers`.
     fn prepare(&self, key: &ContainerId, layers: &[Digest]) -> Result<(), SnapshotError>;
+
+    /// Makes ahead what the next calls of `prepare` can use, so that they need not; without it they make it themselves.
+    fn make_ready(&self) -> Result<(), SnapshotError>;
 
     /// A detached writable mount of what was prepared; a new mount at every call. Fails with `NotPrepared`. Two
     /// writable mounts of one container at a time are the caller's mistake.

@@ -190,6 +190,10 @@ impl<F: LayerForm> Snapshotter for Snapshots<F> {
         }
     }
 
+    fn make_ready(&self) -> Result<(), SnapshotError> {
+        self.containers.make_ready()
+    }
+
     fn mount(&self, key: &ContainerId, changes: Changes) -> Result<OwnedFd, SnapshotError> {
         let layers = self.containers.layers(key)?;
         let lowers = self.lowers_of(&layers)?;

@@ -1,16 +1,19 @@
 //! One engine in a network namespace of its own, driven by a thread that lives there.
 //!
-//! Both engines get the same: an empty namespace with a loopback, a registry on it, private paths. The
-//! machine's own firewall and bridges are never touched, and neither engine sees the other's rules.
+//! Both engines get the same: an empty namespace with a loopback, a registry on it, private paths, and an exec root on a
+//! tmpfs, as /run is on a machine with an init system. The machine's own firewall and bridges are never touched, and
+//! neither engine sees the other's rules.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, ensure};
-use hoist_testkit::{ImageBuilder, LocalRegistry, RegistryOptions, TemporaryDaemon};
+use hoist_testkit::{
+    ImageBuilder, LocalRegistry, RegistryOptions, TemporaryDaemon, TemporaryDirectory,
+};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 
@@ -21,6 +24,8 @@ pub(super) struct World {
     pub(super) daemon: TemporaryDaemon,
     pub(super) client: Client,
     pub(super) registry: Option<LocalRegistry>,
+    /// Taken down after the daemon.
+    exec_root: MemoryDirectory,
 }
 
 type Job = Box<dyn FnOnce(&mut World) + Send>;
@@ -57,7 +62,9 @@ impl Arena {
             for job in queue {
                 job(&mut world);
             }
-            world.daemon.finish()
+            let left = world.daemon.finish();
+            drop(world.exec_root);
+            left
         });
         let own = Self {
             name,
@@ -112,7 +119,9 @@ impl World {
             std::os::fd::AsFd::as_fd(namespace),
             Some(LinkNameSpaceType::Network),
         )?;
-        let daemon = TemporaryDaemon::start(binary);
+        let exec_root = MemoryDirectory::mount()?;
+        let data = exec_root.place.join("data");
+        let daemon = TemporaryDaemon::start_on(binary, &data, &exec_root.path, &[]);
         let mut client = Client::connect(&daemon.socket())?;
         let busybox = ImageBuilder::busybox().context("busybox-static is not installed")?;
         client.send(
@@ -126,6 +135,7 @@ impl World {
             daemon,
             client,
             registry,
+            exec_root,
         })
     }
 
@@ -156,15 +166,45 @@ impl World {
     }
 }
 
+/// A tmpfs in a directory of its own, gone when dropped.
+struct MemoryDirectory {
+    place: TemporaryDirectory,
+    path: PathBuf,
+}
+
+impl MemoryDirectory {
+    fn mount() -> anyhow::Result<Self> {
+        let place = TemporaryDirectory::new("arena");
+        let path = place.join("exec");
+        std::fs::create_dir(&path)?;
+        let target = path.display().to_string();
+        run(
+            "mount",
+            &["-t", "tmpfs", "-o", "mode=0755", "exec", &target],
+        )?;
+        Ok(Self { place, path })
+    }
+}
+
+impl Drop for MemoryDirectory {
+    fn drop(&mut self) {
+        let _ = run("umount", &["--lazy", &self.path.display().to_string()]);
+    }
+}
+
 fn ip(arguments: &[&str]) -> anyhow::Result<()> {
-    let output = Command::new("ip")
+    run("ip", arguments)
+}
+
+fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    let output = Command::new(program)
         .args(arguments)
         .output()
-        .context("iproute2's ip")?;
+        .with_context(|| format!("running {program}"))?;
     let told = String::from_utf8_lossy(&output.stderr);
     ensure!(
         output.status.success(),
-        "ip {}: {}",
+        "{program} {}: {}",
         arguments.join(" "),
         told.trim()
     );

@@ -13,7 +13,7 @@ fn inspected(record: &ContainerRecord, minor: u16) -> Value {
         &Around {
             version: ApiVersion::minor(minor),
             node: &node(),
-            directory: Path::new("/c/abab"),
+            etc: Path::new("/c/abab"),
             log_path: "/c/abab/abab-json.log",
             sizes: None,
             network_id: &|name| format!("id of {name}"),
