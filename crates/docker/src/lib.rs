@@ -7,6 +7,8 @@ mod call;
 pub mod client;
 mod clock;
 mod error;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzzing;
 mod handlers;
 pub mod node;
 pub mod operations;

@@ -8,6 +8,8 @@ pub mod containers;
 pub mod error;
 pub mod events;
 pub mod execs;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzzing;
 pub mod health;
 pub mod images;
 mod logs;

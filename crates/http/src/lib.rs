@@ -6,6 +6,8 @@
 pub mod client;
 mod connect;
 mod framing;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzzing;
 mod hijack;
 mod json_lines;
 mod listener;

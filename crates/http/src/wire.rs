@@ -21,6 +21,11 @@ pub(crate) struct Wire {
     state: State,
     /// Read from the connection, not yet looked at.
     held: BytesMut,
+    /// How much there has to be of a head before it is looked at again, unless it ends: who sends it byte by byte does not
+    /// have it read from its beginning each time.
+    enough: usize,
+    /// How much of it was looked through for its end.
+    looked: usize,
     /// Looked at, for hyper to take.
     vetted: BytesMut,
     /// What the request in flight asked for, until its reply begins.
@@ -36,6 +41,8 @@ impl Wire {
             hijackable,
             state: State::Head,
             held: BytesMut::new(),
+            enough: 0,
+            looked: 0,
             vetted: BytesMut::new(),
             asked: Asked::Reply,
             outgoing: BytesMut::new(),
@@ -66,6 +73,11 @@ impl Wire {
         self.held.reserve(space);
         poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.held).map_ok(|count| count > 0)
     }
+}
+
+/// Whether a head may end here: it does with an empty line.
+fn ends(part: &[u8]) -> bool {
+    part.windows(2).any(|pair| pair == b"\n\n") || part.windows(3).any(|end| end == b"\n\r\n")
 }
 
 impl AsyncRead for Wire {
@@ -122,13 +134,18 @@ impl AsyncRead for Wire {
                     this.vetted = this.held.split_to(count);
                 }
                 State::Head => {
-                    let found = if this.held.is_empty() {
+                    let new = &this.held[this.looked.saturating_sub(2)..];
+                    let is_enough = this.held.len() >= this.enough || ends(new);
+                    this.looked = this.held.len();
+                    let found = if this.held.is_empty() || !is_enough {
                         None
                     } else {
+                        this.enough = 2 * this.held.len();
                         take_head(&mut this.held, this.hijackable)
                     };
                     match found {
                         Some((head, state, asked)) => {
+                            (this.enough, this.looked) = (0, 0);
                             this.vetted = head;
                             this.state = state;
                             this.asked = asked;

@@ -13,6 +13,8 @@ mod directory;
 pub mod document;
 mod erofs;
 pub mod files;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzzing;
 mod garbage;
 mod import;
 mod load;

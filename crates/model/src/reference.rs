@@ -47,13 +47,14 @@ impl Repository {
     /// The short form people type and Docker prints: `debian`, `me/app`, `host:5000/app`.
     #[must_use]
     pub fn familiar(&self) -> String {
-        if self.host == DOCKER_HUB {
-            self.path
-                .strip_prefix("library/")
-                .unwrap_or(&self.path)
-                .to_owned()
-        } else {
-            format!("{}/{}", self.host, self.path)
+        let official = self.path.strip_prefix("library/");
+        let official = official.filter(|name| !name.contains('/') && !is_id(name));
+        let first = self.path.split('/').next().unwrap_or_default();
+        match official {
+            Some(name) if self.host == DOCKER_HUB => name.to_owned(),
+            // Where the first part reads as a host, the short form would mean another repository.
+            _ if self.host == DOCKER_HUB && !is_host(first) => self.path.clone(),
+            _ => self.to_string(),
         }
     }
 }
@@ -259,7 +260,7 @@ fn is_tag(tag: &str) -> bool {
 
 fn parse_repository(name: &str, whole: &str) -> Result<Repository, InvalidReference> {
     let invalid = || InvalidReference::Format(whole.to_owned());
-    if name.len() == 64 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+    if is_id(name) {
         return Err(invalid());
     }
     let (host, path) = match name.split_once('/') {
@@ -291,6 +292,11 @@ fn parse_repository(name: &str, whole: &str) -> Result<Repository, InvalidRefere
         host: host.to_owned(),
         path,
     })
+}
+
+/// Whether a name could be taken for an image's id.
+fn is_id(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// A first component is a host when it could not be a path component's ordinary name.
@@ -383,6 +389,12 @@ mod tests {
             "docker.io/library/a:latest",
             "a:latest",
         );
+        // The short form never means another repository.
+        for text in ["docker.io/library/a/b:1", "docker.io/a.b/c:1"] {
+            let reference = ImageReference::parse(text).unwrap();
+            let again = ImageReference::parse(&reference.familiar()).unwrap();
+            assert_eq!(again, reference);
+        }
         check(
             "localhost/app",
             "localhost/app:latest",

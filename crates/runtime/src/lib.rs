@@ -17,6 +17,8 @@ mod child;
 pub mod defaults;
 pub mod devices;
 mod exit_record;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzzing;
 mod handle;
 mod init;
 mod message;

@@ -7,11 +7,15 @@
     clippy::unwrap_used,
     reason = "a fixture that cannot be made must stop the test, with the place"
 )]
-#![expect(clippy::print_stderr, reason = "a skipped test says so on stderr")]
+#![expect(
+    clippy::print_stderr,
+    reason = "a skipped test says so on stderr, a failing one shows its input"
+)]
 
 mod daemon;
 mod images;
 mod leaks;
+mod mutate;
 mod registry;
 mod skip;
 mod tar;
@@ -23,6 +27,7 @@ pub use images::{
     Compression, ImageBlobs, ImageBuilder, LayerBlob, busybox_binary, busybox_layer, sha256,
 };
 pub use leaks::KernelState;
+pub use mutate::mutate;
 pub use registry::{Certificates, LocalRegistry, Login, PASSWORD, RegistryOptions, USER};
 pub use skip::{is_root, skip};
 pub use tar::{EntryKind, TarBuilder};

@@ -280,12 +280,41 @@ fn inputs() -> impl Strategy<Value = Input> {
     ]
 }
 
+fn phase(state: &ContainerState) -> &'static str {
+    match state {
+        ContainerState::Created { .. } => "created",
+        ContainerState::Starting => "starting",
+        ContainerState::Running(_) => "running",
+        ContainerState::Restarting(_) => "restarting",
+        ContainerState::Exited(_) => "exited",
+        ContainerState::Removing => "removing",
+    }
+}
+
+/// The arrows of ARCHITECTURE.md's drawing of a container's life.
+const ARROWS: [(&str, &str); 13] = [
+    ("created", "starting"),
+    ("created", "removing"),
+    ("starting", "created"),
+    ("starting", "running"),
+    ("starting", "exited"),
+    ("starting", "removing"),
+    ("running", "exited"),
+    ("running", "restarting"),
+    ("running", "removing"),
+    ("restarting", "starting"),
+    ("restarting", "exited"),
+    ("exited", "starting"),
+    ("exited", "removing"),
+];
+
 proptest! {
-    /// Whatever happens: a launch is released exactly once, nothing follows a dismantling, and a pid is shown
-    /// only while a process runs.
+    /// Whatever happens, whatever the clock says: a life goes along the arrows, a launch is released exactly once, nothing
+    /// follows a dismantling, a pid is shown only while a process runs, every end is told once, and restarts wait for
+    /// their turn.
     #[test]
     fn no_command_leaks(
-        inputs in proptest::collection::vec(inputs(), 0..60),
+        inputs in proptest::collection::vec((inputs(), any::<i32>()), 0..60),
         auto_remove: bool,
         policy in 0..4,
     ) {
@@ -297,14 +326,23 @@ proptest! {
         };
         let mut life = life(policy, auto_remove);
         let (mut held, mut gone) = (0, false);
-        for (second, input) in inputs.into_iter().enumerate() {
-            let Ok((next, commands)) = step(&life, input, at(second as i64)) else { continue };
+        for (input, second) in inputs {
+            let ended = matches!(input, Input::Exited { .. });
+            let Ok((next, commands)) = step(&life, input, at(second.into())) else { continue };
+            let arrow = (phase(&life.state), phase(&next.state));
+            prop_assert!(arrow.0 == arrow.1 || ARROWS.contains(&arrow), "{:?}", arrow);
+            let dies = commands.iter().filter(|c| matches!(c, Command::Emit { action: "die", .. }));
+            prop_assert_eq!(dies.count(), usize::from(ended));
             prop_assert!(!gone, "a step after the end");
             for command in &commands {
                 match command {
                     Command::Launch => held += 1,
                     Command::Release => held -= 1,
                     Command::Dismantle { .. } => gone = true,
+                    Command::RestartAfter(delay) => {
+                        prop_assert_eq!(phase(&next.state), "restarting");
+                        prop_assert!((FIRST_BACKOFF..=LAST_BACKOFF).contains(delay));
+                    }
                     _ => {}
                 }
                 prop_assert!((0..=1).contains(&held));
