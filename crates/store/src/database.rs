@@ -101,6 +101,12 @@ impl Database {
             .map_err(directory)?;
         let path = dir.join("state.db");
         let opened = |error| failure(&path, error, true);
+        // SQLite tells of a read-only disk as of any other failing one. Closed before it has locks that would go with it.
+        let writing = File::options().append(true).create(true).open(&path);
+        drop(writing.map_err(|source| StoreError::Unwritable {
+            path: path.clone(),
+            source: Arc::new(source),
+        })?);
         let connection = Connection::open(&path).map_err(opened)?;
         prepare(&path, &connection)?;
         let ceiling: i64 = connection

@@ -18,6 +18,15 @@ pub enum StoreError {
         #[source]
         source: Arc<io::Error>,
     },
+    /// The file cannot be written: a read-only disk, for one.
+    #[error("cannot write the store {path}")]
+    Unwritable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Arc<io::Error>,
+    },
     /// The file cannot be opened or prepared.
     #[error("cannot open the store {path}")]
     Open {

@@ -354,8 +354,13 @@ impl Actor {
         if let Err(error) = written {
             self.persist = true;
             self.events = again;
+            let record = self.record.clone();
+            self.containers
+                .unwritten()
+                .insert(record.id.clone(), record);
             return Err(error);
         }
+        self.containers.unwritten().remove(&self.record.id);
         self.forget_end();
         Ok(())
     }

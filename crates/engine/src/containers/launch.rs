@@ -192,6 +192,7 @@ impl Actor {
                 tracing::warn!(volume, %error, "files of an anonymous volume stay");
             }
         }
+        self.containers.unwritten().remove(&record.id);
         self.containers.actors().remove(&record.id);
         files.and(forgotten.map(drop))
     }

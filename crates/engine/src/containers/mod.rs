@@ -99,6 +99,9 @@ struct Inner {
     parts: Parts,
     /// Held only to look an actor up, put one in or take one out; never across anything that waits.
     actors: Mutex<HashMap<ContainerId, Handle>>,
+    /// Records that could not be written, as they are: a disk that cannot be written does not make us tell what was. Held
+    /// for single look-ups and changes.
+    unwritten: Mutex<HashMap<ContainerId, Arc<ContainerRecord>>>,
     /// Files of resting containers that someone looks at.
     views: view::Views,
     /// Directories for containers to come.
@@ -133,6 +136,7 @@ impl Containers {
         let inner = Inner {
             parts,
             actors: Mutex::default(),
+            unwritten: Mutex::default(),
             views: view::Views::default(),
             blanks: hoist_image::Blanks::default(),
             tasks: TaskTracker::new(),
@@ -148,6 +152,11 @@ impl Containers {
 
     /// Finds a container by full id, name (with or without slash), or unique id prefix.
     pub fn resolve(&self, name: &str) -> Result<Arc<ContainerRecord>, ContainerError> {
+        let stored = self.stored(name)?;
+        Ok(self.unwritten().get(&stored.id).cloned().unwrap_or(stored))
+    }
+
+    fn stored(&self, name: &str) -> Result<Arc<ContainerRecord>, ContainerError> {
         let snapshot = self.inner.parts.store.snapshot();
         if let Some(container) = snapshot.get::<ContainerRecord>(name) {
             return Ok(container);
@@ -171,6 +180,15 @@ impl Containers {
     #[must_use]
     pub fn list(&self) -> Vec<Arc<ContainerRecord>> {
         let mut all = self.inner.parts.store.snapshot().list::<ContainerRecord>();
+        let unwritten = self.unwritten();
+        if !unwritten.is_empty() {
+            for record in &mut all {
+                if let Some(current) = unwritten.get(&record.id) {
+                    *record = current.clone();
+                }
+            }
+        }
+        drop(unwritten);
         all.sort_by(|a, b| {
             b.created_at
                 .cmp(&a.created_at)
@@ -242,6 +260,13 @@ impl Containers {
 
     pub(crate) fn volumes(&self) -> &Volumes {
         &self.inner.parts.volumes
+    }
+
+    fn unwritten(&self) -> MutexGuard<'_, HashMap<ContainerId, Arc<ContainerRecord>>> {
+        self.inner
+            .unwritten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn actors(&self) -> MutexGuard<'_, HashMap<ContainerId, Handle>> {

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod launch_spec;
+mod lost_store;
 mod metrics;
 mod mounts;
 mod network;

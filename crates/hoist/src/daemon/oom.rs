@@ -38,8 +38,9 @@ impl OomWatches {
         }
     }
 
-    /// Watches a running container until its control groups are gone; once, however often it is called.
-    pub(crate) fn watch(&self, machine: &Machine, id: &ContainerId) {
+    /// Watches a running container until its control groups are gone; once, however often it is called. `is_told` where
+    /// an earlier engine told of what was killed so far.
+    pub(crate) fn watch(&self, machine: &Machine, id: &ContainerId, is_told: bool) {
         let added = self.with(|watched| watched.insert(id.clone()));
         if !added {
             return;
@@ -47,21 +48,22 @@ impl OomWatches {
         let (watches, id, group) = (self.clone(), id.clone(), machine.group(id));
         // Owned by the group: it ends with it, for its descriptor becomes readable then.
         tokio::spawn(async move {
-            if let Err(error) = watches.follow(&id, &group).await {
+            if let Err(error) = watches.follow(&id, &group, is_told).await {
                 tracing::debug!(container = %id, %error, "out-of-memory kills are told at its end only");
             }
             watches.with(|watched| watched.remove(&id));
         });
     }
 
-    async fn follow(&self, id: &ContainerId, group: &Group) -> anyhow::Result<()> {
+    async fn follow(&self, id: &ContainerId, group: &Group, is_told: bool) -> anyhow::Result<()> {
         let Some(watch) = group.oom_watch()? else {
             return Ok(());
         };
         // Not a pipe, but read the same way: tokio only waits and reads.
         let watch = pipe::Receiver::from_owned_fd_unchecked(watch.into())?;
         let mut drained = [0; 4096];
-        let (mut told, mut woken) = (0, false);
+        let mut told = if is_told { group.oom_kills()? } else { 0 };
+        let mut woken = false;
         loop {
             for wait in &LOOKS {
                 let kills = group.oom_kills()?;

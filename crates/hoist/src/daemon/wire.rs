@@ -47,6 +47,7 @@ pub(crate) async fn wire(settings: &Settings, started_at: Timestamp) -> anyhow::
     let instance = instance(&settings.data_root);
 
     // State: one file, all records in memory.
+    super::lost_store::refuse(&settings.data_root)?;
     let store = Store::builder()
         .table::<ContainerRecord>()
         .table::<ImageRecord>()

@@ -206,7 +206,7 @@ impl Runtime for ZygoteRuntime {
                 machine.remove_cgroup(&id, &parent);
                 runtime.release(&id);
             } else if limited {
-                ooms.watch(&machine, &id);
+                ooms.watch(&machine, &id, false);
             }
             launched.map(|pid| Launched { pid, stream: None })
         })
@@ -287,7 +287,7 @@ impl Runtime for ZygoteRuntime {
     fn update(&self, id: &ContainerId, limits: &Resources) -> io::Result<()> {
         self.machine.group(id).update(limits).map_err(told)?;
         if limits.memory > 0 {
-            self.ooms.watch(&self.machine, id);
+            self.ooms.watch(&self.machine, id, false);
         }
         Ok(())
     }
@@ -310,11 +310,13 @@ impl Runtime for ZygoteRuntime {
         let ooms = (record.spec.resources.memory > 0).then(|| self.ooms.clone());
         let id = record.id.clone();
         machine.note_parent(&id, &record.spec.cgroup_parent);
-        let pid = record.state.running().map(|running| running.pid);
+        let running = record.state.running();
+        let pid = running.map(|running| running.pid);
+        let is_told = running.is_some_and(|running| running.oom_killed);
         let find = move || match runtime.adopt(&id, pid.filter(|pid| machine.holds(&id, *pid))) {
             hoist_runtime::Adoption::Running(launched) => {
                 if let Some(ooms) = ooms {
-                    ooms.watch(&machine, &id);
+                    ooms.watch(&machine, &id, is_told);
                 }
                 Adoption::Running { pid: launched.pid }
             }

@@ -234,6 +234,8 @@ fn an_engine_whose_disk_becomes_read_only_goes_on_with_what_it_can() {
     crate::world::wait_for("its first line", || {
         (world.docker(&["logs", "one"]).ok() == "before\n").then_some(())
     });
+    // What is told of what runs is on the disk within a second, and with anything that has to be there at once.
+    world.docker(&["volume", "create", "first"]).ok();
     disk.fail();
     // Reading goes on.
     for read in [
@@ -268,7 +270,7 @@ fn an_engine_whose_disk_becomes_read_only_goes_on_with_what_it_can() {
     world.daemon.kill();
     disk.repair();
     world.daemon.launch();
-    assert_eq!(state(&world), "exited 8\n");
+    assert_eq!(state(&world), "exited 8\n", "{}", world.daemon.log());
     world.docker(&["start", "one"]).ok();
     world.docker(&["rm", "-f", "one"]).ok();
     world.finish();

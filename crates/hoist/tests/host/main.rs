@@ -8,9 +8,13 @@
 )]
 
 mod attack_api;
+mod attack_copy;
 mod attack_image;
 mod attack_process;
 mod attack_state;
+mod broken_disk;
+mod crowd;
+mod exits;
 mod full_disk;
 mod killed_start;
 mod logs;
