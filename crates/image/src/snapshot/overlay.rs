@@ -15,9 +15,9 @@ use std::sync::Mutex;
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
-    mount, open_tree, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags,
+    UnmountFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen, mount, mount_change, open_tree, unmount,
 };
 
 /// The writable side of an overlay.
@@ -119,11 +119,14 @@ fn mount_by_options(
     let options = CString::new(options)?;
     let turn = staging.turn.lock();
     mount("overlay", &staging.path, "overlay", flags, &*options)?;
+    // Where the host's mounts are shared, as under systemd, so is this one, and pivot_root(2) takes no shared root.
+    let private = mount_change(&staging.path, MountPropagationFlags::PRIVATE);
     let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let cloned = open_tree(CWD, &staging.path, clone);
     let taken_down = unmount(&staging.path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
     drop(turn);
     taken_down?;
+    private?;
     Ok(cloned?)
 }
 
