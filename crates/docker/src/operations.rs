@@ -59,7 +59,7 @@ const fn operation(
 #[rustfmt::skip]
 pub const OPERATIONS: &[Operation] = &[
     operation("ContainerList", "GET", "/containers/json", SERVED),
-    operation("ContainerCreate", "POST", "/containers/create", partly("501 for links, several networks, GPUs, per-device weights, storage options, AppArmor profiles, image mounts, and log drivers beyond json-file, local and none")),
+    operation("ContainerCreate", "POST", "/containers/create", partly("501 for links, several networks, GPUs, per-device weights, storage options, image mounts, and log drivers beyond json-file, local and none")),
     operation("ContainerInspect", "GET", "/containers/{id}/json", SERVED),
     operation("ContainerTop", "GET", "/containers/{id}/top", partly("ps options that choose columns; sorting, threads and trees are refused by name")),
     operation("ContainerLogs", "GET", "/containers/{id}/logs", SERVED),
@@ -171,4 +171,5 @@ pub const OPERATIONS: &[Operation] = &[
     operation("CheckpointList", "GET", "/containers/{id}/checkpoints", absent("checkpoints")),
     operation("CheckpointCreate", "POST", "/containers/{id}/checkpoints", absent("checkpoints")),
     operation("CheckpointDelete", "DELETE", "/containers/{id}/checkpoints/{checkpoint}", absent("checkpoints")),
+    operation("HoistStopAll", "POST", "/hoist/stop-all", SERVED),
 ];

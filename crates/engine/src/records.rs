@@ -32,6 +32,9 @@ pub struct ContainerRecord {
     pub restart_count: u32,
     /// Whether a person stopped it, so that `unless-stopped` leaves it alone.
     pub manually_stopped: bool,
+    /// Whether the machine's end stopped it, so that the next engine starts it again as its policy says.
+    #[serde(default)]
+    pub suspended: bool,
     /// What is mounted, resolved at create.
     pub mounts: Vec<MountPoint>,
     /// Its place on the network, while it runs.

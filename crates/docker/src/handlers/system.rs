@@ -70,6 +70,24 @@ pub(crate) async fn authenticate(mut call: Call) -> Reply {
     }))
 }
 
+/// `POST /hoist/stop-all`: Hoist's own, for the unit that runs before the machine goes down.
+pub(crate) async fn stop_all(call: Call) -> Reply {
+    let stopped = call.engine().containers.stop_all().await;
+    let told: Vec<_> = stopped
+        .iter()
+        .map(|one| {
+            let error = one.exit.as_ref().err().map(ToString::to_string);
+            serde_json::json!({
+                "Id": one.id.as_str(),
+                "Name": one.name,
+                "ExitCode": one.exit.as_ref().ok(),
+                "Error": error,
+            })
+        })
+        .collect();
+    ok(&serde_json::json!({ "Stopped": told }))
+}
+
 /// `GET /plugins`: there are none.
 pub(crate) async fn plugins(_call: Call) -> Reply {
     ok(&[(); 0])

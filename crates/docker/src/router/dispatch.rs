@@ -21,6 +21,7 @@ pub(super) fn handler(id: &str) -> Option<Handler> {
         "SystemInfo" => |call| Box::pin(system::info(call)),
         "SystemAuth" => |call| Box::pin(system::authenticate(call)),
         "SystemEvents" => |call| Box::pin(events::stream(call)),
+        "HoistStopAll" => |call| Box::pin(system::stop_all(call)),
         "PluginList" => |call| Box::pin(system::plugins(call)),
 
         "ContainerList" => |call| Box::pin(containers::list(call)),

@@ -48,6 +48,7 @@ pub(crate) fn record(body: &str) -> ContainerRecord {
         }),
         restart_count: 0,
         manually_stopped: false,
+        suspended: false,
         mounts: vec![MountPoint {
             kind: MountKind::Volume,
             name: "data".to_owned(),

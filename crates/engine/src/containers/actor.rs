@@ -51,13 +51,14 @@ impl Actor {
         record: Arc<ContainerRecord>,
         running: watch::Sender<bool>,
     ) -> Self {
-        let life = Life::new(
+        let mut life = Life::new(
             record.state.clone(),
             record.spec.restart_policy,
             record.spec.auto_remove,
             record.manually_stopped,
             record.restart_count,
         );
+        life.suspended = record.suspended;
         let console_size = record.spec.console_size;
         let restarting = matches!(life.state, ContainerState::Restarting(_));
         Self {
@@ -139,6 +140,10 @@ impl Actor {
             Message::RestartAsked(reply) => {
                 let result = self.feed(Input::RestartAsked).await;
                 let _ = reply.send(result.map_err(|failure| self.explain("restart", failure)));
+            }
+            Message::Suspend(reply) => {
+                let result = self.feed(Input::Suspended).await;
+                let _ = reply.send(result.map_err(|failure| self.explain("stop", failure)));
             }
             Message::Pause(reply) => {
                 let result = self.freeze(true).await;
@@ -378,6 +383,7 @@ impl Actor {
         record.state = life.state.clone();
         record.restart_count = life.restart_count;
         record.manually_stopped = life.manually_stopped;
+        record.suspended = life.suspended;
         self.note_probing();
     }
 

@@ -97,6 +97,7 @@ impl Containers {
             state: ContainerState::Created { failure: None },
             restart_count: 0,
             manually_stopped: false,
+            suspended: false,
             mounts,
             attachment: None,
             health: None,

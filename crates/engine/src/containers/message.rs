@@ -24,6 +24,8 @@ pub(super) enum Message {
     },
     /// What comes next is a restart.
     RestartAsked(Reply<()>),
+    /// The machine is going down.
+    Suspend(Reply<()>),
     Pause(Reply<()>),
     Unpause(Reply<()>),
     Rename {

@@ -15,6 +15,7 @@ mod changes;
 mod copy_up;
 mod create;
 mod deeds;
+mod dependencies;
 mod etc_files;
 mod events;
 mod files;
@@ -31,6 +32,7 @@ mod refusal;
 mod requests;
 mod short_stop;
 mod step;
+mod stop_all;
 #[cfg(test)]
 pub(crate) mod testing;
 mod update;
@@ -59,6 +61,7 @@ pub use self::requests::{
     AttachRequest, Attached, CreateRequest, Created, LogEntry, LogRequest, Outcome, RemoveRequest,
     StopRequest, UpdateRequest, WaitCondition, WaitOutcome,
 };
+pub use self::stop_all::Stopped;
 use crate::error::ContainerError;
 use crate::images::Images;
 use crate::logs::{Place, Watches};

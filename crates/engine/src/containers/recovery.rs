@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use hoist_model::ContainerId;
-use hoist_model::container::{ContainerState, RestartPolicy};
+use hoist_model::container::{ContainerState, ExitedState, RestartPolicy};
 
-use super::Containers;
 use super::message::Message;
+use super::{Containers, dependencies};
 use crate::clock::now;
 use crate::error::ContainerError;
 use crate::ports::{Adoption, ExitNotice, ProcessOwner};
@@ -15,6 +15,21 @@ use crate::records::ContainerRecord;
 
 /// The exit code of a process whose end nobody saw. Never invented: the record says so in words beside it.
 const UNKNOWN_EXIT: i32 = 255;
+
+/// Whether a container that does not run is started with the engine (moby `daemon/restartmanager`, `ShouldRestart`). One
+/// that was ended with the machine, and of which only failures are to be restarted, has failed if it says so.
+fn comes_back(record: &ContainerRecord, exited: &ExitedState) -> bool {
+    match record.spec.restart_policy {
+        RestartPolicy::Always => true,
+        RestartPolicy::UnlessStopped => !record.manually_stopped,
+        RestartPolicy::OnFailure { maximum_retries } => {
+            record.suspended
+                && exited.exit_code != 0
+                && (maximum_retries == 0 || record.restart_count < maximum_retries)
+        }
+        RestartPolicy::No => false,
+    }
+}
 
 impl Containers {
     /// Puts an actor to work for every container there is, and tells it what happened while no engine ran. Called once,
@@ -59,15 +74,11 @@ impl Containers {
                     };
                     self.remove(&id, request).await?;
                 }
-                ContainerState::Exited(_) => {
-                    let again = match record.spec.restart_policy {
-                        RestartPolicy::Always => true,
-                        RestartPolicy::UnlessStopped => !record.manually_stopped,
-                        RestartPolicy::No | RestartPolicy::OnFailure { .. } => false,
-                    };
-                    self.employ(record);
+                ContainerState::Exited(exited) => {
+                    let again = comes_back(&record, exited);
+                    self.employ(record.clone());
                     if again {
-                        starts.push(id);
+                        starts.push(record);
                     }
                 }
                 // An actor begins with the restart that is due.
@@ -84,7 +95,7 @@ impl Containers {
         }
         let logs = self.inner.logs.clone().run(self.inner.stopping.clone());
         self.inner.tasks.spawn(logs);
-        for id in starts {
+        for id in dependencies::first_to_last(&starts) {
             if let Err(error) = self.start(&id).await {
                 tracing::warn!(container = %id, %error, "restart policy could not start it");
             }

@@ -21,6 +21,8 @@ pub(crate) struct Life {
     /// It was found unhealthy and is being ended for that: a failure, whatever the exit code says.
     pub(crate) condemned: bool,
     pub(crate) manually_stopped: bool,
+    /// The machine is going down: it is to end, and to be as wanted as before.
+    pub(crate) suspended: bool,
     pub(crate) restart_count: u32,
     /// Delay before the next restart by policy.
     pub(crate) backoff: Duration,
@@ -42,6 +44,8 @@ pub(crate) enum Input {
     LaunchFailed { exit_code: i32, message: String },
     /// A stop or kill was asked for by a person, so that policies leave it alone.
     StopAsked,
+    /// The machine is going down: no policy starts it again before the next engine does.
+    Suspended,
     /// A person wants it stopped and started again.
     RestartAsked,
     /// The memory limit took one of its processes.
@@ -128,6 +132,7 @@ impl Life {
             kept: false,
             condemned: false,
             manually_stopped,
+            suspended: false,
             restart_count,
             // As far as the restarts that are known of had brought it.
             backoff: FIRST_BACKOFF
@@ -171,6 +176,7 @@ pub(crate) fn step(
                 _ => None,
             };
             next.state = ContainerState::Starting;
+            next.suspended = false;
             if by_policy {
                 vec![Command::Launch]
             } else {
@@ -219,8 +225,22 @@ pub(crate) fn step(
             },
         ) => exited(life, &mut next, running, exit_code, oom_killed, error, now),
         (ContainerState::Running(_) | ContainerState::Starting, Input::StopAsked) => {
-            next.manually_stopped = true;
+            // The stop that follows a suspension is no person's.
+            next.manually_stopped |= !life.suspended;
             vec![Command::Persist]
+        }
+        (ContainerState::Running(_) | ContainerState::Starting, Input::Suspended) => {
+            next.suspended = true;
+            vec![Command::Persist]
+        }
+        (ContainerState::Restarting(exited), Input::Suspended) => {
+            next.suspended = true;
+            next.state = ContainerState::Exited(exited.clone());
+            vec![
+                Command::CancelRestart,
+                Command::Persist,
+                Command::AnswerExit(exited.exit_code),
+            ]
         }
         (ContainerState::Restarting(exited), Input::StopAsked) => {
             next.manually_stopped = true;
@@ -285,6 +305,7 @@ pub(crate) fn step(
             | Input::Exited { .. }
             | Input::OomKilled
             | Input::Condemned
+            | Input::Suspended
             | Input::Paused
             | Input::Unpaused,
         ) => return Err(Refusal::NotRunning),
@@ -344,7 +365,7 @@ fn exited(
 
 /// Whether the policy starts it again after this end (API `RestartPolicy`).
 fn wants_restart(life: &Life, exit_code: i32) -> bool {
-    if life.manually_stopped {
+    if life.manually_stopped || life.suspended {
         return false;
     }
     match life.policy {

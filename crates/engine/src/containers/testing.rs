@@ -60,6 +60,7 @@ pub(crate) fn record() -> ContainerRecord {
         state: ContainerState::Created { failure: None },
         restart_count: 0,
         manually_stopped: false,
+        suspended: false,
         mounts: Vec::new(),
         attachment: None,
         health: None,

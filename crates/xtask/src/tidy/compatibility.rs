@@ -102,13 +102,21 @@ fn render(rows: &[Row], operations: &str) -> String {
         }
     }
     let specified = |row: &&Row| operations.lines().any(|known| known == row.operation);
-    let beyond: Vec<&Row> = rows.iter().filter(|row| !specified(row)).collect();
-    if !beyond.is_empty() {
-        heading(
-            &mut text,
+    let beyond = rows.iter().filter(|row| !specified(row));
+    let (own, dockers): (Vec<&Row>, Vec<&Row>) =
+        beyond.partition(|row| row.operation.contains(" /hoist/"));
+    for (title, rows) in [
+        (
             "Routed by Docker's engine, not in the specification",
-        );
-        for row in beyond {
+            dockers,
+        ),
+        ("Hoist's own", own),
+    ] {
+        if rows.is_empty() {
+            continue;
+        }
+        heading(&mut text, title);
+        for row in rows {
             line(&mut text, row);
         }
     }

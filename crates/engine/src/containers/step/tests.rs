@@ -37,6 +37,39 @@ fn end(exit_code: i32) -> Input {
 const START: Input = Input::Start { by_policy: false };
 
 #[test]
+fn what_ends_with_the_machine_stays_wanted() {
+    let running = vec![(START, 1), (Input::Launched { pid: 7 }, 1)];
+    let suspended = [(Input::Suspended, 2), (Input::StopAsked, 2), (end(143), 3)];
+    let (always, _) = walk(
+        life(RestartPolicy::UnlessStopped, false),
+        running.iter().cloned().chain(suspended).collect(),
+    );
+    assert_eq!(always.state.status(), "exited");
+    assert!(always.suspended && !always.manually_stopped);
+    let (again, _) = walk(always, vec![(START, 9)]);
+    assert!(!again.suspended, "the next end is an ordinary one");
+
+    let backing_off = vec![(end(1), 2), (Input::Suspended, 3)];
+    let (ended, commands) = walk(
+        life(RestartPolicy::Always, false),
+        running.into_iter().chain(backing_off).collect(),
+    );
+    assert_eq!(ended.state.status(), "exited");
+    assert_eq!(
+        commands,
+        [
+            Command::CancelRestart,
+            Command::Persist,
+            Command::AnswerExit(1)
+        ]
+    );
+    assert_eq!(
+        step(&ended, Input::Suspended, at(4)),
+        Err(Refusal::NotRunning)
+    );
+}
+
+#[test]
 fn an_ordinary_life() {
     let (life, commands) = walk(
         life(RestartPolicy::No, false),
