@@ -17,6 +17,7 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 
 pub use crate::connect::Endpoint;
@@ -196,6 +197,24 @@ impl Client {
         let raw = raw.map_err(|source| self.0.talk(source))?;
         let response = response.map(|incoming| self.body(incoming, None));
         Ok((response, Some(Hijacked::from_client(raw))))
+    }
+
+    /// Opens a connection to the server and gives it away raw, before any HTTP.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn dial(
+        &self,
+    ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static, ClientError> {
+        let inner = &*self.0;
+        let connecting = connect(&inner.endpoint, &*inner.resolve);
+        let connected = tokio::time::timeout(inner.deadlines.connect, connecting).await;
+        connected.unwrap_or_else(|_| {
+            Err(ClientError::Timeout {
+                address: inner.address.clone(),
+                what: "connection",
+            })
+        })
     }
 
     async fn exchange(

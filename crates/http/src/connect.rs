@@ -1,8 +1,10 @@
 //! From an endpoint to an open connection.
 
+use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -31,6 +33,13 @@ pub enum Endpoint {
         /// TLS, if any.
         tls: Option<Arc<rustls::ClientConfig>>,
     },
+    /// A program whose standard input and output are the connection, such as ssh. Its standard error is the caller's.
+    Program {
+        /// The program, looked for in `PATH`.
+        program: OsString,
+        /// Its arguments.
+        arguments: Vec<OsString>,
+    },
 }
 
 impl Endpoint {
@@ -40,13 +49,18 @@ impl Endpoint {
         match self {
             Self::Unix(path) => path.display().to_string(),
             Self::Tcp { host, port, .. } => format!("{host}:{port}"),
+            Self::Program { program, arguments } => {
+                let words = std::iter::once(program).chain(arguments);
+                let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+                words.join(" ")
+            }
         }
     }
 
     /// What the `Host` header says: the port only where it is not the scheme's own.
     pub(crate) fn host_header(&self) -> String {
         match self {
-            Self::Unix(_) => "localhost".to_owned(),
+            Self::Unix(_) | Self::Program { .. } => "localhost".to_owned(),
             Self::Tcp { host, port, tls } => {
                 let usual = if tls.is_some() { 443 } else { 80 };
                 let host = match host.parse::<IpAddr>() {
@@ -99,7 +113,31 @@ pub(crate) async fn connect(
                 .map_err(handshake)?;
             Ok(Box::new(stream))
         }
+        Endpoint::Program { program, arguments } => {
+            let stream = spawn(program, arguments).map_err(|source| ClientError::Dial {
+                address: endpoint.address(),
+                source,
+            })?;
+            Ok(Box::new(stream))
+        }
     }
+}
+
+/// Starts a program on one end of a pair of sockets: unlike two pipes it is one stream, and half of it can be closed.
+fn spawn(program: &OsString, arguments: &[OsString]) -> io::Result<UnixStream> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let theirs: std::os::fd::OwnedFd = theirs.into();
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(theirs.try_clone()?)
+        .stdout(theirs)
+        .spawn()?;
+    // Ends when the connection does; nobody waits for it but this thread, so that no zombie stays.
+    std::thread::Builder::new()
+        .name("program".to_owned())
+        .spawn(move || child.wait())?;
+    UnixStream::from_std(ours)
 }
 
 async fn connect_unix(path: &Path) -> io::Result<UnixStream> {

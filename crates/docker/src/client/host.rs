@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::ssh::Ssh;
+
 /// Where an engine listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
@@ -16,16 +18,21 @@ pub enum Host {
         /// Port.
         port: u16,
     },
+    /// Another machine, by ssh.
+    Ssh(Ssh),
 }
 
 /// A text that names no engine this client can reach.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidHost {
     /// A way of connecting that is not there yet.
-    #[error("cannot connect to {0:?}: {1} is not supported yet, use unix:// or tcp://")]
+    #[error("cannot connect to {0:?}: {1} is not supported yet, use unix://, tcp:// or ssh://")]
     Unsupported(String, &'static str),
+    /// A machine that ssh cannot be asked for.
+    #[error("invalid host {0:?}: {1}")]
+    Ssh(String, &'static str),
     /// Not a host at all.
-    #[error("invalid host {0:?}: expected unix://PATH or tcp://HOST:PORT")]
+    #[error("invalid host {0:?}: expected unix://PATH, tcp://HOST:PORT or ssh://[USER@]HOST")]
     Malformed(String),
 }
 
@@ -59,7 +66,7 @@ impl FromStr for Host {
                     port,
                 })
             }
-            "ssh" => Err(InvalidHost::Unsupported(text.to_owned(), "ssh")),
+            "ssh" => rest.parse().map(Self::Ssh),
             "npipe" => Err(InvalidHost::Unsupported(text.to_owned(), "a named pipe")),
             "https" => Err(InvalidHost::Unsupported(text.to_owned(), "TLS")),
             _ => Err(malformed()),
@@ -73,6 +80,7 @@ impl fmt::Display for Host {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
             Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
+            Self::Ssh(ssh) => ssh.fmt(f),
         }
     }
 }
@@ -91,6 +99,7 @@ mod tests {
             (":2375", "tcp://127.0.0.1:2375"),
             ("tcp://[::1]:99", "tcp://[::1]:99"),
             ("tcp://[::1]", "tcp://[::1]:2375"),
+            ("ssh://me@host:22", "ssh://me@host:22"),
         ] {
             assert_eq!(text.parse::<Host>().unwrap().to_string(), shown);
         }
@@ -98,7 +107,7 @@ mod tests {
             "unix://relative",
             "tcp://h:port",
             "tcp://h:1/x",
-            "ssh://me@host",
+            "ssh://",
             "fd://",
         ] {
             let error = text.parse::<Host>().unwrap_err();

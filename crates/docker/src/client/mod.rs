@@ -9,6 +9,7 @@
 mod error;
 mod host;
 mod reply;
+mod ssh;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,10 +20,12 @@ use hoist_http::Hijacked;
 use hoist_http::client::{Client as Http, Deadlines, Endpoint, RequestBody, empty, full};
 use hoist_http::tls::{self, ClientTrust, TlsError};
 use http::{Method, Request, StatusCode, header};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use error::CallError;
 pub use host::{Host, InvalidHost};
 pub use reply::{Lines, Reply};
+pub use ssh::Ssh;
 
 /// The version of the API this client speaks unless told otherwise.
 pub const SPOKEN: &str = "1.51";
@@ -65,6 +68,7 @@ impl Client {
                 port: *port,
                 tls: None,
             },
+            Host::Ssh(ssh) => ssh.endpoint(),
         };
         Self::over(endpoint, host, names, version)
     }
@@ -86,6 +90,7 @@ impl Client {
                 port: *port,
                 tls: Some(tls::client_config(trust)?),
             },
+            Host::Ssh(ssh) => ssh.endpoint(),
         };
         Ok(Self::over(endpoint, host, names, version))
     }
@@ -123,6 +128,17 @@ impl Client {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Opens a connection to the engine and gives it away raw.
+    ///
+    /// # Errors
+    /// When the engine cannot be reached.
+    pub async fn dial(
+        &self,
+    ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static, CallError> {
+        let dialled = self.http.dial().await;
+        dialled.map_err(|error| CallError::from_http(&self.host, error))
     }
 
     /// Begins a `GET`.

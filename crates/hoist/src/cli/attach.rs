@@ -34,7 +34,7 @@ pub(crate) enum Ended {
 
 /// Standard input, read by a thread of its own: it may be a terminal, a pipe or a file, and only a blocking
 /// read serves them all without changing flags that other processes share. The thread ends with the process.
-fn standard_input() -> mpsc::Receiver<Bytes> {
+pub(crate) fn standard_input() -> mpsc::Receiver<Bytes> {
     let (sender, receiver) = mpsc::channel(8);
     let read = move || {
         let mut input = std::io::stdin().lock();

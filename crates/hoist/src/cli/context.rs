@@ -271,12 +271,6 @@ impl Context {
         Config::load(&self.config_directory)
     }
 
-    /// Where the engine is, and whether TLS is spoken with it.
-    pub(crate) fn host(&self) -> Result<(&Host, bool), Failure> {
-        let engine = self.engine.as_ref().map_err(Failure::clone)?;
-        Ok((&engine.host, engine.trust.is_some()))
-    }
-
     /// The engine. The default one is started if it does not run.
     pub(crate) fn client(&self) -> Result<&Client, Failure> {
         if let (

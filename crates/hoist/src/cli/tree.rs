@@ -20,7 +20,7 @@ pub(super) const GLOBAL_VALUES: [(&str, Option<char>, &str); 7] = [
     (
         "host",
         Some('H'),
-        "Engine to connect to: unix://PATH or tcp://HOST:PORT",
+        "Engine to connect to: unix://PATH, tcp://HOST:PORT or ssh://[USER@]HOST",
     ),
     (
         "log-level",

@@ -1,92 +1,49 @@
 //! `system dial-stdio`: standard input and output as a connection to the engine. `ssh://` hosts are reached so: the client
 //! runs this verb on the other side (docker/cli:cli/command/system/dial_stdio.go).
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::os::unix::net::UnixStream;
-
 use clap::Args;
-use hoist_docker::client::Host;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::cli::{Context, Failure, Run};
+use crate::cli::attach::standard_input;
+use crate::cli::{Context, Failure, Run, output};
 
 /// `system dial-stdio`.
 #[derive(Args, Debug)]
 pub(super) struct DialStdio {}
 
-/// A connection whose two directions end one by one.
-trait Connection: Read + Write + Sized + Send + 'static {
-    fn twin(&self) -> io::Result<Self>;
-    fn done_writing(&self) -> io::Result<()>;
-}
-
-impl Connection for UnixStream {
-    fn twin(&self) -> io::Result<Self> {
-        self.try_clone()
-    }
-
-    fn done_writing(&self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-    }
-}
-
-impl Connection for TcpStream {
-    fn twin(&self) -> io::Result<Self> {
-        self.try_clone()
-    }
-
-    fn done_writing(&self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-    }
-}
-
 impl Run for DialStdio {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
         // Starts the engine if it is ours and does not run.
-        context.client()?;
-        let failed = |host: &Host, error: io::Error| {
-            Failure::new(format!(
-                "failed to open the raw stream connection to {host}: {error}"
-            ))
-        };
-        let (host, secured) = context.host()?;
-        match host {
-            Host::Unix(path) => {
-                let connection = UnixStream::connect(path).map_err(|e| failed(host, e))?;
-                carry(connection)
+        let connection = context.client()?.dial().await?;
+        let (mut reader, mut writer) = tokio::io::split(connection);
+        let mut input = Some(standard_input());
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let typed = async {
+                match &mut input {
+                    Some(input) => input.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                read = reader.read(&mut buffer) => match read {
+                    Ok(0) => return Ok(0),
+                    Ok(n) => output::text(&buffer[..n])?,
+                    Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Ok(0),
+                    Err(error) => return Err(error.into()),
+                },
+                chunk = typed => match chunk {
+                    // The engine may have hung up already; what it said last is still on its way.
+                    Some(chunk) => if writer.write_all(&chunk).await.is_err() {
+                        input = None;
+                    },
+                    // Half a close: what the engine still says arrives.
+                    None => {
+                        input = None;
+                        drop(writer.shutdown().await);
+                    }
+                },
             }
-            Host::Tcp { .. } if secured => Err(Failure::new(format!(
-                "dial-stdio does not speak TLS, which {host} wants"
-            ))),
-            Host::Tcp { host: name, port } => {
-                let connection =
-                    TcpStream::connect((name.as_str(), *port)).map_err(|e| failed(host, e))?;
-                carry(connection)
-            }
-        }
-        .map(|()| 0)
-    }
-}
-
-/// Carries both ways until the engine has said all.
-fn carry<C: Connection>(mut connection: C) -> Result<(), Failure> {
-    let mut up = connection.twin()?;
-    // Ends with the process if the engine hangs up first.
-    std::thread::Builder::new()
-        .name("stdin".to_owned())
-        .spawn(move || {
-            let copied = io::copy(&mut io::stdin().lock(), &mut up);
-            // The engine may have hung up already.
-            drop(copied.and_then(|_| up.done_writing()));
-        })?;
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match connection.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(n) => crate::cli::output::text(&buffer[..n])?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
-            Err(error) => return Err(error.into()),
         }
     }
 }
