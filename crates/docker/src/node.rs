@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 
 use hoist_model::Timestamp;
+use hoist_model::container::SecuritySpec;
 
 /// The Docker release whose API is matched: `Version` of `/version`, `ServerVersion` of `/info`, the `Server` header.
 pub const DOCKER_RELEASE: &str = "29.7.2";
+
+/// How AppArmor stands among the security options of a node where it confines containers.
+pub const APPARMOR: &str = "name=apparmor";
 
 /// One engine as `/version` and `/info` tell of it.
 #[derive(Clone, Debug)]
@@ -88,6 +92,17 @@ pub struct LimitSupport {
 }
 
 impl Node {
+    /// What confines a container here: nothing where AppArmor is off.
+    pub(crate) fn apparmor_profile<'a>(&self, security: &'a SecuritySpec) -> &'a str {
+        let is_on = self.security_options.iter().any(|o| o == APPARMOR);
+        match (&security.apparmor, is_on) {
+            (Some(profile), _) if !profile.is_empty() => profile,
+            (_, false) => "",
+            (_, true) if security.privileged => "unconfined",
+            (_, true) => "docker-default",
+        }
+    }
+
     /// Whether a container has a cgroup namespace of its own where nothing else was asked for (moby: version 2).
     pub(crate) fn private_cgroup_namespace(&self) -> bool {
         self.cgroup_version == "2"

@@ -292,6 +292,11 @@ impl Child<'_> {
                 process::clear_ambient()?;
                 process::set_capabilities(*effective, *permitted, *inheritable)?;
             }
+            Step::Confine(profile) => {
+                // At once and not at the next execve: the tiny init never executes anything.
+                let order = format!("changeprofile {profile}");
+                write_proc(&mut opened.procfs, "self/attr/apparmor/current", &order)?;
+            }
             Step::Seccomp { program, flags } => process::install_seccomp(program, *flags)?,
         }
         Ok(())

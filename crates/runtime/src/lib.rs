@@ -28,11 +28,14 @@ mod plan;
 mod reaper;
 mod seal;
 pub mod seccomp;
+mod seed;
 pub mod spec;
 pub mod sysctl;
+pub mod systemd;
 pub mod users;
 mod zygote;
 
 pub use exit_record::ExitRecord;
 pub use handle::{Adoption, ExitNotice, LaunchError, Launched, Runtime, RuntimeError, Settings};
+pub use seed::Seed;
 pub use zygote::{MARKER, is_zygote, zygote_main};

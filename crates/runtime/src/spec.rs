@@ -95,6 +95,8 @@ pub struct Process {
     pub capabilities: ProcessCapabilities,
     /// Whether no execve gains privileges.
     pub no_new_privileges: bool,
+    /// The AppArmor profile that it is confined by; `None` leaves it as it is.
+    pub apparmor: Option<String>,
     /// The system call filter.
     pub seccomp: Option<Arc<Program>>,
     /// Limits: number of setrlimit(2), soft, hard; `u64::MAX` is unlimited.

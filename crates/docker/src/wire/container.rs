@@ -229,7 +229,7 @@ pub(crate) fn inspect(record: &ContainerRecord, around: &Around<'_>) -> Value {
         platform: &record.platform.os,
         mount_label: "",
         process_label: "",
-        app_armor_profile: spec.security.apparmor.as_deref().unwrap_or_default(),
+        app_armor_profile: node.apparmor_profile(&spec.security),
         exec_ids: (!record.exec_ids.is_empty())
             .then(|| record.exec_ids.iter().map(|id| id.as_str()).collect()),
         host_config: host_config(spec, node.private_cgroup_namespace()),

@@ -85,6 +85,9 @@ pub(crate) struct Arguments {
     /// The engine's key
     #[arg(long, value_name = "FILE")]
     pub(crate) tlskey: Option<PathBuf>,
+    /// native.cgroupdriver=cgroupfs or native.cgroupdriver=systemd
+    #[arg(long = "exec-opt", value_name = "OPTION")]
+    pub(crate) exec_opts: Vec<String>,
     /// Check the configuration and exit
     #[arg(long)]
     pub(crate) validate: bool,
@@ -118,7 +121,6 @@ const WITHOUT_MEANING: &[(&str, bool)] = &[
     ("--dns", true),
     ("--dns-opt", true),
     ("--dns-search", true),
-    ("--exec-opt", true),
     ("--experimental", false),
     ("--firewall-backend", true),
     ("--host-gateway-ip", true),

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use hoist_engine::containers::log_attributes;
 use hoist_engine::ports::{ExecLaunch, LaunchFailure, LaunchRequest, NetworkNamespace};
@@ -16,11 +17,12 @@ use hoist_runtime::spec::{
     ExecSpec, LaunchSpec, LogSpec, MountEntry, NamespaceSource, Namespaces, Process, Streams,
 };
 use hoist_runtime::sysctl::{Separate, Sysctl};
-use hoist_runtime::{capabilities, defaults, users};
+use hoist_runtime::{Seed, capabilities, defaults, users};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::apparmor::AppArmor;
 use super::mounts;
 use super::rlimits;
 
@@ -30,9 +32,29 @@ pub(crate) struct Machine {
     pub(crate) seccomp: Seccomp,
     /// `--cgroup-parent` of the containers that have one. Locked for single look-ups and changes.
     pub(crate) parents: Mutex<HashMap<ContainerId, String>>,
+    pub(crate) apparmor: AppArmor,
+    pub(crate) seeds: Seeds,
+    /// Keeps the engine's scope there, where it has one.
+    pub(crate) _seed: Option<Seed>,
+}
+
+/// What a seed is made from.
+pub(crate) struct Seeds {
+    pub(crate) executable: PathBuf,
+    pub(crate) exec_root: PathBuf,
 }
 
 impl Machine {
+    /// A process to begin the container's own scope with, if it gets one.
+    pub(crate) fn seed(&self, parent: &str) -> Result<Option<Seed>, LaunchFailure> {
+        if !self.cgroups.wants_scope(parent) {
+            return Ok(None);
+        }
+        let seed = Seed::start(&self.seeds.executable, &self.seeds.exec_root);
+        seed.map(Some)
+            .map_err(|error| refuse(format!("begin a scope: {error}")))
+    }
+
     pub(crate) fn group(&self, id: &ContainerId) -> Group {
         let parents = self.parents.lock().unwrap_or_else(PoisonError::into_inner);
         self.cgroups
@@ -81,6 +103,7 @@ fn refused<E: std::error::Error + 'static>(error: E) -> LaunchFailure {
 pub(crate) fn launch_spec(
     machine: &Machine,
     request: LaunchRequest,
+    seed: Option<&Seed>,
 ) -> Result<LaunchSpec, LaunchFailure> {
     let record = request.record.clone();
     let spec = &record.spec;
@@ -122,6 +145,7 @@ pub(crate) fn launch_spec(
                 resources: &spec.resources,
                 devices: &rules,
                 privileged,
+                seed: seed.map(Seed::pid),
             },
         )
         .map_err(refused)?;
@@ -318,6 +342,10 @@ fn process(
         groups: user.groups,
         capabilities: capabilities::for_process(set, user.uid),
         no_new_privileges: security.no_new_privileges,
+        apparmor: machine
+            .apparmor
+            .profile(&record.spec.security)
+            .map_err(refused)?,
         seccomp,
         rlimits: rlimits::resolve(&record.spec.resources.ulimits).map_err(refuse)?,
         oom_score_adj: i32::try_from(security.oom_score_adj)

@@ -59,6 +59,7 @@ async fn gather(engine: &Engine, about: &About) -> String {
     let own = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let mut text = Exposition::default();
     of_the_engine(&mut text, about, &readings);
+    of_objects(&mut text, engine);
     of_the_process(&mut text, &own);
     of_containers(&mut text, &readings);
     text.finish()
@@ -102,6 +103,29 @@ fn of_the_engine(text: &mut Exposition, about: &About, readings: &[Reading]) {
             .filter(|(record, _)| state_of(&record.state) == state)
             .count();
         states.sample(&[("state", state)], count);
+    }
+}
+
+/// What the engine keeps beside containers.
+fn of_objects(text: &mut Exposition, engine: &Engine) {
+    for (name, help, count) in [
+        (
+            "hoist_engine_images",
+            "Images there are.",
+            engine.images.list().len(),
+        ),
+        (
+            "hoist_engine_volumes",
+            "Volumes there are.",
+            engine.volumes.list().len(),
+        ),
+        (
+            "hoist_engine_networks",
+            "Networks there are.",
+            engine.networks.list().len(),
+        ),
+    ] {
+        text.family(name, Kind::Gauge, help).sample(&[], count);
     }
 }
 
@@ -239,6 +263,42 @@ fn of_containers(text: &mut Exposition, readings: &[Reading]) {
     );
     for (record, _) in readings {
         restarts.sample(&labels(record), record.restart_count);
+    }
+    let mut started = text.family(
+        "hoist_container_start_time_seconds",
+        Kind::Gauge,
+        "When a container that runs was started, in seconds since 1970.",
+    );
+    for (record, _) in readings {
+        if let Some(running) = record.state.running() {
+            let nanos = u64::try_from(running.started_at.as_nanos()).unwrap_or(0);
+            started.sample(&labels(record), seconds(nanos));
+        }
+    }
+    let mut exits = text.family(
+        "hoist_container_exit_code",
+        Kind::Gauge,
+        "What the last run of a container that does not run ended with.",
+    );
+    for (record, _) in readings {
+        if let ContainerState::Exited(exited) | ContainerState::Restarting(exited) = &record.state {
+            exits.sample(&labels(record), exited.exit_code);
+        }
+    }
+    let mut kills = text.family(
+        "hoist_container_oom_killed",
+        Kind::Gauge,
+        "1 if the memory limit took a process of its current or last run.",
+    );
+    for (record, _) in readings {
+        let killed = match &record.state {
+            ContainerState::Running(running) => running.oom_killed,
+            ContainerState::Exited(exited) | ContainerState::Restarting(exited) => {
+                exited.oom_killed
+            }
+            _ => false,
+        };
+        kills.sample(&labels(record), u8::from(killed));
     }
     let mut healthy = text.family(
         "hoist_container_healthy",

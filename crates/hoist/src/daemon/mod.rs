@@ -1,6 +1,8 @@
 //! The engine as a process: settings, sockets, composition, serving, and an orderly end that leaves containers running.
 
+mod apparmor;
 mod arguments;
+mod doors;
 mod launch_spec;
 mod lost_store;
 mod metrics;
@@ -18,6 +20,7 @@ mod zygote;
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -26,8 +29,8 @@ use anyhow::{Context, bail};
 use hoist_http::ServeOptions;
 use hoist_model::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
+use self::doors::Doors;
 use self::reload::{LogLevel, Reload};
 use self::settings::Settings;
 
@@ -77,6 +80,8 @@ fn start_logging(settings: &Settings) -> LogLevel {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A journal or a file is read by programs, too.
+        .with_ansi(std::io::stderr().is_terminal())
         .with_filter_reloading();
     let handle = subscriber.reload_handle();
     subscriber.init();
@@ -117,32 +122,22 @@ async fn serve(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     // Sockets first: a second engine on the same hosts is refused before it touches anything.
-    let listeners = sockets::listen(&settings)?;
-    let metrics = settings.metrics.map(metrics::listen).transpose()?;
+    let opened = sockets::listen(&settings)?;
     let wired = wire::wire(&settings, now()).await?;
     let networks = wired.networks();
     let engine = wired.engine.clone();
-    let shutdown = CancellationToken::new();
+    let about = metrics::About {
+        version: wired.node.version.clone(),
+        docker_release: hoist_docker::DOCKER_RELEASE,
+        kernel: wired.node.kernel_version.clone(),
+        cpus: wired.node.cpus,
+        memory: wired.node.memory,
+    };
+    let metrics = metrics::router(engine.clone(), about);
     let options = ServeOptions {
         hijackable: hoist_docker::is_hijackable,
         grace: GRACE,
     };
-    let counting = metrics.map(|listener| {
-        let about = metrics::About {
-            version: wired.node.version.clone(),
-            docker_release: hoist_docker::DOCKER_RELEASE,
-            kernel: wired.node.kernel_version.clone(),
-            cpus: wired.node.cpus,
-            memory: wired.node.memory,
-        };
-        let router = metrics::router(engine.clone(), about);
-        tokio::spawn(hoist_http::serve(
-            vec![listener],
-            router,
-            options.clone(),
-            shutdown.clone(),
-        ))
-    });
     let api = hoist_docker::Api::new(wired.engine, wired.node.clone());
     let mut reload = Reload {
         words,
@@ -153,12 +148,9 @@ async fn serve(
         registry: wired.registry,
         events: engine.events.clone(),
     };
-    for listener in &listeners {
-        tracing::info!(address = listener.address(), "API listens");
-    }
     let delivery = tokio::spawn(wire::deliver(engine.clone(), wired.exits));
-    let serving = hoist_http::serve(listeners, api.router(), options, shutdown.clone());
-    tokio::pin!(serving);
+    let mut doors = Doors::new(api.router(), metrics, options);
+    doors.serve(opened);
     sockets::tell_service_manager("READY=1");
     loop {
         tokio::select! {
@@ -166,23 +158,18 @@ async fn serve(
             _ = interrupt.recv() => break,
             _ = hang_up.recv() => {
                 sockets::tell_service_manager("RELOADING=1");
-                reload.run().await;
+                reload.run(&mut doors).await;
                 sockets::tell_service_manager("READY=1");
             }
-            _ = &mut serving => bail!("the API server ended by itself"),
+        }
+        if doors.is_broken() {
+            bail!("the API server ended by itself");
         }
     }
     sockets::tell_service_manager("STOPPING=1");
     tracing::info!("asked to end; containers go on running");
-    shutdown.cancel();
-    let report = serving.await;
-    if report.cut > 0 {
-        tracing::info!(connections = report.cut, "cut at the deadline");
-    }
+    doors.close_all().await;
     delivery.abort();
-    if let Some(counting) = counting {
-        let _ = counting.await;
-    }
     engine.containers.shut_down().await;
     let busy = engine
         .containers

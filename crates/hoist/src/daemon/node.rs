@@ -8,8 +8,9 @@ use anyhow::Context;
 use hoist_docker::{LimitSupport, Node};
 use hoist_image::SnapshotterKind;
 use hoist_model::Timestamp;
-use hoist_runtime::cgroup::{CgroupSupport, CgroupVersion};
+use hoist_runtime::cgroup::{CgroupDriver, CgroupSupport, CgroupVersion};
 
+use super::apparmor::AppArmor;
 use super::settings::Settings;
 
 /// What of the node only the other parts know.
@@ -17,6 +18,7 @@ pub(crate) struct Found {
     pub(crate) storage: SnapshotterKind,
     pub(crate) cgroups: CgroupVersion,
     pub(crate) support: CgroupSupport,
+    pub(crate) apparmor: AppArmor,
     pub(crate) warnings: Vec<String>,
     pub(crate) started_at: Timestamp,
 }
@@ -38,7 +40,10 @@ pub(crate) fn describe(settings: &Settings, found: Found) -> anyhow::Result<Node
         data_root: settings.data_root.display().to_string(),
         storage_driver: found.storage.as_str().to_owned(),
         storage_status: Vec::new(),
-        cgroup_driver: "cgroupfs".to_owned(),
+        cgroup_driver: match settings.cgroup_driver {
+            CgroupDriver::Cgroupfs => "cgroupfs".to_owned(),
+            CgroupDriver::Systemd => "systemd".to_owned(),
+        },
         cgroup_version: match found.cgroups {
             CgroupVersion::V1 => "1".to_owned(),
             CgroupVersion::V2 => "2".to_owned(),
@@ -63,7 +68,7 @@ pub(crate) fn describe(settings: &Settings, found: Found) -> anyhow::Result<Node
             cpuset: support.cpuset,
             pids: support.pids,
         },
-        security_options: security_options(found.cgroups),
+        security_options: security_options(found.cgroups, found.apparmor),
         labels: settings.labels.clone(),
         debug: settings.debug,
         ipv4_forwarding: fs::read_to_string("/proc/sys/net/ipv4/ip_forward")
@@ -83,8 +88,12 @@ pub(crate) fn describe(settings: &Settings, found: Found) -> anyhow::Result<Node
     })
 }
 
-fn security_options(cgroups: CgroupVersion) -> Vec<String> {
-    let mut options = vec!["name=seccomp,profile=builtin".to_owned()];
+fn security_options(cgroups: CgroupVersion, apparmor: AppArmor) -> Vec<String> {
+    let mut options = Vec::new();
+    if apparmor == AppArmor::Loaded {
+        options.push(hoist_docker::APPARMOR.to_owned());
+    }
+    options.push("name=seccomp,profile=builtin".to_owned());
     if cgroups == CgroupVersion::V2 {
         options.push("name=cgroupns".to_owned());
     }

@@ -8,6 +8,7 @@ use hoist_docker::{Api, Node};
 use hoist_engine::events::Events;
 use hoist_model::{Event, EventKind, chain};
 
+use super::doors::Doors;
 use super::registry::RegistrySource;
 use super::settings::Settings;
 use super::{arguments, settings, wire};
@@ -39,7 +40,7 @@ struct Difference {
 
 impl Reload {
     /// Reads, compares, applies. A configuration that is wrong in any value changes nothing.
-    pub(super) async fn run(&mut self) {
+    pub(super) async fn run(&mut self, doors: &mut Doors) {
         let new = match read(&self.words) {
             Ok(new) => new,
             Err(error) => {
@@ -71,6 +72,7 @@ impl Reload {
                 );
             }
         }
+        doors.change(&self.settings, &new).await;
         self.settings.take_reloadable(new);
         let settings = &self.settings;
         (self.log_level)(settings.log_filter());
@@ -139,7 +141,7 @@ const SETTINGS: &[(&str, bool, Reading)] = &[
     }),
     ("data-root", false, |s| s.data_root.display().to_string()),
     ("exec-root", false, |s| s.exec_root.display().to_string()),
-    ("hosts", false, |s| {
+    ("hosts", true, |s| {
         let hosts: Vec<String> = s.hosts.iter().map(ToString::to_string).collect();
         hosts.join(" ")
     }),
@@ -149,8 +151,9 @@ const SETTINGS: &[(&str, bool, Reading)] = &[
     ("storage-driver", false, |s| format!("{:?}", s.storage)),
     ("group", false, |s| format!("{:?}", s.group)),
     ("mtu", false, |s| s.mtu.to_string()),
-    ("metrics-addr", false, |s| format!("{:?}", s.metrics)),
-    ("tls", false, |s| format!("{:?}", s.tls)),
+    ("metrics-addr", true, |s| format!("{:?}", s.metrics)),
+    ("exec-opts", false, |s| format!("{:?}", s.cgroup_driver)),
+    ("tls", true, |s| format!("{:?}", s.tls)),
 ];
 
 fn differences(old: &Settings, new: &Settings) -> Vec<Difference> {

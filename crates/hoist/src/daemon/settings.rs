@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use hoist_image::SnapshotterChoice;
 use hoist_net::AddressPool;
+use hoist_runtime::cgroup::CgroupDriver;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -46,6 +47,7 @@ pub(crate) struct Settings {
     /// Where metrics are served, if anywhere.
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) tls: Option<TlsFiles>,
+    pub(crate) cgroup_driver: CgroupDriver,
     /// Flags and keys that have no meaning here, to be named in the log.
     pub(crate) ignored: Vec<String>,
 }
@@ -60,7 +62,7 @@ pub(crate) struct TlsFiles {
 }
 
 /// Where to listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Host {
     Unix(PathBuf),
     Tcp(SocketAddr),
@@ -104,6 +106,7 @@ struct File {
     tlscacert: Option<PathBuf>,
     tlscert: Option<PathBuf>,
     tlskey: Option<PathBuf>,
+    exec_opts: Vec<String>,
     #[serde(flatten)]
     unknown: BTreeMap<String, Value>,
 }
@@ -129,6 +132,10 @@ impl Settings {
         self.registry_mirrors = new.registry_mirrors;
         self.registry_host_overrides = new.registry_host_overrides;
         self.registry_certificates = new.registry_certificates;
+        self.hosts = new.hosts;
+        self.default_hosts = new.default_hosts;
+        self.metrics = new.metrics;
+        self.tls = new.tls;
     }
 }
 
@@ -246,8 +253,24 @@ pub(crate) fn settle(arguments: Arguments, mut ignored: Vec<String>) -> anyhow::
             })
             .transpose()?,
         tls,
+        cgroup_driver: cgroup_driver(&pick(arguments.exec_opts, file.exec_opts))?,
         ignored,
     })
+}
+
+/// The one option of execution there is (dockerd(8), "native.cgroupdriver").
+fn cgroup_driver(options: &[String]) -> anyhow::Result<CgroupDriver> {
+    let mut driver = CgroupDriver::Cgroupfs;
+    for option in options {
+        driver = match option.split_once('=') {
+            Some(("native.cgroupdriver", "cgroupfs")) => CgroupDriver::Cgroupfs,
+            Some(("native.cgroupdriver", "systemd")) => CgroupDriver::Systemd,
+            _ => bail!(
+                "invalid exec-opt {option:?}: expected native.cgroupdriver=cgroupfs or native.cgroupdriver=systemd"
+            ),
+        };
+    }
+    Ok(driver)
 }
 
 /// Files as dockerd looks for them: those named, else those of the usual names in `$DOCKER_CERT_PATH` or `~/.docker`.
@@ -445,6 +468,7 @@ mod tests {
             (&["-H", "ftp://x"], "ftp://x"),
             (&["--tlsverify", "--tlscert", "/no/cert"], "/no/cert"),
             (&["--storage-driver", "zfs"], "zfs"),
+            (&["--exec-opt", "native.cgroupdriver=x"], "driver=x"),
             (&["--log-level", "loud"], "loud"),
             (&["--config-file", "/no/such/file"], "/no/such/file"),
             (&["--data-root", "relative"], "relative"),

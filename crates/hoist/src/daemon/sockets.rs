@@ -12,8 +12,25 @@ use super::settings::{self, DOCKER_SOCKET, Host, Settings};
 /// The first descriptor that systemd hands over (sd_listen_fds(3)).
 const FIRST_INHERITED: i32 = 3;
 
+/// What is open when the engine begins.
+pub(super) struct Opened {
+    /// The API's sockets, by the host they were asked for as.
+    pub(super) hosts: Vec<(Host, Vec<Listener>)>,
+    pub(super) metrics: Option<Listener>,
+}
+
 /// Opens every socket. Of the default ones, docker.sock is left to a live engine that answers there.
-pub(super) fn listen(settings: &Settings) -> anyhow::Result<Vec<Listener>> {
+pub(super) fn listen(settings: &Settings) -> anyhow::Result<Opened> {
+    let mut hosts = Vec::with_capacity(settings.hosts.len());
+    for host in &settings.hosts {
+        hosts.push((host.clone(), open(host, settings)?));
+    }
+    let metrics = settings.metrics.map(super::metrics::listen).transpose()?;
+    Ok(Opened { hosts, metrics })
+}
+
+/// Opens one host: several sockets where they were handed over, none where it is a live engine's.
+pub(super) fn open(host: &Host, settings: &Settings) -> anyhow::Result<Vec<Listener>> {
     let group = settings.group.as_deref().unwrap_or("docker");
     let group_id = group_id(group);
     if group_id.is_none() && settings.group.is_some() {
@@ -23,51 +40,46 @@ pub(super) fn listen(settings: &Settings) -> anyhow::Result<Vec<Listener>> {
         mode: 0o660,
         group: group_id,
     };
-    let mut listeners = Vec::with_capacity(settings.hosts.len());
-    for host in &settings.hosts {
-        let listener = match host {
-            Host::Unix(path) => {
-                if let Some(parent) = path.parent() {
-                    fs::create_dir_all(parent)
-                        .with_context(|| format!("mkdir {}", parent.display()))?;
-                }
-                Listener::unix(path, options)
+    let listener = match host {
+        Host::Unix(path) => {
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)
+                    .with_context(|| format!("mkdir {}", parent.display()))?;
             }
-            Host::Tcp(address) => {
-                let configuration = match &settings.tls {
-                    Some(files) => Some(tls::server_config(
-                        &files.certificate,
-                        &files.key,
-                        files.client_authority.as_deref(),
-                    )?),
-                    None => {
-                        tracing::warn!(%host, "the API is open to whoever reaches this address: it has no TLS");
-                        None
-                    }
-                };
-                Listener::tcp(*address, configuration)
-            }
-            Host::Inherited => {
-                for fd in inherited()? {
-                    listeners.push(Listener::inherited(fd)?);
-                }
-                continue;
-            }
-        };
-        match listener {
-            Ok(listener) => listeners.push(listener),
-            Err(ListenError::Taken { path })
-                if settings.default_hosts && path == Path::new(DOCKER_SOCKET) =>
-            {
-                tracing::info!(
-                    "another engine answers on {DOCKER_SOCKET}; to use this one: docker context create hoist --docker host=unix://{}",
-                    settings::SOCKET
-                );
-            }
-            Err(error) => return Err(error.into()),
+            Listener::unix(path, options)
         }
+        Host::Tcp(address) => {
+            let configuration = match &settings.tls {
+                Some(files) => Some(tls::server_config(
+                    &files.certificate,
+                    &files.key,
+                    files.client_authority.as_deref(),
+                )?),
+                None => {
+                    tracing::warn!(%host, "the API is open to whoever reaches this address: it has no TLS");
+                    None
+                }
+            };
+            Listener::tcp(*address, configuration)
+        }
+        Host::Inherited => {
+            let taken = inherited()?.into_iter();
+            return Ok(taken.map(Listener::inherited).collect::<Result<_, _>>()?);
+        }
+    };
+    match listener {
+        Ok(listener) => Ok(vec![listener]),
+        Err(ListenError::Taken { path })
+            if settings.default_hosts && path == Path::new(DOCKER_SOCKET) =>
+        {
+            tracing::info!(
+                "another engine answers on {DOCKER_SOCKET}; to use this one: docker context create hoist --docker host=unix://{}",
+                settings::SOCKET
+            );
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error.into()),
     }
-    Ok(listeners)
 }
 
 /// The sockets of sd_listen_fds(3), if they are meant for this process.

@@ -22,6 +22,7 @@ use hoist_store::Store;
 use sha2::Digest as _;
 use tokio::sync::mpsc;
 
+use super::apparmor::AppArmor;
 use super::network::HostNetwork;
 use super::node::{self, Found};
 use super::registry::RegistrySource;
@@ -73,8 +74,9 @@ pub(crate) async fn wire(settings: &Settings, started_at: Timestamp) -> anyhow::
     let network = Arc::new(HostNetwork::new(networks.clone()));
     let (report, exits) = mpsc::unbounded_channel();
     let (report_oom, ooms) = mpsc::unbounded_channel();
+    let apparmor = AppArmor::find();
     let runtime = Arc::new(ZygoteRuntime::start(
-        settings, &instance, report, report_oom,
+        settings, &instance, apparmor, report, report_oom,
     )?);
 
     // What one node can do.
@@ -105,7 +107,8 @@ pub(crate) async fn wire(settings: &Settings, started_at: Timestamp) -> anyhow::
             storage: snapshotter.kind(),
             cgroups: runtime.cgroups().version(),
             support: runtime.cgroups().support(),
-            warnings: Vec::new(),
+            apparmor,
+            warnings: apparmor.warning().into_iter().collect(),
             started_at,
         },
     )?;

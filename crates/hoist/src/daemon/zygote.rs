@@ -3,10 +3,11 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use hoist_engine::containers::AttachRequest;
 use hoist_engine::ports::{
     Adoption, BoxFuture, ExecLaunch, ExitNotice, LaunchFailure, LaunchRequest, Launched,
@@ -16,13 +17,16 @@ use hoist_engine::records::ContainerRecord;
 use hoist_model::container::{ContainerStats, NamespaceMode, ProcessFacts, Resources};
 use hoist_model::{ContainerId, ErrorClass, Signal, Timestamp, chain};
 use hoist_net::Instance;
+use hoist_runtime::Seed;
 use hoist_runtime::cgroup::{CgroupDriver, CgroupError, CgroupSettings, Cgroups, Group};
 use hoist_runtime::observe;
 use hoist_runtime::seccomp::Seccomp;
 use hoist_runtime::spec::{ProcessId, Streams};
+use hoist_runtime::systemd::{self, Scope, ScopeError};
 use tokio::sync::{mpsc, oneshot};
 
-use super::launch_spec::{Machine, exec_spec, launch_spec};
+use super::apparmor::AppArmor;
+use super::launch_spec::{Machine, Seeds, exec_spec, launch_spec};
 use super::oom::OomWatches;
 use super::settings::Settings;
 
@@ -38,19 +42,18 @@ impl ZygoteRuntime {
     pub(crate) fn start(
         settings: &Settings,
         instance: &Instance,
+        apparmor: AppArmor,
         report: mpsc::UnboundedSender<ExitNotice>,
         ooms: mpsc::UnboundedSender<ContainerId>,
     ) -> anyhow::Result<Self> {
         let executable = std::fs::read_link("/proc/self/exe").context("read /proc/self/exe")?;
         let exec_root = settings.exec_root.clone();
-        let parent = format!("/{}", instance.table().replace('_', "-"));
-        let cgroups = Cgroups::start(&CgroupSettings {
-            parent,
-            driver: CgroupDriver::Cgroupfs,
-        })?;
+        let runtime_root = exec_root.clone();
+        let name = instance.table().replace('_', "-");
+        let (cgroups, seed) = control_groups(settings, &name, &executable)?;
         let settings = hoist_runtime::Settings {
             exec_root,
-            executable,
+            executable: executable.clone(),
             groups: cgroups.monitors()?.into(),
         };
         let (runtime, notices) = hoist_runtime::Runtime::start(settings)?;
@@ -58,6 +61,12 @@ impl ZygoteRuntime {
             cgroups,
             seccomp: Seccomp::new(),
             parents: Mutex::default(),
+            apparmor,
+            seeds: Seeds {
+                executable,
+                exec_root: runtime_root,
+            },
+            _seed: seed,
         });
         // Ends with the runtime, which holds the other side of the channel.
         tokio::spawn(translate(notices, machine.clone(), report));
@@ -70,6 +79,82 @@ impl ZygoteRuntime {
 
     pub(crate) fn cgroups(&self) -> &Cgroups {
         &self.machine.cgroups
+    }
+}
+
+/// The engine's control groups: where systemd runs, in a scope that it leaves to us and that a seed keeps there; else, or
+/// where it makes none, at the root.
+fn control_groups(
+    settings: &Settings,
+    name: &str,
+    executable: &Path,
+) -> anyhow::Result<(Cgroups, Option<Seed>)> {
+    if systemd::is_running() {
+        match delegated(settings, name, executable) {
+            Ok(found) => return Ok(found),
+            Err(error) if settings.cgroup_driver == CgroupDriver::Systemd => {
+                return Err(error.context("native.cgroupdriver=systemd"));
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::warn!(
+                    error,
+                    "systemd gives no scope: control groups are at the root"
+                );
+            }
+        }
+    } else if settings.cgroup_driver == CgroupDriver::Systemd {
+        bail!("exec-opt native.cgroupdriver=systemd: systemd does not run this machine");
+    }
+    let cgroups = Cgroups::start(&CgroupSettings {
+        parent: format!("/{name}"),
+        driver: CgroupDriver::Cgroupfs,
+        prefix: name.to_owned(),
+        seed: None,
+    })?;
+    Ok((cgroups, None))
+}
+
+/// How often it is tried to get into a scope that is about to go, and the pause between.
+const TRIES: u32 = 150;
+const PAUSE: Duration = Duration::from_millis(20);
+
+fn delegated(
+    settings: &Settings,
+    name: &str,
+    executable: &Path,
+) -> anyhow::Result<(Cgroups, Option<Seed>)> {
+    let seed = Seed::start(executable, &settings.exec_root).context("start a process for it")?;
+    let scope = format!("{name}-containers.scope");
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let started = systemd::start_scope(&Scope {
+            name: &scope,
+            slice: "system.slice",
+            description: "Containers of Hoist and their monitors",
+            process: seed.pid(),
+        });
+        match started {
+            // That of an earlier engine, with containers in it.
+            Ok(()) | Err(ScopeError::Exists(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let cgroups = Cgroups::start(&CgroupSettings {
+            parent: format!("/system.slice/{scope}"),
+            driver: settings.cgroup_driver,
+            prefix: name.to_owned(),
+            seed: Some(seed.pid()),
+        });
+        match cgroups {
+            Ok(cgroups) => return Ok((cgroups, Some(seed))),
+            // It goes, with the last process of an earlier engine.
+            Err(error) if tries < TRIES => {
+                tracing::debug!(%error, "the scope went away");
+                std::thread::sleep(PAUSE);
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
@@ -194,8 +279,12 @@ impl Runtime for ZygoteRuntime {
             let limited = request.record.spec.resources.memory > 0;
             let id = request.record.id.clone();
             let parent = request.record.spec.cgroup_parent.clone();
-            let launched = match launch_spec(&machine, request) {
-                Ok(spec) => {
+            let seed = machine.seed(&parent);
+            let spec =
+                seed.and_then(|seed| Ok((launch_spec(&machine, request, seed.as_ref())?, seed)));
+            let launched = match spec {
+                // The seed stays until the container's own process is there.
+                Ok((spec, _seed)) => {
                     answer(runtime.launch(spec), "failed to create task for container").await
                 }
                 Err(failure) => Err(failure),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use hoist_testkit::{ImageBuilder, TemporaryDaemon, TemporaryDirectory};
@@ -105,8 +106,13 @@ pub(crate) fn image() -> ImageBuilder {
     ImageBuilder::busybox().expect("asked before")
 }
 
+/// The binary under test: the one built with these tests, or the one that `HOIST_BINARY` names.
 pub(crate) fn binary() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_hoist"))
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let built = || env!("CARGO_BIN_EXE_hoist").into();
+        std::env::var_os("HOIST_BINARY").map_or_else(built, PathBuf::from)
+    })
 }
 
 /// Whether containers can be run here; says why not.

@@ -28,6 +28,9 @@ pub enum CgroupError {
         /// Why it cannot be.
         reason: &'static str,
     },
+    /// systemd makes no scope.
+    #[error(transparent)]
+    Scope(#[from] crate::systemd::ScopeError),
     /// The container has no control group.
     #[error("container {0} has no control group")]
     NotFound(String),
@@ -90,6 +93,7 @@ impl CgroupError {
             Self::Write { source, .. } if source.raw_os_error() == Some(libc::EINVAL) => {
                 ErrorClass::InvalidArgument
             }
+            Self::Scope(error) => error.class(),
             Self::NotFound(_) => ErrorClass::NotFound,
             Self::MissingController { .. } => ErrorClass::NotImplemented,
             Self::FreezerTimeout { .. } => ErrorClass::Unavailable,

@@ -28,6 +28,8 @@ pub struct Group {
     pub(super) hierarchies: Arc<Hierarchies>,
     pub(super) name: String,
     pub(super) parent: String,
+    /// Where it is a scope of systemd's: the slice that `parent` is the path of.
+    pub(super) slice: Option<String>,
 }
 
 impl Group {
@@ -36,7 +38,13 @@ impl Group {
             hierarchies,
             name: name.to_owned(),
             parent: parent.to_owned(),
+            slice: None,
         }
+    }
+
+    /// Whether it is there now.
+    pub(super) fn exists(&self) -> bool {
+        self.any_directory().is_ok()
     }
 
     /// Parent and name, which tell groups apart.

@@ -27,6 +27,8 @@ pub(super) struct Hierarchies {
     /// Without controllers: where systemd on v1 keeps services apart.
     systemd: Option<Directory>,
     parent: String,
+    /// Whether the parent is a scope of systemd's, which made it and takes it away.
+    delegated: bool,
     /// Controllers of every container.
     pub(super) always: Vec<Controller>,
 }
@@ -108,16 +110,20 @@ fn counts_io(list: &[Hierarchy]) -> bool {
 }
 
 impl Hierarchies {
-    pub(super) fn open(parent: &str) -> Result<Self, CgroupError> {
+    pub(super) fn open(parent: &str, seed: Option<u32>) -> Result<Self, CgroupError> {
         let path = "/proc/self/mountinfo";
         let mountinfo = std::fs::read_to_string(path).map_err(|source| CgroupError::Read {
             path: path.to_owned(),
             source,
         })?;
-        Self::open_layout(&layout::parse(&mountinfo), parent)
+        Self::open_layout(&layout::parse(&mountinfo), parent, seed)
     }
 
-    fn open_layout(layout: &layout::Layout, parent: &str) -> Result<Self, CgroupError> {
+    fn open_layout(
+        layout: &layout::Layout,
+        parent: &str,
+        seed: Option<u32>,
+    ) -> Result<Self, CgroupError> {
         let parent = relative(parent)?;
         let mut list = Vec::new();
         for mount in &layout.v1 {
@@ -131,6 +137,10 @@ impl Hierarchies {
         }
         if let Some(mount_point) = &layout.unified {
             let root = Directory::open_mount(mount_point)?;
+            if let Some(seed) = seed {
+                // A group with processes of its own can have none below it that is limited.
+                Self::seat(&root, parent, seed)?;
+            }
             let made = make_path(&root, parent, true)?;
             let names = made.read("cgroup.controllers")?;
             let on_v1 = |controller: &Controller| {
@@ -165,6 +175,7 @@ impl Hierarchies {
             list,
             systemd: systemd.transpose()?,
             parent: parent.to_owned(),
+            delegated: seed.is_some(),
             always,
         };
         for controller in &hierarchies.always {
@@ -294,6 +305,10 @@ impl Hierarchies {
         Ok(format!("{parent}/{name}"))
     }
 
+    pub(super) fn is_delegated(&self) -> bool {
+        self.delegated
+    }
+
     pub(super) fn has_v1(&self) -> bool {
         self.list.iter().any(|hierarchy| !hierarchy.unified)
     }
@@ -360,6 +375,10 @@ impl Hierarchies {
 
     /// Removes the engine's parent groups unless containers are in them.
     pub(super) fn remove_parent(&self) -> Result<(), CgroupError> {
+        if self.delegated {
+            // systemd does, once the seed and the last monitor are gone.
+            return Ok(());
+        }
         let mut failed = None;
         let names = self.existing()?;
         let unified = self.list.iter().map(|h| (&h.root, h.unified));

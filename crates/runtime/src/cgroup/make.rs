@@ -142,7 +142,12 @@ impl Group {
                     procs: Some(procs),
                 },
                 None => {
-                    let directory = make_fresh(&parent, &self.name)?;
+                    let directory = if self.slice.is_some() {
+                        // systemd made it, fresh.
+                        parent.ensure_child(&self.name)?
+                    } else {
+                        make_fresh(&parent, &self.name)?
+                    };
                     Made {
                         position,
                         directory,

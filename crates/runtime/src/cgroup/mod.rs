@@ -18,7 +18,10 @@
 //! where the kernel counts with it or a limit asks for it, cpuset when a limit asks for it, the v1 freezer only where
 //! no v2 tree is (the v2 tree freezes and kills even where it owns no controller).
 //!
-//! Absent: the systemd driver, and v2 delegation to unprivileged users.
+//! Where systemd runs, the parent is a scope that it delegates to us, and a container may have a scope of its own, in any
+//! slice (`scope.rs`): systemd makes that directory, and takes it away when the last process is gone.
+//!
+//! Absent: v2 delegation to unprivileged users.
 
 mod apply;
 mod background;
@@ -31,6 +34,7 @@ mod layout;
 mod make;
 mod monitors;
 mod oom;
+mod scope;
 mod stats;
 mod writes;
 
@@ -51,15 +55,22 @@ pub use oom::OomWatch;
 /// Who makes the control groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CgroupDriver {
-    /// Directories made by Hoist itself.
+    /// Directories made by Hoist itself; where systemd runs, within a scope that it leaves to us.
     Cgroupfs,
+    /// systemd: every container has a scope of its own.
+    Systemd,
 }
 
 /// What [`Cgroups::start`] needs to know.
 #[derive(Clone, Debug)]
 pub struct CgroupSettings {
-    /// The control group all containers of this engine live in, from the hierarchy's root: `/hoist-<instance>`.
+    /// The control group all containers of this engine live in, from the hierarchy's root: `/hoist-<instance>`, or
+    /// that of the scope of which `seed` is in.
     pub parent: String,
+    /// How names of containers' own scopes begin.
+    pub prefix: String,
+    /// Where systemd runs: a process that has its place in the scope `parent`, which is moved to where monitors are.
+    pub seed: Option<u32>,
     /// Who makes the directories.
     pub driver: CgroupDriver,
 }
@@ -107,12 +118,18 @@ pub struct CgroupRequest<'a> {
     pub devices: &'a [DeviceRule],
     /// Every device may be used.
     pub privileged: bool,
+    /// Where the container gets a scope of its own ([`Cgroups::wants_scope`]): a process to begin it with, which has to
+    /// stay until the container's first process is in.
+    pub seed: Option<u32>,
 }
 
 /// The file a process of one thread writes `0` to, to enter a v1 group. Not `cgroup.procs`: that takes the kernel's
 /// thread-group lock and with it an RCU grace period, 10 to 20 ms, where this takes microseconds (kernel 5.5,
 /// cgroup_procs_write_start).
 const JOIN: &str = "tasks";
+
+/// Where scopes of containers are that name no slice.
+const SYSTEM_SLICE: &str = "system.slice";
 
 /// How a process enters a container's control groups.
 #[derive(Debug)]
@@ -139,6 +156,8 @@ pub struct CgroupMount {
 pub struct Cgroups {
     hierarchies: Arc<Hierarchies>,
     background: Background,
+    driver: CgroupDriver,
+    prefix: String,
 }
 
 impl Cgroups {
@@ -146,12 +165,13 @@ impl Cgroups {
     ///
     /// Blocking; once per engine. Fails where no hierarchy is mounted or the parent cannot be made.
     pub fn start(settings: &CgroupSettings) -> Result<Self, CgroupError> {
-        let CgroupDriver::Cgroupfs = settings.driver;
-        let hierarchies = Arc::new(Hierarchies::open(&settings.parent)?);
+        let hierarchies = Arc::new(Hierarchies::open(&settings.parent, settings.seed)?);
         let background = Background::start(&hierarchies);
         Ok(Self {
             hierarchies,
             background,
+            driver: settings.driver,
+            prefix: settings.prefix.clone(),
         })
     }
 
@@ -175,9 +195,15 @@ impl Cgroups {
         id: &ContainerId,
         request: &CgroupRequest<'_>,
     ) -> Result<CgroupHandle, CgroupError> {
-        let group = self.group(id, request.parent);
+        let group = match self.scope_of(id, request.parent)? {
+            Some(group) => group,
+            None => self.plain_group(id, request.parent),
+        };
         self.background.forget(&group);
-        let ready = if request.parent.is_empty() {
+        if group.slice.is_some() {
+            group.begin_scope(request.seed)?;
+        }
+        let ready = if request.parent.is_empty() && group.slice.is_none() {
             self.background.take_ready()
         } else {
             None
@@ -192,7 +218,69 @@ impl Cgroups {
     /// The groups of one container, which need not exist. `parent` as in [`CgroupRequest`].
     #[must_use]
     pub fn group(&self, id: &ContainerId, parent: &str) -> Group {
+        let plain = self.plain_group(id, parent);
+        if !self.hierarchies.is_delegated() {
+            return plain;
+        }
+        // A container may be older than the driver that is configured now.
+        match self.scope_of(id, parent) {
+            Ok(Some(scope)) if !parent.is_empty() || !plain.exists() => scope,
+            Ok(None) if parent.is_empty() && !plain.exists() => {
+                let scope = self.scope_in(id, SYSTEM_SLICE);
+                scope.ok().filter(Group::exists).unwrap_or(plain)
+            }
+            _ => plain,
+        }
+    }
+
+    /// Whether a container with this parent gets a scope of its own, which needs a seed to begin with.
+    #[must_use]
+    pub fn wants_scope(&self, parent: &str) -> bool {
+        parent.ends_with(".slice") || (self.driver == CgroupDriver::Systemd && parent.is_empty())
+    }
+
+    fn plain_group(&self, id: &ContainerId, parent: &str) -> Group {
         Group::new(Arc::clone(&self.hierarchies), id.as_str(), parent)
+    }
+
+    /// The scope that a container with this parent has; `None` where it has a directory.
+    fn scope_of(&self, id: &ContainerId, parent: &str) -> Result<Option<Group>, CgroupError> {
+        let invalid = |reason| CgroupError::InvalidValue {
+            option: "cgroup parent",
+            value: parent.to_owned(),
+            reason,
+        };
+        if !self.wants_scope(parent) {
+            return match (self.driver, parent) {
+                (CgroupDriver::Cgroupfs, _) => Ok(None),
+                // moby daemon/daemon_unix.go, verifyPlatformContainerSettings
+                (CgroupDriver::Systemd, _) => Err(invalid(
+                    "cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\"",
+                )),
+            };
+        }
+        if !self.hierarchies.is_delegated() {
+            return Err(invalid("slices are systemd's, and it does not run here"));
+        }
+        let slice = if parent.is_empty() {
+            SYSTEM_SLICE
+        } else {
+            parent
+        };
+        self.scope_in(id, slice).map(Some)
+    }
+
+    fn scope_in(&self, id: &ContainerId, slice: &str) -> Result<Group, CgroupError> {
+        let path = crate::systemd::slice_path(slice).filter(|path| !path.is_empty());
+        let path = path.ok_or_else(|| CgroupError::InvalidValue {
+            option: "cgroup parent",
+            value: slice.to_owned(),
+            reason: "expected the name of a slice below the root, a-b.slice",
+        })?;
+        let name = format!("{}-{}.scope", self.prefix, id.as_str());
+        let mut group = Group::new(Arc::clone(&self.hierarchies), &name, &path);
+        group.slice = Some(slice.to_owned());
+        Ok(group)
     }
 
     /// Removes a container's groups in the background, trying again while the kernel still says busy.

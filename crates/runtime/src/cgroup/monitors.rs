@@ -25,6 +25,14 @@ impl Cgroups {
 }
 
 impl Hierarchies {
+    /// Moves a process from the parent group, which has to be there, to the monitors.
+    pub(super) fn seat(root: &Directory, parent: &str, process: u32) -> Result<(), CgroupError> {
+        let group = root.child(parent)?;
+        let group = group.ok_or_else(|| CgroupError::NotFound(parent.to_owned()))?;
+        let seats = group.ensure_child(NAME)?;
+        seats.write("cgroup.procs", &process.to_string())
+    }
+
     /// Makes room for the removal of a parent group: what is still among the monitors, when no container is left, is about
     /// to end and does so in the root group.
     pub(super) fn dissolve_monitors(root: &Directory, parent: &str) {

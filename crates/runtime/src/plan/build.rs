@@ -212,6 +212,8 @@ fn finish(
         path => path.to_owned(),
     };
     steps.push(Step::WorkingDirectory(directory));
+    // While it is still privileged, and before a filter that may forbid the write.
+    steps.extend(process.apparmor.clone().map(Step::Confine));
     let seccomp = process.seccomp.as_ref().map(|program| Step::Seccomp {
         program: program.bytes().to_vec(),
         flags: program.flags(),

@@ -128,6 +128,8 @@ pub(crate) enum Step {
     },
     /// Install the filter.
     Seccomp { program: Vec<u8>, flags: u32 },
+    /// Be confined by this AppArmor profile (kernel: Documentation/admin-guide/LSM/apparmor.rst).
+    Confine(String),
 }
 
 impl fmt::Display for Step {
@@ -159,6 +161,7 @@ impl fmt::Display for Step {
             Self::OomScore(score) => write!(f, "set oom_score_adj {score}"),
             Self::NoNewPrivileges => f.write_str("forbid new privileges"),
             Self::Credentials { uid, gid, .. } => write!(f, "become user {uid}:{gid}"),
+            Self::Confine(profile) => write!(f, "confine by AppArmor profile {profile}"),
             Self::Seccomp { .. } => f.write_str("install the seccomp filter"),
         }
     }

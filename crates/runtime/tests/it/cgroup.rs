@@ -27,6 +27,8 @@ impl Host {
         let settings = CgroupSettings {
             parent: format!("/hoist-test-{}-{test}", std::process::id()),
             driver: CgroupDriver::Cgroupfs,
+            prefix: "hoist".to_owned(),
+            seed: None,
         };
         let cgroups = match Cgroups::start(&settings) {
             Ok(cgroups) => cgroups,
@@ -50,6 +52,7 @@ impl Host {
             resources,
             devices: &[],
             privileged: false,
+            seed: None,
         };
         self.cgroups.create(&self.id, &request)
     }
@@ -310,6 +313,7 @@ fn only_the_default_devices_open() {
             resources: &resources,
             devices: &[],
             privileged,
+            seed: None,
         };
         let handle = host.cgroups.create(&host.id, &request).unwrap();
         let mut child = host.run(&handle, &script);
@@ -347,6 +351,7 @@ fn a_refused_value_is_named_and_leaves_nothing() {
         resources: &Resources::default(),
         devices: &[],
         privileged: false,
+        seed: None,
     };
     let error = host.cgroups.create(&host.id, &request).unwrap_err();
     assert_eq!(error.class(), hoist_model::ErrorClass::InvalidArgument);
@@ -382,6 +387,7 @@ fn another_parent_and_groups_made_inside_are_removed_too() {
         resources: &resources,
         devices: &[],
         privileged: true,
+        seed: None,
     };
     let handle = host.cgroups.create(&host.id, &request).unwrap();
     let group = host.cgroups.group(&host.id, &parent);
@@ -431,6 +437,7 @@ fn groups_made_in_advance_do_not_outlive_their_engine() {
                     resources: &resources,
                     devices: &[],
                     privileged: n % 2 == 0,
+                    seed: None,
                 };
                 let handle = cgroups.create(&id, &request).unwrap();
                 assert!(!handle.attach.is_empty() || handle.unified.is_some());

@@ -184,6 +184,7 @@ pub fn process(arguments: &[&str]) -> Process {
         groups: vec![0],
         capabilities: capabilities::for_process(set, 0),
         no_new_privileges: false,
+        apparmor: None,
         seccomp: None,
         rlimits: Vec::new(),
         oom_score_adj: None,
