@@ -2,7 +2,11 @@
 
 mod dial;
 mod info;
+mod install;
+mod load_profile;
 mod prune;
+mod stop_all;
+mod units;
 mod usage;
 
 use clap::Args;
@@ -35,6 +39,19 @@ pub(crate) const NOUN_VERBS: &[Verb] = &[
     verb::<super::container::Events>("events", "Get real time events from the engine"),
     verb::<info::Info>("info", "Display system-wide information"),
     verb::<prune::Prune>("prune", "Remove unused data"),
+    verb::<install::Install>(
+        "install",
+        "Run the engine as a service of systemd's, and stop containers in order at shutdown",
+    ),
+    verb::<install::Uninstall>("uninstall", "Undo what install did; containers go on"),
+    verb::<load_profile::LoadProfile>(
+        "load-profile",
+        "Load AppArmor's profile of containers, docker-default, where AppArmor is on",
+    ),
+    verb::<stop_all::StopAll>(
+        "stop-all",
+        "Stop every container before the machine goes down; restart policies start them again",
+    ),
 ];
 
 /// `version`.
