@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Limited};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::any_case::AnyCase;
 use crate::error::{ApiError, Reply};
 use crate::query::Query;
 use crate::{ApiVersion, Node};
@@ -104,7 +105,7 @@ pub(crate) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiErro
     if reader.end().is_err() {
         return Err(ApiError::invalid("unexpected content after JSON"));
     }
-    T::deserialize(&value).map_err(|error| {
+    T::deserialize(AnyCase(&value)).map_err(|error| {
         let path = culprit::<T>(&value, &[]).unwrap_or_default();
         let separator = if path.is_empty() { "" } else { ": " };
         ApiError::invalid(format!(
@@ -122,7 +123,7 @@ fn culprit<T: DeserializeOwned>(value: &serde_json::Value, around: &[&str]) -> O
         for outer in around.iter().rev() {
             alone = serde_json::json!({ *outer: alone });
         }
-        if T::deserialize(&alone).is_err() {
+        if T::deserialize(AnyCase(&alone)).is_err() {
             let mut deeper = around.to_vec();
             deeper.push(name);
             let below = if deeper.len() < 3 {

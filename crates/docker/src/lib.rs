@@ -3,6 +3,7 @@
 //! [`Api`] is the whole API as a service; [`operations::OPERATIONS`] says how each operation is answered. Nothing
 //! here keeps state: every reply is made of what the engine's handles answer and of the [`Node`] handed in at start.
 
+mod any_case;
 mod call;
 pub mod client;
 mod clock;

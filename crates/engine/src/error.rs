@@ -171,6 +171,9 @@ pub enum VolumeError {
     /// No volume of that name.
     #[error("get {0}: no such volume")]
     NotFound(String),
+    /// No volume driver of that name: there are no plugins, only `local`.
+    #[error("error looking up volume plugin {0}: plugin {0:?} not found")]
+    NoDriver(String),
     /// A container uses it.
     #[error("remove {name}: volume is in use - [{users}]")]
     InUse {
@@ -204,7 +207,7 @@ impl VolumeError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::NotFound(_) => ErrorClass::NotFound,
+            Self::NotFound(_) | Self::NoDriver(_) => ErrorClass::NotFound,
             Self::InUse { .. } => ErrorClass::Conflict,
             Self::Invalid(_) => ErrorClass::InvalidArgument,
             Self::NotImplemented(_) => ErrorClass::NotImplemented,

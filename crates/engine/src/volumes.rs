@@ -70,10 +70,7 @@ impl Volumes {
     /// Makes a volume, or answers the one of that name.
     pub async fn create(&self, request: VolumeRequest) -> Result<Arc<VolumeRecord>, VolumeError> {
         if !matches!(request.driver.as_str(), "" | "local") {
-            return Err(VolumeError::NotImplemented(format!(
-                "volume driver {:?}: only local volumes are supported",
-                request.driver
-            )));
+            return Err(VolumeError::NoDriver(request.driver));
         }
         bound_directory(&request.options)?;
         let anonymous = request.name.is_none();

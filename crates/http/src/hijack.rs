@@ -23,6 +23,7 @@ use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::framing::TAKEOVER;
+use crate::head_gate::HeadGate;
 use crate::message::error_response;
 use crate::wire::Wire;
 
@@ -142,11 +143,14 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 /// The raw connection, both directions; on the server's side and on the client's.
 ///
 /// Reading nothing means that the other end closed its writing side, and only that. `shutdown` closes ours.
-/// Dropping it closes the connection.
+/// Dropping it closes the connection. On the server's side the first write waits until a client on a unix socket has read the
+/// reply's head (see [`crate::head_gate`]).
 pub struct Hijacked {
     /// Bytes that came with the HTTP head.
     ahead: Bytes,
     io: Box<dyn Duplex>,
+    /// Until the first byte is written: whether the client has read the head.
+    gate: Option<HeadGate>,
 }
 
 impl std::fmt::Debug for Hijacked {
@@ -165,6 +169,7 @@ impl Hijacked {
                 let more = wire.take_ahead();
                 Self {
                     ahead: join(parts.read_buf, more),
+                    gate: wire.unix_socket().map(HeadGate::new),
                     io: Box::new(wire),
                 }
             }
@@ -176,7 +181,16 @@ impl Hijacked {
         Self {
             ahead: Bytes::new(),
             io: Box::new(TokioIo::new(upgraded)),
+            gate: None,
         }
+    }
+
+    fn poll_gate(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(gate) = &mut self.gate {
+            ready!(gate.poll(cx));
+            self.gate = None;
+        }
+        Poll::Ready(())
     }
 }
 
@@ -212,6 +226,7 @@ impl AsyncWrite for Hijacked {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_gate(cx));
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
@@ -220,6 +235,7 @@ impl AsyncWrite for Hijacked {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_gate(cx));
         Pin::new(&mut self.io).poll_write_vectored(cx, slices)
     }
 

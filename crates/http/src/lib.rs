@@ -8,6 +8,7 @@ mod connect;
 mod framing;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzzing;
+mod head_gate;
 mod hijack;
 mod json_lines;
 mod listener;

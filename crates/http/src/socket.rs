@@ -111,6 +111,10 @@ impl Socket {
         Some(seen.contains(PollFlags::RDHUP))
     }
 
+    pub(crate) fn is_unix(&self) -> bool {
+        self.unix
+    }
+
     pub(crate) fn as_fd(&self) -> &OwnedFd {
         self.fd.get_ref()
     }

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -9,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use crate::framing::{Answer, Asked, Hijackable, State, answer, as_ok, take_head};
+use crate::socket::{Socket, SocketIo};
 use crate::stream::Stream;
 
 const HEAD_READ: usize = 4 << 10;
@@ -55,6 +57,14 @@ impl Wire {
         let mut ahead = std::mem::take(&mut self.vetted);
         ahead.unsplit(std::mem::take(&mut self.held));
         ahead.freeze()
+    }
+
+    /// The socket below, if it is a unix socket without encryption.
+    pub(crate) fn unix_socket(&self) -> Option<Arc<Socket>> {
+        match &self.stream {
+            Stream::Plain(SocketIo(socket)) if socket.is_unix() => Some(Arc::clone(socket)),
+            _ => None,
+        }
     }
 
     fn poll_outgoing(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -22,5 +22,6 @@ pub mod mount_attributes;
 pub mod mount_namespace;
 pub mod netlink;
 pub mod netns;
+pub mod outgoing;
 pub mod process;
 pub mod seccomp;

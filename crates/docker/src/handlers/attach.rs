@@ -70,6 +70,7 @@ impl Wanted {
         };
         let detaching = containers;
         Ok(Streams {
+            raw: attached.terminal,
             stdin: request.stdin,
             output: self.stream,
             keys: attached.terminal.then_some(self.keys),

@@ -35,6 +35,9 @@ const SETTLING: Duration = Duration::from_secs(2);
 /// One side of a bridge, and what is to happen on the way.
 pub(super) struct Streams {
     pub(super) attached: Attached,
+    /// Whether the client takes bytes as a terminal writes them, and no frames. An exec's start says so anew, whatever its
+    /// create said (moby `postContainerExecStart`).
+    pub(super) raw: bool,
     /// Whether the client's bytes reach the process.
     pub(super) stdin: bool,
     /// Whether live output is wanted.
@@ -63,7 +66,7 @@ pub(super) fn answer(call: &Call, hijack: Hijack, streams: Streams) -> Reply {
             "the connection of this request is not known",
         ));
     };
-    let multiplexed = !streams.attached.terminal && call.version.at_least(42);
+    let multiplexed = !streams.raw && call.version.at_least(42);
     let (response, hijacking) = hijack.accept(if multiplexed {
         "application/vnd.docker.multiplexed-stream"
     } else {
@@ -86,7 +89,7 @@ pub(super) fn answer(call: &Call, hijack: Hijack, streams: Streams) -> Reply {
 
 /// Carries until either side ends.
 pub(super) async fn carry<C: AsyncRead + AsyncWrite>(client: C, streams: Streams) {
-    let terminal = streams.attached.terminal;
+    let (terminal, raw) = (streams.attached.terminal, streams.raw);
     let (client_read, mut client_write) = tokio::io::split(client);
     let (process_read, process_write) = streams.attached.stream.into_split();
     let scanner = streams.keys.map(Scanner::new);
@@ -105,7 +108,7 @@ pub(super) async fn carry<C: AsyncRead + AsyncWrite>(client: C, streams: Streams
             return;
         }
         if streams.output {
-            output(process_read, &mut client_write).await;
+            output(process_read, &mut client_write, terminal, raw).await;
         }
         if let Some(afterwards) = streams.afterwards {
             let _ = tokio::time::timeout(SETTLING, afterwards).await;
@@ -190,16 +193,46 @@ pub(super) fn stream_of(entry: &LogEntry) -> Stream {
     }
 }
 
-async fn output(mut from: OwnedReadHalf, to: &mut (impl AsyncWrite + Unpin)) {
+/// Passes output on; makes frames of a terminal's bytes, or takes standard output out of frames, where the client expects the
+/// other form.
+async fn output(
+    mut from: OwnedReadHalf,
+    to: &mut (impl AsyncWrite + Unpin),
+    terminal: bool,
+    raw: bool,
+) {
     let mut chunk = vec![0; CHUNK];
+    let mut frames = mux::Demux::default();
     loop {
-        match from.read(&mut chunk).await {
+        let length = match from.read(&mut chunk).await {
             Ok(0) | Err(_) => return,
-            Ok(length) => {
-                if to.write_all(&chunk[..length]).await.is_err() || to.flush().await.is_err() {
-                    return;
-                }
+            Ok(length) => length,
+        };
+        let written = match (terminal, raw) {
+            (true, false) => {
+                let frame = mux::frame(Stream::Stdout, &chunk[..length]);
+                to.write_all(&frame).await
             }
+            (false, true) => {
+                frames.push(&chunk[..length]);
+                unframe(&mut frames, to).await
+            }
+            _ => to.write_all(&chunk[..length]).await,
+        };
+        if written.is_err() || to.flush().await.is_err() {
+            return;
         }
     }
+}
+
+async fn unframe(
+    frames: &mut mux::Demux,
+    to: &mut (impl AsyncWrite + Unpin),
+) -> std::io::Result<()> {
+    while let Some((stream, bytes)) = frames.next_frame().map_err(std::io::Error::other)? {
+        if stream == Stream::Stdout {
+            to.write_all(&bytes).await?;
+        }
+    }
+    Ok(())
 }

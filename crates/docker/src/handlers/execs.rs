@@ -121,6 +121,7 @@ pub(crate) async fn start(mut call: Call) -> Reply {
     };
     let streams = bridge::Streams {
         attached,
+        raw: body.tty.unwrap_or_default(),
         stdin: exec.request.attach.stdin,
         output: true,
         keys,

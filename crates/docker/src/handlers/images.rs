@@ -42,7 +42,11 @@ pub(crate) async fn list(call: Call) -> Reply {
         .first()
         .map(|text| moment(text))
         .transpose()?;
-    let patterns: Vec<String> = filters.values("reference").to_vec();
+    let mut patterns: Vec<String> = filters.values("reference").to_vec();
+    if !call.version.at_least(41) {
+        // A parameter of its own until 1.41 (API history).
+        patterns.extend(call.query.nonempty("filter").map(str::to_owned));
+    }
     let used = users(&call);
     let shared = if call.query.boolean("shared-size") {
         images.usage().shared

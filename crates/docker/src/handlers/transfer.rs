@@ -11,7 +11,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use hoist_engine::ports::ProgressFn;
 use hoist_model::{Digest, ImageReference, LayerPhase, Platform, Progress};
-use http::StatusCode;
+use http::{Response, StatusCode};
 use tokio::sync::mpsc;
 
 use super::body_reader;
@@ -142,7 +142,11 @@ pub(crate) async fn load(call: Call) -> Reply {
         }
         Ok(lines)
     });
-    stream(work, lines).await
+    // Unlike the others: also what goes wrong at once travels in the stream (moby `postImagesLoad`).
+    let mut streaming = Streaming::new(work, lines);
+    let first = streaming.next().await;
+    let first = first.map(|line| line.unwrap_or_else(|error| Line::failure(&error.message)));
+    Ok(reply_of(first, streaming))
 }
 
 /// A progress sink and the lines it makes. Called from any thread; never waits.
@@ -194,6 +198,14 @@ struct Streaming {
 }
 
 impl Streaming {
+    fn new(work: Work, lines: Lines) -> Self {
+        Self {
+            work: Some(work),
+            lines,
+            last: Vec::new().into_iter(),
+        }
+    }
+
     /// The next line; `None` is the end. The work is dropped with this if the client leaves.
     async fn next(&mut self) -> Option<Result<Line, ApiError>> {
         loop {
@@ -227,12 +239,13 @@ impl Streaming {
 
 /// Answers once the first line or the end is there.
 async fn stream(work: Work, lines: Lines) -> Reply {
-    let mut streaming = Streaming {
-        work: Some(work),
-        lines,
-        last: Vec::new().into_iter(),
-    };
+    let mut streaming = Streaming::new(work, lines);
     let first = streaming.next().await.transpose()?;
+    Ok(reply_of(first, streaming))
+}
+
+/// A reply of this line and those that follow.
+fn reply_of(first: Option<Line>, streaming: Streaming) -> Response<Body> {
     let rest = futures_util::stream::unfold(streaming, |mut streaming| async move {
         let line = match streaming.next().await? {
             Ok(line) => line,
@@ -243,9 +256,5 @@ async fn stream(work: Work, lines: Lines) -> Reply {
     let first = first.map(|line| line.to_bytes());
     let body = futures_util::StreamExt::chain(futures_util::stream::iter(first), rest);
     let body = futures_util::StreamExt::map(body, Ok::<Bytes, std::convert::Infallible>);
-    Ok(with_type(
-        "application/json",
-        StatusCode::OK,
-        Body::from_stream(body),
-    ))
+    with_type("application/json", StatusCode::OK, Body::from_stream(body))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hoist_engine::records::{ContainerRecord, MountPoint};
 use hoist_model::ZERO_TIME;
-use hoist_model::container::{ContainerState, NetworkMode, ProbeResult};
+use hoist_model::container::{ContainerState, MountSource, NetworkMode, ProbeResult};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -257,7 +257,16 @@ pub(crate) fn inspect(record: &ContainerRecord, around: &Around<'_>) -> Value {
 
 /// `Mounts`, by destination.
 pub(crate) fn mounts(record: &ContainerRecord) -> Vec<Mounted<'_>> {
-    record.mounts.iter().map(mounted).collect()
+    // What `Tmpfs` asks for is no mount point of Docker's; a tmpfs among `Mounts` is.
+    let hidden = |point: &MountPoint| {
+        record.spec.mounts.iter().any(|mount| {
+            mount.from_bind
+                && mount.target == point.destination
+                && matches!(mount.source, MountSource::Tmpfs { .. })
+        })
+    };
+    let shown = record.mounts.iter().filter(|point| !hidden(point));
+    shown.map(mounted).collect()
 }
 
 fn mounted(mount: &MountPoint) -> Mounted<'_> {

@@ -25,7 +25,7 @@ pub(crate) struct HostConfig<'a> {
     port_bindings: BTreeMap<String, Vec<PortBinding>>,
     restart_policy: RestartPolicyShown,
     auto_remove: bool,
-    volume_driver: &'static str,
+    volume_driver: &'a str,
     volumes_from: Option<&'a [String]>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     mounts: Vec<Mount>,
@@ -57,8 +57,8 @@ pub(crate) struct HostConfig<'a> {
     shm_size: i64,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     sysctls: &'a BTreeMap<String, String>,
-    runtime: &'static str,
-    isolation: &'static str,
+    runtime: &'a str,
+    isolation: &'a str,
     cpu_shares: i64,
     memory: i64,
     nano_cpus: i64,
@@ -195,7 +195,7 @@ pub(crate) fn host_config(spec: &ContainerSpec, private_cgroup: bool) -> HostCon
             },
         },
         auto_remove: spec.auto_remove,
-        volume_driver: "",
+        volume_driver: &spec.named.volume_driver,
         volumes_from: some(&spec.volumes_from),
         mounts: spec
             .mounts
@@ -236,8 +236,11 @@ pub(crate) fn host_config(spec: &ContainerSpec, private_cgroup: bool) -> HostCon
             (size, _) => size,
         },
         sysctls: &security.sysctls,
-        runtime: "hoist",
-        isolation: "",
+        runtime: match spec.named.runtime.as_str() {
+            "" => "hoist",
+            given => given,
+        },
+        isolation: &spec.named.isolation,
         cpu_shares: resources.cpu_shares,
         memory: resources.memory,
         nano_cpus: resources.nano_cpus,

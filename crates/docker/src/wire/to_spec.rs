@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use hoist_model::container::{
     AttachFlags, ContainerSpec, EndpointSpec, Healthcheck, LogConfig, MountSource, MountSpec,
-    NamespaceMode, NetworkMode, NetworkSpec, ProcessSpec, RestartPolicy,
+    NamedAlternatives, NamespaceMode, NetworkMode, NetworkSpec, ProcessSpec, RestartPolicy,
 };
 use hoist_model::{Platform, Signal};
 
@@ -42,6 +42,7 @@ pub(crate) fn spec_from_wire(
     let binds = host.binds.take().unwrap_or_default();
     let tmpfs = host.tmpfs.take().unwrap_or_default();
     let mounts = mounts(&binds, &tmpfs, &mut host, &mut anonymous)?;
+    check_volume_driver(&host, &mounts, &anonymous)?;
     let security = security_from_wire(&mut host)?;
     let exposed = body.exposed_ports.take().unwrap_or_default();
     let mut exposed_ports = parse_exposed(exposed.keys().map(String::as_str))?;
@@ -138,6 +139,11 @@ pub(crate) fn spec_from_wire(
         shell: body.shell.map(Words::into_vec).unwrap_or_default(),
         container_id_file: host.container_id_file.unwrap_or_default(),
         platform: context.platform.as_ref().map(ToString::to_string),
+        named: NamedAlternatives {
+            runtime: host.runtime.unwrap_or_default(),
+            isolation: host.isolation.unwrap_or_default(),
+            volume_driver: host.volume_driver.unwrap_or_default(),
+        },
     };
     Ok((spec, warnings))
 }
@@ -161,14 +167,6 @@ fn check_fixed(host: &HostConfigBody) -> Result<(), ApiError> {
             "unknown or invalid runtime name: {runtime}"
         )));
     }
-    if let Some(driver) = &host.volume_driver
-        && !matches!(driver.as_str(), "" | "local")
-    {
-        return Err(ApiError::new(
-            hoist_model::ErrorClass::NotFound,
-            format!("error looking up volume plugin {driver}: plugin {driver:?} not found"),
-        ));
-    }
     if let Some((option, _)) = host.storage_opt.iter().flatten().next() {
         return Err(ApiError::missing(format!(
             "storage options are not implemented yet: {option}"
@@ -178,6 +176,22 @@ fn check_fixed(host: &HostConfigBody) -> Result<(), ApiError> {
         return Err(ApiError::invalid("SHM size can not be less than 0"));
     }
     Ok(())
+}
+
+/// `VolumeDriver` matters once a volume is made with it: an anonymous one, or one named in `Binds` (moby `registerMountPoints`).
+fn check_volume_driver(
+    host: &HostConfigBody,
+    mounts: &[MountSpec],
+    anonymous: &BTreeSet<String>,
+) -> Result<(), ApiError> {
+    let driver = host.volume_driver.as_deref().unwrap_or_default();
+    let made = mounts
+        .iter()
+        .any(|mount| mount.from_bind && matches!(mount.source, MountSource::Volume { .. }));
+    if matches!(driver, "" | "local") || (!made && anonymous.is_empty()) {
+        return Ok(());
+    }
+    Err(hoist_engine::error::VolumeError::NoDriver(driver.to_owned()).into())
 }
 
 fn mounts(

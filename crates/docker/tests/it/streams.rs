@@ -165,6 +165,35 @@ async fn logs_are_told_again_with_and_without_frames() {
     assert_eq!(text(&replayed), "one line\n");
 }
 
+/// docker-py leaves `Tty` out of the start of an exec that has a terminal, and takes frames apart.
+#[tokio::test]
+async fn how_an_execs_output_travels_is_said_at_its_start() {
+    let Some(server) = start().await else { return };
+    server.create("one", json!({ "Cmd": ["sleep"] })).await;
+    server.post("/containers/one/start", Value::Null).await;
+    for terminal in [false, true] {
+        for raw in [false, true] {
+            let body = json!({ "cmd": ["echo", "hello"], "tty": terminal, "AttachStdout": true });
+            let (_, created) = server.post("/containers/one/exec", body).await;
+            let id = created["Id"].as_str().unwrap();
+            let (response, stream) = server
+                .upgrade(&format!("/exec/{id}/start"), Some(json!({ "Tty": raw })))
+                .await;
+            let kind = response.headers()["content-type"].to_str().unwrap();
+            assert_eq!(kind.ends_with("raw-stream"), raw, "{kind}");
+            let mut output = Vec::new();
+            stream.unwrap().read_to_end(&mut output).await.unwrap();
+            let seen = if raw {
+                String::from_utf8(output).unwrap()
+            } else {
+                text(&output)
+            };
+            assert_eq!(seen.trim_end(), "hello", "terminal {terminal}, raw {raw}");
+        }
+    }
+    server.post("/containers/one/kill", Value::Null).await;
+}
+
 #[tokio::test]
 async fn an_exec_runs_attached_and_detached() {
     let Some(server) = start().await else { return };

@@ -96,16 +96,16 @@ fn pick(own: i64, image: i64) -> i64 {
     if own == 0 { image } else { own }
 }
 
-/// The request's variables, then those of the image that it does not set, in Docker's order; `NAME` alone takes one away.
+/// The request's variables, then those of the image that it does not name, in Docker's order. `NAME` alone takes one away: it
+/// stays, as inspect shows it, and no program gets it.
 pub(crate) fn merge_environment(image: &[String], own: &[String]) -> Vec<String> {
     fn name(variable: &str) -> &str {
         variable.split_once('=').map_or(variable, |(name, _)| name)
     }
-    let set = own.iter().filter(|variable| variable.contains('='));
     let kept = image
         .iter()
         .filter(|variable| !own.iter().any(|o| name(o) == name(variable)));
-    set.chain(kept).cloned().collect()
+    own.iter().chain(kept).cloned().collect()
 }
 
 #[cfg(test)]
@@ -174,7 +174,7 @@ mod tests {
     fn a_bare_name_takes_a_variable_away() {
         assert_eq!(
             merge_environment(&words(&["A=1", "B=2"]), &words(&["A"])),
-            words(&["B=2"])
+            words(&["A", "B=2"])
         );
     }
 }

@@ -45,6 +45,7 @@ pub(crate) fn spec() -> ContainerSpec {
         on_build: Vec::new(),
         shell: Vec::new(),
         container_id_file: String::new(),
+        named: hoist_model::container::NamedAlternatives::default(),
         platform: None,
     }
 }

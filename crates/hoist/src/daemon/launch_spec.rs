@@ -332,6 +332,8 @@ fn process(
             .cloned(),
     );
     environment.extend(own.iter().cloned());
+    // A bare name only says what not to take over.
+    environment.retain(|variable| variable.contains('='));
     let environment = last_of_each(environment);
     Ok(Process {
         arguments: wanted.process.arguments(),

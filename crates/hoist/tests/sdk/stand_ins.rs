@@ -4,6 +4,9 @@
 use hoist_testkit::{Compression, ImageBuilder, LocalRegistry, TarBuilder};
 use serde_json::json;
 
+/// Users of alpine's that tests run programs as.
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\npostgres:x:70:70::/var/opt:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n";
+
 /// What hello-world prints, as far as tests read it.
 const HELLO: &str = "#!/bin/sh\necho\necho 'Hello from Docker!'\necho 'This message shows that your installation appears to be working correctly.'\n";
 
@@ -42,9 +45,11 @@ pub(crate) fn fill(registry: &LocalRegistry, official: &str) {
     let alpine = busybox.clone().config("Cmd", json!(["/bin/sh"])).layer(
         TarBuilder::new()
             .file("etc/alpine-release", 0o644, "3.20.0\n")
+            .file("etc/passwd", 0o644, PASSWD)
+            .directory("var/opt")
             .finish(),
     );
-    for tag in ["latest", "3.20"] {
+    for tag in ["latest", "3.20", "3.10"] {
         registry.put(&official("alpine"), tag, &alpine);
     }
     let ubuntu = busybox.clone().layer(

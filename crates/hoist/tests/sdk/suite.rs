@@ -116,6 +116,8 @@ impl Suite {
             .arg(self.directory.join("run"))
             .env("HOIST_SDK_CACHE", cache)
             .env("HOIST_SDK_WORK", &work)
+            // Some keep contexts and settings there, whatever DOCKER_CONFIG says.
+            .env("HOME", &work)
             .env("HOIST_SDK_SOCKET", daemon.socket())
             .env("HOIST_SDK_REGISTRY", plain.address().to_string())
             .stdout(out)
@@ -134,7 +136,8 @@ impl Suite {
 fn cache() -> PathBuf {
     let own = Path::new(env!("CARGO_BIN_EXE_hoist"));
     own.ancestors()
-        .find(|path| path.join("CACHEDIR.TAG").exists())
+        .filter(|path| path.join("CACHEDIR.TAG").exists())
+        .last()
         .map_or_else(
             || std::env::temp_dir().join("hoist-sdk"),
             |target| target.join("sdk"),

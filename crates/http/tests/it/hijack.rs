@@ -31,6 +31,26 @@ async fn an_upgrade_gets_101_and_the_connection() {
     assert_eq!(rest, "eof");
 }
 
+/// docker-py's buffer takes whatever comes with the head, and is then thrown away.
+#[tokio::test]
+async fn nothing_comes_with_the_head_for_a_client_that_reads_it() {
+    let server = start();
+    for upgrade in ["Connection: Upgrade\r\nUpgrade: tcp\r\n", ""] {
+        let request = format!("POST /containers/a/attach HTTP/1.1\r\nHost: d\r\n{upgrade}\r\n");
+        for _ in 0..50 {
+            let mut stream = UnixStream::connect(&server.path).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            // Late, so that a server in a hurry has sent all it has.
+            tokio::time::sleep(Duration::from_millis(3)).await;
+            let mut buffer = [0; 8192];
+            let count = stream.read(&mut buffer).await.unwrap();
+            let seen = String::from_utf8_lossy(&buffer[..count]).into_owned();
+            assert!(seen.ends_with("\r\n\r\n"), "{seen}");
+            assert_eq!(read_until(&mut stream, "body:").await, "body:");
+        }
+    }
+}
+
 #[tokio::test]
 async fn without_upgrade_it_is_200_and_the_connection_anyway() {
     let server = start();

@@ -15,8 +15,9 @@ pub use mounts::{MountSource, MountSpec, Propagation};
 pub use ports::{InvalidPort, PortKey, PortMapping, PortRequest, Protocol};
 pub use resources::{DeviceMapping, IoThrottle, IoThrottleKind, Resources, Ulimit};
 pub use spec::{
-    AttachFlags, ContainerSpec, EndpointSpec, Healthcheck, LogConfig, NamespaceMode, NetworkMode,
-    NetworkSpec, ProcessSpec, SeccompChoice, SecuritySpec, default_hostname, is_container_name,
+    AttachFlags, ContainerSpec, EndpointSpec, Healthcheck, LogConfig, NamedAlternatives,
+    NamespaceMode, NetworkMode, NetworkSpec, ProcessSpec, SeccompChoice, SecuritySpec,
+    default_hostname, is_container_name,
 };
 pub use state::{ContainerState, ExitedState, RestartPolicy, RunningState, StartFailure};
 pub use usage::{

@@ -77,6 +77,20 @@ pub struct ContainerSpec {
     pub container_id_file: String,
     /// The platform asked for, `os/arch[/variant]`.
     pub platform: Option<String>,
+    /// What has one meaning here by any of its names.
+    #[serde(default)]
+    pub named: NamedAlternatives,
+}
+
+/// Names that a caller may give to what exists once, kept as given for inspect.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedAlternatives {
+    /// `HostConfig.Runtime`: ours, by its own name or by those that clients know.
+    pub runtime: String,
+    /// `HostConfig.Isolation`: empty or `default`.
+    pub isolation: String,
+    /// `HostConfig.VolumeDriver`: any driver, as long as no volume is made with it.
+    pub volume_driver: String,
 }
 
 /// What runs in a container.

@@ -9,6 +9,7 @@ use super::{Finding, House};
 const ARROWS: &[(&str, &str, &str)] = &[
     ("store", "model", "tables hold the vocabulary's objects"),
     ("http", "model", "errors are rendered by their class"),
+    ("http", "sys", "whether a client has read a reply's head"),
     ("image", "model", "digests, references, platforms, progress"),
     ("image", "sys", "EROFS and overlay mounts, openat2"),
     ("net", "model", "port requests, network ids"),
