@@ -16,6 +16,9 @@ TYPES = {
 # What Go writes as null: slices, maps and pointers. The specification seldom says so.
 NULLABLE = {"array", "object"}
 
+# Pointers to numbers that Docker writes as null although no version's document says so.
+NULL_ALL_THE_SAME = {"MemorySwappiness"}
+
 
 class Specification:
     """One version's document."""
@@ -43,9 +46,12 @@ class Specification:
         while "$ref" in schema:
             schema = self.document["definitions"][schema["$ref"].rsplit("/", 1)[1]]
         if "allOf" in schema:
+            parts = [self._resolve(part) for part in schema["allOf"]]
+            if not any("properties" in part for part in parts):
+                # One plain type with a description of its own.
+                return {**parts[0], "x-nullable": schema.get("x-nullable", parts[0].get("x-nullable"))}
             merged = {"type": "object", "properties": {}, "required": []}
-            for part in schema["allOf"]:
-                part = self._resolve(part)
+            for part in parts:
                 merged["properties"].update(part.get("properties", {}))
                 merged["required"] += part.get("required", [])
                 if "additionalProperties" in part:
@@ -57,8 +63,14 @@ class Specification:
     def _check(self, value, schema, place, strict, found):
         schema = self._resolve(schema)
         kind = schema.get("type", "object" if "properties" in schema else None)
+        if isinstance(kind, list):
+            # `type: ["array", "null"]`, as some say it.
+            if value is None and "null" in kind:
+                return
+            kind = next(one for one in kind if one != "null")
         if value is None:
-            if kind not in NULLABLE and kind is not None and not schema.get("x-nullable"):
+            said = kind in NULLABLE or kind is None or schema.get("x-nullable")
+            if not said and place.rsplit(".", 1)[-1] not in NULL_ALL_THE_SAME:
                 found.append(f"{place}: null, not {kind}")
             return
         if kind is None:
