@@ -6,6 +6,10 @@
 //! reason; one that passes all the same fails the suite, and so does a number of passing tests below the one written
 //! there. Arguments select suites by a part of their name. tests/sdk/README.md describes the format.
 #![expect(clippy::print_stdout, reason = "a test harness reports on stdout")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a lock poisoned by a panic ends the harness"
+)]
 
 mod outcome;
 mod stand_ins;
@@ -13,9 +17,14 @@ mod suite;
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
+use outcome::Report;
 use suite::Suite;
+
+/// Suites prepared and run at once: they mostly wait.
+const AT_ONCE: usize = 2;
 
 fn main() -> ExitCode {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/sdk");
@@ -40,35 +49,61 @@ fn main() -> ExitCode {
         );
         return ExitCode::SUCCESS;
     }
-    let (mut passed, mut failed) = (0, 0);
-    for suite in &suites {
-        let start = Instant::now();
-        println!("\nsuite {}", suite.name());
-        let report = match suite.play() {
-            Ok(report) => report,
-            Err(reason) => {
-                println!("suite {} FAILED: {reason}", suite.name());
-                failed += 1;
-                continue;
-            }
-        };
-        for complaint in &report.complaints {
-            println!("{}: {complaint}", suite.name());
+    let queue = Mutex::new(suites.iter());
+    let totals = Mutex::new((0, 0));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let Some(suite) = queue.lock().unwrap().next() else {
+                        return;
+                    };
+                    let start = Instant::now();
+                    let outcome = std::panic::catch_unwind(|| suite.play());
+                    let outcome =
+                        outcome.unwrap_or_else(|_| Err("the harness panicked".to_owned()));
+                    // Held while this suite's lines are printed.
+                    let mut totals = totals.lock().unwrap();
+                    let (passed, failed) = tell(suite, outcome, start.elapsed());
+                    totals.0 += passed;
+                    totals.1 += failed;
+                }
+            });
         }
-        passed += report.passed;
-        failed += report.complaints.len();
-        println!(
-            "suite {}: {} passed, {} excluded, {} complaints, {} s",
-            suite.name(),
-            report.passed,
-            report.excluded,
-            report.complaints.len(),
-            start.elapsed().as_secs()
-        );
-    }
+    });
+    let (passed, failed) = totals.into_inner().unwrap();
     let verdict = if failed == 0 { "ok" } else { "FAILED" };
     println!("\ntest result: {verdict}. {passed} passed; {failed} failed; 0 ignored");
     ExitCode::from(u8::from(failed > 0))
+}
+
+/// Reports how a suite went: how many tests passed, and how many complaints there are.
+fn tell(suite: &Suite, outcome: Result<Report, String>, took: Duration) -> (usize, usize) {
+    let name = suite.name();
+    let report = match outcome {
+        Ok(report) => report,
+        Err(reason) => {
+            println!("suite {name} FAILED: {reason}");
+            return (0, 1);
+        }
+    };
+    if !report.complaints.is_empty() {
+        // Indented, so that nobody takes its lines for this harness's own.
+        for line in report.output.lines() {
+            println!("    {line}");
+        }
+    }
+    for complaint in &report.complaints {
+        println!("{name}: {complaint}");
+    }
+    println!(
+        "suite {name}: {} passed, {} excluded, {} complaints, {} s",
+        report.passed,
+        report.excluded,
+        report.complaints.len(),
+        took.as_secs()
+    );
+    (report.passed, report.complaints.len())
 }
 
 /// What this machine lacks to run any suite.

@@ -18,6 +18,8 @@ pub(crate) struct Report {
     pub(crate) excluded: usize,
     /// Why the suite fails; none: it passes.
     pub(crate) complaints: Vec<String>,
+    /// What it printed.
+    pub(crate) output: String,
 }
 
 impl Expected {

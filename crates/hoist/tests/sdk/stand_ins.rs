@@ -1,6 +1,8 @@
 //! Images under the names that the suites pull, made from Debian's static busybox: as much of the originals as the
 //! tests look at.
 
+use std::path::Path;
+
 use hoist_testkit::{Compression, ImageBuilder, LocalRegistry, TarBuilder};
 use serde_json::json;
 
@@ -33,8 +35,9 @@ const UHTTPD: &str = "#!/bin/sh\nexec /bin/httpd \"$@\"\n";
 const UHTTPD_CONFIG: &str =
     "\nconfig uhttpd main\n\tlist listen_http 0.0.0.0:80\n\toption home /www\n";
 
-/// Puts every stand-in into a registry; official images below `official` (`library/` on Docker Hub).
-pub(crate) fn fill(registry: &LocalRegistry, official: &str) {
+/// Puts every stand-in into a registry; official images below `official` (`library/` on Docker Hub). Programs that suites
+/// have built for theirs are in `cache`.
+pub(crate) fn fill(registry: &LocalRegistry, official: &str, cache: &Path) {
     let busybox = ImageBuilder::busybox()
         .expect("checked before")
         .compression(Compression::Gzip);
@@ -92,6 +95,19 @@ pub(crate) fn fill(registry: &LocalRegistry, official: &str) {
                 .finish(),
         );
     registry.put(&official("simple_web_server"), "latest", &web);
+    if let Ok(program) = std::fs::read(cache.join("testcontainers/ryuk")) {
+        let ryuk = ImageBuilder::new()
+            .compression(Compression::Gzip)
+            .config("Cmd", json!(["/bin/ryuk"]))
+            .config("ExposedPorts", json!({"8080/tcp": {}}))
+            .layer(
+                TarBuilder::new()
+                    .directory("bin")
+                    .file("bin/ryuk", 0o755, program)
+                    .finish(),
+            );
+        registry.put("testcontainers/ryuk", "0.8.1", &ryuk);
+    }
     let uhttpd = busybox
         .config(
             "Cmd",

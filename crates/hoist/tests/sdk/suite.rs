@@ -42,7 +42,9 @@ impl Suite {
                         .any(|part| suite.name().contains(part.as_str()))
             })
             .collect();
-        found.sort_by_key(Self::name);
+        // What takes longest comes first.
+        let last = |suite: &Self| !matches!(suite.name().as_str(), "rust" | "docker-py");
+        found.sort_by_key(|suite| (last(suite), suite.name()));
         found
     }
 
@@ -72,10 +74,10 @@ impl Suite {
             return Err(format!("run prepare ended with {prepared}"));
         }
         let (hub, mut flags) = LocalRegistry::hub().ok_or("docker-registry is not installed")?;
-        stand_ins::fill(&hub, "library/");
+        stand_ins::fill(&hub, "library/", &cache);
         let plain = LocalRegistry::start(&RegistryOptions::default())
             .ok_or("docker-registry is not installed")?;
-        stand_ins::fill(&plain, "");
+        stand_ins::fill(&plain, "", &cache);
         flags.extend(extra_flags());
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let built = env!("CARGO_BIN_EXE_hoist").into();
@@ -83,16 +85,11 @@ impl Suite {
         let daemon = TemporaryDaemon::start_with(Path::new(&binary), &flags);
         let output = self.run(&daemon, &cache, &plain)?;
         let mut report = expected.judge(&output);
-        if !report.complaints.is_empty() {
-            // Indented, so that nobody takes its lines for this harness's own.
-            for line in output.lines() {
-                println!("    {line}");
-            }
-        }
         let left = daemon.finish();
         report
             .complaints
             .extend(left.into_iter().map(|what| format!("left behind: {what}")));
+        report.output = output;
         Ok(report)
     }
 

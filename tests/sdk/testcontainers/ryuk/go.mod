@@ -1,0 +1,3 @@
+module hoist.test/ryuk
+
+go 1.19
