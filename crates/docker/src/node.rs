@@ -46,6 +46,10 @@ pub struct Node {
     pub architecture: String,
     /// Number of CPUs.
     pub cpus: usize,
+    /// The CPUs there are, as the kernel lists them: `0-3,8`.
+    pub online_cpus: String,
+    /// The memory nodes there are, in the same form.
+    pub memory_nodes: String,
     /// Bytes of memory.
     pub memory: u64,
     /// Whether the kernel and its cgroups can do these; false adds Docker's warning.

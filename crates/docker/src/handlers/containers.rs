@@ -21,6 +21,7 @@ use crate::wire::container::{self as wire, Around};
 use crate::wire::container_list::{self, Bounds};
 use crate::wire::create_body::CreateBody;
 use crate::wire::filters::Filters;
+use crate::wire::resources::check_sets;
 use crate::wire::to_spec::{Context, spec_from_wire};
 use crate::wire::unserved;
 use crate::wire::until::until;
@@ -212,6 +213,7 @@ pub(crate) async fn create(mut call: Call) -> Reply {
     };
     let (spec, mut warnings) = spec_from_wire(body, &context)?;
     unserved::check(&spec, &mut warnings)?;
+    check_sets(&spec.resources, &call.facade.node)?;
     let name = call
         .query
         .nonempty("name")

@@ -273,6 +273,11 @@ pub(crate) async fn tag(call: Call) -> Reply {
 pub(crate) async fn remove(call: Call) -> Reply {
     let force = call.query.boolean("force");
     let prune = !call.query.boolean("noprune");
+    let images = &call.engine().images;
+    for platform in call.query.all("platforms") {
+        let record = images.resolve(call.name())?;
+        check_platform(call.name(), platform, &record)?;
+    }
     let changes = call
         .engine()
         .images

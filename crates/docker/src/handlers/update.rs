@@ -5,7 +5,7 @@ use hoist_engine::containers::UpdateRequest;
 use crate::call::{Call, ok};
 use crate::error::{ApiError, Reply};
 use crate::wire::create_body::UpdateBody;
-use crate::wire::resources::{Purpose, resources_from_wire, restart_policy_from_wire};
+use crate::wire::resources::{Purpose, check_sets, resources_from_wire, restart_policy_from_wire};
 
 /// Changes limits and the restart policy; what the body leaves out stays.
 pub(crate) async fn update(mut call: Call) -> Reply {
@@ -24,6 +24,7 @@ pub(crate) async fn update(mut call: Call) -> Reply {
         ));
     }
     let limits = resources_from_wire(body.resources, cpus, Purpose::Update, &mut warnings)?;
+    check_sets(&limits, &call.facade.node)?;
     let restart_policy = match body.restart_policy {
         Some(policy) if policy.name.as_deref().is_some_and(|name| !name.is_empty()) => {
             Some(restart_policy_from_wire(Some(policy))?)

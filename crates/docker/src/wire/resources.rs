@@ -7,6 +7,7 @@ use hoist_model::container::{
 
 use super::create_body::{ResourcesBody, RestartPolicyBody, ThrottleBody};
 use crate::error::ApiError;
+use crate::node::Node;
 
 /// The least memory a container may be limited to.
 const LEAST_MEMORY: i64 = 6 << 20;
@@ -222,6 +223,60 @@ fn check(resources: &Resources, cpus: usize, purpose: Purpose) -> Result<(), Api
     Ok(())
 }
 
+/// Refuses CPUs and memory nodes that this node does not have.
+pub(crate) fn check_sets(resources: &Resources, node: &Node) -> Result<(), ApiError> {
+    for (what, name, wanted, available) in [
+        ("CPUs", "cpus", &resources.cpuset_cpus, &node.online_cpus),
+        (
+            "memory nodes",
+            "mems",
+            &resources.cpuset_mems,
+            &node.memory_nodes,
+        ),
+    ] {
+        if wanted.is_empty() {
+            continue;
+        }
+        let ranges = set_of(wanted).ok_or_else(|| {
+            ApiError::invalid(format!("Invalid value {wanted} for cpuset {name}"))
+        })?;
+        let there = set_of(available).unwrap_or_default();
+        let is_there = |number: u32| {
+            let mut ranges = there.iter();
+            ranges.any(|(first, last)| (*first..=*last).contains(&number))
+        };
+        let all = ranges
+            .iter()
+            .all(|(first, last)| (*first..=*last).all(is_there));
+        if !all {
+            return Err(ApiError::invalid(format!(
+                "Requested {what} are not available - requested {wanted}, available: {available}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The most a kernel numbers; a list beyond is none.
+const MOST_NUMBERED: u32 = 8192;
+
+/// A list as the kernel writes it, `0-3,8`, as ranges.
+fn set_of(text: &str) -> Option<Vec<(u32, u32)>> {
+    let number = |text: &str| {
+        let number = text.trim().parse::<u32>().ok();
+        number.filter(|number| *number <= 100_000_000)
+    };
+    text.split(',')
+        .map(|part| match part.split_once('-') {
+            Some((first, last)) => {
+                let (first, last) = (number(first)?, number(last)?);
+                (first <= last && last - first <= MOST_NUMBERED).then_some((first, last))
+            }
+            None => number(part).map(|number| (number, number)),
+        })
+        .collect()
+}
+
 /// Reads a restart policy (moby `daemon/container.go`, `validateRestartPolicy`).
 pub(crate) fn restart_policy_from_wire(
     body: Option<RestartPolicyBody>,
@@ -269,6 +324,30 @@ mod tests {
         match resources_from_wire(body, 2, Purpose::Create, &mut Vec::new()) {
             Ok(resources) => format!("{resources:?}"),
             Err(error) => error.message,
+        }
+    }
+
+    #[test]
+    fn sets_of_cpus_are_those_there_are() {
+        let node = crate::wire::testing::node();
+        let check = |cpus: &str, mems: &str| {
+            let resources = Resources {
+                cpuset_cpus: cpus.to_owned(),
+                cpuset_mems: mems.to_owned(),
+                ..Resources::default()
+            };
+            check_sets(&resources, &node).map_err(|error| error.message)
+        };
+        assert_eq!(check("", ""), Ok(()));
+        assert_eq!(check("0,1", "0"), Ok(()));
+        assert_eq!(check("0-1", ""), Ok(()));
+        let gone = "Requested CPUs are not available - requested 0-2, available: 0-1";
+        assert_eq!(check("0-2", ""), Err(gone.to_owned()));
+        let gone = "Requested memory nodes are not available - requested 1, available: 0";
+        assert_eq!(check("", "1"), Err(gone.to_owned()));
+        for bad in ["x", "1-0", "0,,1", "0-4000000000", "-1"] {
+            let refused = format!("Invalid value {bad} for cpuset cpus");
+            assert_eq!(check(bad, ""), Err(refused), "{bad}");
         }
     }
 

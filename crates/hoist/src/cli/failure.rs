@@ -88,6 +88,7 @@ impl From<InvalidFlag> for Failure {
         let message = error.to_string();
         match error {
             InvalidFlag::Value { .. } => Self::bad_flag(message),
+            InvalidFlag::NotHere(_) => Self::new(message),
             InvalidFlag::Said(_) | InvalidFlag::Conflict(..) => Self::with_code(125, message),
         }
     }

@@ -1,6 +1,9 @@
 //! Help as docker lays it out: what is used most first, nouns, the rest.
 
-use super::tree::{GLOBAL_SWITCHES, GLOBAL_VALUES};
+use clap::Command;
+use clap::builder::ArgAction;
+
+use super::tree::{GLOBAL_SWITCHES, GLOBAL_VALUES, usage_of};
 use super::{GROUPS, Group, Program, top_verbs};
 
 /// The verbs that docker's help puts first, in its order.
@@ -78,4 +81,79 @@ pub(super) fn group(program: Program, group: &Group) -> String {
         group.about,
         rows("Commands", verbs.map(|verb| (verb.name, verb.about)))
     )
+}
+
+/// `hoist run --help`, no wider than `columns`.
+pub(super) fn verb(command: &Command, columns: usize) -> String {
+    let about = command.get_about().map(ToString::to_string);
+    let mut text = format!(
+        "Usage:  {}\n\n{}\n",
+        usage_of(command),
+        about.unwrap_or_default()
+    );
+    let mut flags = Vec::new();
+    for arg in command.get_arguments().filter(|arg| !arg.is_positional()) {
+        let (Some(long), false) = (arg.get_long(), arg.is_hide_set()) else {
+            continue;
+        };
+        let mut head = match arg.get_short() {
+            Some(short) => format!("-{short}, --{long}"),
+            None => format!("    --{long}"),
+        };
+        let name = arg.get_value_names().and_then(|names| names.first());
+        if let Some(name) = name.filter(|name| *name != "bool")
+            && matches!(arg.get_action(), ArgAction::Set | ArgAction::Append)
+        {
+            head += &format!(" {name}");
+        }
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        flags.push((long.to_owned(), head, help));
+    }
+    if flags.is_empty() {
+        return text;
+    }
+    flags.sort();
+    text += "\nOptions:\n";
+    let widest = flags
+        .iter()
+        .map(|(_, head, _)| head.len())
+        .max()
+        .unwrap_or(0);
+    let room = columns.saturating_sub(widest + 6).max(20);
+    for (_, head, help) in flags {
+        for (number, line) in wrapped(&help, room).iter().enumerate() {
+            let head = if number == 0 { head.as_str() } else { "" };
+            text += format!("  {head:widest$}   {line}").trim_end();
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// A text in lines of at most `room` letters, where its words allow it.
+fn wrapped(text: &str, room: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= room => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_are_wrapped_between_words() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("", 7), [""]);
+        assert_eq!(wrapped("indivisible", 3), ["indivisible"]);
+    }
 }

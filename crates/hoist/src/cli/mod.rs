@@ -4,6 +4,7 @@
 //! typed gets its flags), the runtime is a current-thread one, and no version is negotiated.
 
 mod attach;
+mod completion;
 mod config;
 mod container;
 mod context;
@@ -156,6 +157,11 @@ fn ask_for_help(arguments: &[OsString]) -> Option<Vec<OsString>> {
 
 /// Runs the client.
 pub(crate) fn main(program: Program, arguments: &[OsString]) -> ExitCode {
+    if let Some((word, rest)) = arguments.get(1..).and_then(<[_]>::split_first)
+        && word == completion::ASK
+    {
+        return completion::answer(program, rest);
+    }
     let asked = ask_for_help(arguments);
     let arguments = asked.as_deref().unwrap_or(arguments);
     if let [_, only] = arguments
@@ -201,8 +207,9 @@ fn print_version(program: Program) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The whole tree with every flag, for completions.
-pub(crate) fn whole_tree(program: Program) -> Command {
+/// The whole tree with every flag.
+#[cfg(test)]
+fn whole_tree(program: Program) -> Command {
     let mut tree = tree::tree(program);
     tree.build();
     tree

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::container::{api_filters, each, print_objects};
+use super::container::{Details, api_filters, each, print_objects};
 use super::reference::{segment, short};
 use super::spec::key_values;
 use super::{Context, Failure, Run, Verb, output, verb};
@@ -107,7 +107,7 @@ impl Run for Inspect {
             context,
             Some("network"),
             &self.networks,
-            false,
+            Details::default(),
             self.format.as_deref(),
         )
         .await

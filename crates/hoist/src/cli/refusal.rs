@@ -3,6 +3,7 @@
 
 use std::error::Error as _;
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -20,6 +21,8 @@ pub(super) struct Typed {
     path: String,
     /// Which word is the first of it.
     at: usize,
+    /// How many words there are up to the verb.
+    end: usize,
 }
 
 /// Finds verb and noun behind the global flags.
@@ -60,6 +63,7 @@ pub(super) fn typed(arguments: &[OsString]) -> Typed {
             found.path += word;
         }
         if found.verb.is_some() || found.path != word {
+            found.end = at + 1;
             return found;
         }
     }
@@ -67,8 +71,23 @@ pub(super) fn typed(arguments: &[OsString]) -> Typed {
 }
 
 impl Typed {
+    /// The noun, if one was typed.
+    pub(super) const fn group(&self) -> Option<&'static Group> {
+        self.group
+    }
+
+    /// Noun and verb.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// How many words of the command line lead up to the verb and are it.
+    pub(super) const fn end(&self) -> usize {
+        self.end
+    }
+
     /// The verb with all its flags.
-    fn command(&self, program: Program) -> Option<Command> {
+    pub(super) fn command(&self, program: Program) -> Option<Command> {
         let verb = self.verb?;
         let name = format!("{} {}", program.name(), self.path);
         let command = Command::new(verb.name).bin_name(name).about(verb.about);
@@ -289,11 +308,18 @@ fn reason(command: Option<&Command>, long: &str, value: &str, error: &clap::Erro
     format!("strconv.{parse}: parsing {value:?}: {why}")
 }
 
+/// How wide help may be.
+fn columns_of_terminal() -> usize {
+    let wide = std::io::stdout().is_terminal().then(super::terminal::size);
+    wide.flatten()
+        .map_or(80, |(_, columns)| usize::from(columns).clamp(40, 160))
+}
+
 /// Prints help: what was asked for on standard output, what was not on standard error, as docker does.
 fn show_help(program: Program, typed: &Typed, error: &clap::Error) -> ExitCode {
     let text = match (typed.verb, typed.group) {
         (Some(_), _) => match typed.command(program) {
-            Some(mut command) => command.render_help().to_string(),
+            Some(command) => help::verb(&command, columns_of_terminal()),
             None => error.to_string(),
         },
         (None, Some(group)) => help::group(program, group),

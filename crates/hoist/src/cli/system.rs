@@ -1,4 +1,4 @@
-//! `version`, `info`, `completion`, and the verbs of `system`.
+//! `version`, and the verbs of `system`.
 
 mod dial;
 mod info;
@@ -22,7 +22,7 @@ pub(crate) const VERBS: &[Verb] = &[
         "Show the version information of client and engine",
     ),
     verb::<info::Info>("info", "Display system-wide information"),
-    verb::<Completion>(
+    verb::<super::completion::Completion>(
         "completion",
         "Generate the autocompletion script for the specified shell",
     ),
@@ -146,22 +146,4 @@ fn align_fields(text: &str) -> String {
             None => format!("{line}\n"),
         })
         .collect()
-}
-
-/// `completion`.
-#[derive(Args, Debug)]
-struct Completion {
-    /// The shell
-    #[arg(value_name = "SHELL")]
-    shell: clap_complete::Shell,
-}
-
-impl Run for Completion {
-    async fn run(self, context: &Context) -> Result<u8, Failure> {
-        let mut tree = super::whole_tree(context.program);
-        let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut tree, context.program.name(), &mut script);
-        output::text(script)?;
-        Ok(0)
-    }
 }

@@ -124,12 +124,6 @@ pub(super) fn go_flags(command: Command) -> Command {
         .args_override_self(true)
         .arg(help_flag());
     let usage = usage_of(&command);
-    let template = if has_flags(&command) {
-        "Usage:  {usage}\n\n{about}\n\nOptions:\n{options}\n"
-    } else {
-        "Usage:  {usage}\n\n{about}\n"
-    };
-    let command = command.help_template(template);
     command.override_usage(usage).mut_args(|arg| {
         let takes_value = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append)
             && arg.get_num_args().is_none_or(|n| n.min_values() > 0);

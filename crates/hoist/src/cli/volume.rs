@@ -3,7 +3,9 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::container::{api_filters, confirmed, each, print_objects, pruned, with_configured};
+use super::container::{
+    Details, api_filters, confirmed, each, print_objects, pruned, with_configured,
+};
 use super::reference::segment;
 use super::spec::key_values;
 use super::{Context, Failure, Run, Verb, output, verb};
@@ -20,7 +22,66 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<List>("ls", "List volumes").or(&["list"]),
     verb::<Prune>("prune", "Remove unused local volumes"),
     verb::<Remove>("rm", "Remove one or more volumes").or(&["remove"]),
+    verb::<Update>("update", "Update a volume (cluster volumes only)"),
 ];
+
+/// Flags of cluster volumes, which are of a swarm.
+#[derive(Args, Debug)]
+struct Cluster {
+    /// Cluster volumes only, refused: availability ("active", "pause", "drain")
+    #[arg(long, value_name = "string")]
+    availability: Option<String>,
+    /// Cluster volumes only, refused: group
+    #[arg(long, value_name = "string")]
+    group: Option<String>,
+    /// Cluster volumes only, refused: minimum size in bytes
+    #[arg(long, value_name = "bytes")]
+    limit_bytes: Option<String>,
+    /// Cluster volumes only, refused: maximum size in bytes
+    #[arg(long, value_name = "bytes")]
+    required_bytes: Option<String>,
+    /// Cluster volumes only, refused: access scope ("single", "multi")
+    #[arg(long, value_name = "string")]
+    scope: Option<String>,
+    /// Cluster volumes only, refused: secrets
+    #[arg(long, value_name = "map")]
+    secret: Vec<String>,
+    /// Cluster volumes only, refused: access sharing
+    #[arg(long, value_name = "string")]
+    sharing: Option<String>,
+    /// Cluster volumes only, refused: a topology that would be preferred
+    #[arg(long, value_name = "list")]
+    topology_preferred: Vec<String>,
+    /// Cluster volumes only, refused: a topology that it must be accessible from
+    #[arg(long, value_name = "list")]
+    topology_required: Vec<String>,
+    /// Cluster volumes only, refused: access type ("mount", "block")
+    #[arg(long = "type", value_name = "string")]
+    kind: Option<String>,
+}
+
+impl Cluster {
+    fn refuse(&self) -> Result<(), Failure> {
+        let flags = [
+            ("--availability", self.availability.is_some()),
+            ("--group", self.group.is_some()),
+            ("--limit-bytes", self.limit_bytes.is_some()),
+            ("--required-bytes", self.required_bytes.is_some()),
+            ("--scope", self.scope.is_some()),
+            ("--secret", !self.secret.is_empty()),
+            ("--sharing", self.sharing.is_some()),
+            ("--topology-preferred", !self.topology_preferred.is_empty()),
+            ("--topology-required", !self.topology_required.is_empty()),
+            ("--type", self.kind.is_some()),
+        ];
+        match flags.into_iter().find(|(_, set)| *set) {
+            Some((flag, _)) => Err(Failure::new(format!(
+                "{flag} is for cluster volumes, which this engine does not have"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
 
 /// `volume create`.
 #[derive(Args, Debug)]
@@ -34,6 +95,8 @@ struct Create {
     /// Set driver specific options
     #[arg(short, long, value_name = "map")]
     opt: Vec<String>,
+    #[command(flatten)]
+    cluster: Cluster,
     /// Specify volume name: the older way to write it
     #[arg(long, value_name = "string", hide = true)]
     name: Option<String>,
@@ -44,6 +107,12 @@ struct Create {
 
 impl Run for Create {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
+        self.cluster.refuse()?;
+        if self.volume.is_some() && self.name.is_some() {
+            return Err(Failure::new(
+                "conflicting options: cannot specify a volume-name through both --name and as a positional arg",
+            ));
+        }
         let body = json!({
             "Name": self.volume.or(self.name).unwrap_or_default(),
             "Driver": self.driver,
@@ -80,7 +149,7 @@ impl Run for Inspect {
             context,
             Some("volume"),
             &self.volumes,
-            false,
+            Details::default(),
             self.format.as_deref(),
         )
         .await
@@ -90,6 +159,9 @@ impl Run for Inspect {
 /// `volume ls`.
 #[derive(Args, Debug)]
 struct List {
+    /// Display only cluster volumes, and use cluster volume list formatting
+    #[arg(long)]
+    cluster: bool,
     /// Provide filter values (e.g. "dangling=true")
     #[arg(short, long, value_name = "filter")]
     filter: Vec<String>,
@@ -107,10 +179,16 @@ impl Run for List {
         let call = call.query_some("filters", api_filters(&self.filter)?);
         let found: Value = call.send().await?.json().await?;
         let mut volumes: Vec<_> = found["Volumes"].as_array().into_iter().flatten().collect();
+        // None of ours is a cluster volume.
+        volumes.retain(|_| !self.cluster);
         volumes.sort_by_key(|v| v["Name"].as_str());
         let listing = Listing {
             headings: HEADINGS,
-            table: "{{.Driver}}\t{{.Name}}",
+            table: if self.cluster {
+                "{{.Name}}\t{{.Group}}\t{{.Driver}}\t{{.Availability}}\t{{.Status}}"
+            } else {
+                "{{.Driver}}\t{{.Name}}"
+            },
             rows: volumes.into_iter().map(row).collect(),
         };
         let format = if self.quiet {
@@ -180,6 +258,28 @@ impl Run for Remove {
                 .await
         })
         .await
+    }
+}
+
+/// `volume update`.
+#[derive(Args, Debug)]
+struct Update {
+    /// Cluster volume availability ("active", "pause", "drain")
+    #[arg(long, value_name = "string")]
+    availability: Option<String>,
+    /// Volume
+    #[arg(value_name = "VOLUME")]
+    volume: Option<String>,
+}
+
+impl Run for Update {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let name = self.volume.unwrap_or_default();
+        let path = format!("/volumes/{}", segment(&name));
+        let call = context.client()?.get(path);
+        call.send().await?.done().await?;
+        // Found, and so not one of a cluster.
+        Err(Failure::new("can only update cluster volumes"))
     }
 }
 

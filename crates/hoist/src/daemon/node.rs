@@ -57,6 +57,8 @@ pub(crate) fn describe(settings: &Settings, found: Found) -> anyhow::Result<Node
             .to_owned(),
         architecture: text(system.machine()),
         cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        online_cpus: online("cpu"),
+        memory_nodes: online("node"),
         memory: memory_bytes(&fs::read_to_string("/proc/meminfo").unwrap_or_default()),
         limits: LimitSupport {
             memory: support.memory,
@@ -116,6 +118,17 @@ fn release_field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
         .map(|value| value.trim_matches('"'))
+}
+
+/// The CPUs or memory nodes that are online; a kernel without NUMA has node 0.
+fn online(kind: &str) -> String {
+    let list = fs::read_to_string(format!("/sys/devices/system/{kind}/online"));
+    let list = list.unwrap_or_default().trim().to_owned();
+    if list.is_empty() {
+        "0".to_owned()
+    } else {
+        list
+    }
 }
 
 fn memory_bytes(text: &str) -> u64 {

@@ -9,6 +9,7 @@
     reason = "a lock poisoned by a panic ends the harness"
 )]
 
+mod flags;
 mod normalise;
 mod session;
 mod transcript;
@@ -56,6 +57,19 @@ fn main() -> ExitCode {
     }
     let queue = Mutex::new(plays.iter());
     let failed = Mutex::new(Vec::new());
+    if filters.is_empty()
+        || filters
+            .iter()
+            .any(|filter| "every-flag".contains(filter.as_str()))
+    {
+        let missing = flags::missing(&docker);
+        if missing.is_empty() {
+            println!("test every-flag ... ok");
+        } else {
+            println!("test every-flag ... FAILED\n  {}", missing.join("\n  "));
+            failed.lock().unwrap().push("every-flag".to_owned());
+        }
+    }
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {

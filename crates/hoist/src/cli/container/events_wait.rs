@@ -6,6 +6,7 @@ use hoist_model::Timestamp;
 use serde_json::Value;
 
 use super::filters::{api_filters, now, since};
+use super::lifecycle::said;
 use crate::cli::reference::segment;
 use crate::cli::{Context, Failure, Run, output};
 use crate::render::template::Template;
@@ -21,20 +22,17 @@ pub(crate) struct Wait {
 impl Run for Wait {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
         let client = context.client()?;
-        let mut failed = false;
+        let mut refusals = Vec::new();
         for name in &self.containers {
             let call = client.post(format!("/containers/{}/wait", segment(name)));
             let answer = async { call.send().await?.json::<Value>().await }.await;
             match answer {
                 Ok(answer) => output::line(answer["StatusCode"].to_string())?,
                 Err(error @ CallError::Connect { .. }) => return Err(error.into()),
-                Err(error) => {
-                    failed = true;
-                    output::warn(context.program.sentence(&error.into(), ""));
-                }
+                Err(error) => refusals.push(error.into()),
             }
         }
-        Ok(u8::from(failed))
+        Ok(said(context, &refusals))
     }
 }
 

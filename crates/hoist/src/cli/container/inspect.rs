@@ -51,14 +51,11 @@ impl Run for Inspect {
             )));
         }
         let format = self.format.as_deref();
-        print_objects(
-            context,
-            self.kind.as_deref(),
-            &self.names,
-            self.size,
-            format,
-        )
-        .await
+        let details = Details {
+            size: self.size,
+            platform: None,
+        };
+        print_objects(context, self.kind.as_deref(), &self.names, details, format).await
     }
 }
 
@@ -79,22 +76,37 @@ pub(crate) struct InspectContainer {
 impl Run for InspectContainer {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
         let format = self.format.as_deref();
-        print_objects(context, Some("container"), &self.names, self.size, format).await
+        let details = Details {
+            size: self.size,
+            platform: None,
+        };
+        print_objects(context, Some("container"), &self.names, details, format).await
     }
+}
+
+/// What is asked of objects besides what they are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Details {
+    /// Whether a container's sizes are wanted.
+    pub(crate) size: bool,
+    /// The platform that an image is to be of, as JSON.
+    pub(crate) platform: Option<String>,
 }
 
 async fn find(
     client: &Client,
     kind: Option<&str>,
     name: &str,
-    size: bool,
+    details: &Details,
 ) -> Result<Value, Failure> {
     for (of, path) in KINDS {
         if kind.is_some_and(|kind| kind != of) {
             continue;
         }
         let call = client.get(path.replace("{}", &segment(name)));
-        let call = call.query_flag("size", size && of == "container");
+        let call = call.query_flag("size", details.size && of == "container");
+        let platform = details.platform.as_deref().filter(|_| of == "image");
+        let call = call.query_some("platform", platform);
         match call.send().await {
             Ok(reply) => return Ok(reply.json().await?),
             // Another kind may have that name, and a name of one kind may be malformed for another.
@@ -112,7 +124,7 @@ pub(crate) async fn print_objects(
     context: &Context,
     kind: Option<&str>,
     names: &[String],
-    size: bool,
+    details: Details,
     format: Option<&str>,
 ) -> Result<u8, Failure> {
     let template = match format {
@@ -125,12 +137,14 @@ pub(crate) async fn print_objects(
     let client = context.client()?;
     let (mut found, mut failures) = (Vec::new(), Vec::new());
     for name in names {
-        match find(client, kind, name, size).await {
+        match find(client, kind, name, &details).await {
             Ok(object) => found.push(object),
             Err(failure) => failures.push(failure),
         }
     }
     match (template, format) {
+        // As docker: an empty line where a template had nothing to say.
+        (Some(_), _) if found.is_empty() => output::line("")?,
         (Some(template), _) => {
             for object in &found {
                 output::line(

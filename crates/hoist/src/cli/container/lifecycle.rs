@@ -16,20 +16,25 @@ pub(crate) async fn each(
     names: &[String],
     act: impl AsyncFn(&str) -> Result<(), CallError>,
 ) -> Result<u8, Failure> {
-    let mut failed = false;
+    let mut refusals = Vec::new();
     for name in names {
         match act(name).await {
             Ok(()) => output::line(name)?,
             Err(error @ (CallError::Connect { .. } | CallError::Talk { .. })) => {
                 return Err(error.into());
             }
-            Err(error) => {
-                failed = true;
-                output::warn(context.program.sentence(&Failure::from(error), ""));
-            }
+            Err(error) => refusals.push(Failure::from(error)),
         }
     }
-    Ok(u8::from(failed))
+    Ok(said(context, &refusals))
+}
+
+/// Says what did not work once all was tried, as docker does; the status to exit with.
+pub(crate) fn said(context: &Context, refusals: &[Failure]) -> u8 {
+    for refusal in refusals {
+        output::warn(context.program.sentence(refusal, ""));
+    }
+    u8::from(!refusals.is_empty())
 }
 
 /// `stop`.
@@ -168,7 +173,7 @@ pub(crate) struct Remove {
 impl Run for Remove {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
         let client = context.client()?;
-        let mut failed = false;
+        let (mut refusals, mut failed) = (Vec::new(), false);
         for asked in &self.containers {
             let name = asked.trim_start_matches('/');
             let call = client.delete(format!("/containers/{}", segment(name)));
@@ -187,10 +192,11 @@ impl Run for Remove {
                 Err(error) => {
                     // As with `rm -f` of a file: one that is not there is told, and no failure.
                     failed |= !(self.force && error.status().is_some_and(|s| s == 404));
-                    output::warn(context.program.sentence(&error.into(), ""));
+                    refusals.push(error.into());
                 }
             }
         }
+        said(context, &refusals);
         Ok(u8::from(failed))
     }
 }

@@ -19,8 +19,8 @@ use super::{Verb, verb};
 
 pub(crate) use events_wait::Events;
 pub(crate) use filters::{api_filters, now, with_configured};
-pub(crate) use inspect::{pretty, print_objects};
-pub(crate) use lifecycle::{ask, confirmed, each, pruned, show_pruned};
+pub(crate) use inspect::{Details, pretty, print_objects};
+pub(crate) use lifecycle::{ask, confirmed, each, pruned, said, show_pruned};
 pub(crate) use ps::{HEADINGS, usage_row};
 
 /// `hoist container …`.

@@ -98,7 +98,7 @@ async fn create(
     let call = || {
         let call = client.post("/containers/create").json(body);
         let call = call.query_some("name", flags.name.as_deref());
-        call.query_some("platform", flags.platform.as_deref())
+        call.query_some("platform", reference::platform(flags.platform.as_deref()))
             .send()
     };
     let reply = match call().await {

@@ -17,6 +17,12 @@ pub(crate) struct Start {
     /// Attach STDOUT/STDERR and forward signals
     #[arg(short, long)]
     attach: bool,
+    /// Restore from this checkpoint: refused, there are none
+    #[arg(long, value_name = "string")]
+    checkpoint: Option<String>,
+    /// Use a custom checkpoint storage directory: refused, there are none
+    #[arg(long, value_name = "string")]
+    checkpoint_dir: Option<String>,
     /// Override the key sequence for detaching a container
     #[arg(long, value_name = "string")]
     detach_keys: Option<String>,
@@ -30,6 +36,16 @@ pub(crate) struct Start {
 
 impl Run for Start {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
+        for (flag, value) in [
+            ("--checkpoint", &self.checkpoint),
+            ("--checkpoint-dir", &self.checkpoint_dir),
+        ] {
+            if value.is_some() {
+                return Err(Failure::new(format!(
+                    "\"{flag}\" is only supported on a Docker daemon with experimental features enabled"
+                )));
+            }
+        }
         if !self.attach && !self.interactive {
             let client = context.client()?;
             return super::lifecycle::each(context, &self.containers, async |name| {

@@ -307,6 +307,9 @@ impl Run for Inspect {
             Some("json") => output::line(go_json(&Value::from(found)))?,
             Some(template) => {
                 let template = Template::parse(template)?;
+                if found.is_empty() {
+                    output::line("")?;
+                }
                 for object in &found {
                     let text = template.render(object);
                     output::line(text.map_err(|e| Failure::new(e.to_string()))?)?;

@@ -31,6 +31,9 @@ pub(crate) struct Images {
     /// Only show image IDs
     #[arg(short, long)]
     quiet: bool,
+    /// List multi-platform images as a tree: refused, an image has one platform here
+    #[arg(long)]
+    tree: bool,
     /// Only images of this repository, and of this tag
     #[arg(value_name = "REPOSITORY[:TAG]")]
     repository: Option<String>,
@@ -56,6 +59,11 @@ const TABLE_WITH_DIGESTS: &str =
 
 impl Run for Images {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
+        if self.tree {
+            return Err(Failure::new(
+                "--tree is not supported: images have one platform here, and images lists them",
+            ));
+        }
         let mut filters = self.filter.clone();
         filters.extend(self.repository.iter().map(|r| format!("reference={r}")));
         let call = context

@@ -5,7 +5,9 @@ use hoist_docker::client::CallError;
 use hoist_model::Timestamp;
 use serde_json::{Value, json};
 
-use crate::cli::container::{api_filters, confirmed, now, print_objects, pruned, with_configured};
+use crate::cli::container::{
+    Details, api_filters, confirmed, now, print_objects, pruned, said, with_configured,
+};
 use crate::cli::reference::{self, segment, short};
 use crate::cli::{Context, Failure, Run, output};
 use crate::render::human;
@@ -53,6 +55,9 @@ pub(crate) struct RemoveImages {
     /// Do not delete untagged parents
     #[arg(long)]
     no_prune: bool,
+    /// Remove only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")
+    #[arg(long, value_name = "strings", value_delimiter = ',')]
+    platform: Vec<String>,
     /// Images
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
@@ -61,9 +66,14 @@ pub(crate) struct RemoveImages {
 impl Run for RemoveImages {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
         let client = context.client()?;
-        let mut failed = false;
+        let (mut refusals, mut failed) = (Vec::new(), false);
+        let platforms = self.platform.iter().map(|p| reference::platform_json(p));
+        let platforms = platforms.collect::<Result<Vec<_>, _>>()?;
         for name in &self.images {
-            let call = client.delete(format!("/images/{}", segment(name)));
+            let mut call = client.delete(format!("/images/{}", segment(name)));
+            for platform in &platforms {
+                call = call.query("platforms", platform.as_str());
+            }
             let call = call
                 .query_flag("force", self.force)
                 .query_flag("noprune", self.no_prune);
@@ -83,10 +93,11 @@ impl Run for RemoveImages {
                 }
                 Err(error) => {
                     failed |= !(self.force && error.status().is_some_and(|s| s == 404));
-                    output::warn(context.program.sentence(&error.into(), ""));
+                    refusals.push(error.into());
                 }
             }
         }
+        said(context, &refusals);
         Ok(u8::from(failed))
     }
 }
@@ -97,6 +108,9 @@ pub(crate) struct InspectImage {
     /// Format output using a custom template: 'json' or a Go template
     #[arg(short, long, value_name = "string")]
     format: Option<String>,
+    /// Inspect a specific platform of the multi-platform image. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")
+    #[arg(long, value_name = "string")]
+    platform: Option<String>,
     /// Images
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
@@ -104,11 +118,15 @@ pub(crate) struct InspectImage {
 
 impl Run for InspectImage {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let platform = self.platform.as_deref().map(reference::platform_json);
         print_objects(
             context,
             Some("image"),
             &self.images,
-            false,
+            Details {
+                size: false,
+                platform: platform.transpose()?,
+            },
             self.format.as_deref(),
         )
         .await
@@ -127,6 +145,9 @@ pub(crate) struct History {
     /// Don't truncate output
     #[arg(long)]
     no_trunc: bool,
+    /// Show history for the given platform. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")
+    #[arg(long, value_name = "string")]
+    platform: Option<String>,
     /// Only show image IDs
     #[arg(short, long)]
     quiet: bool,
@@ -147,7 +168,10 @@ const HISTORY_HEADINGS: &[(&str, &str)] = &[
 impl Run for History {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
         let path = format!("/images/{}/history", segment(&self.image));
-        let steps: Vec<Value> = context.client()?.get(path).send().await?.json().await?;
+        let platform = self.platform.as_deref().map(reference::platform_json);
+        let call = context.client()?.get(path);
+        let call = call.query_some("platform", platform.transpose()?);
+        let steps: Vec<Value> = call.send().await?.json().await?;
         let now = now();
         let row = |step: &Value| {
             let text = |field: &str| step[field].as_str().unwrap_or_default();

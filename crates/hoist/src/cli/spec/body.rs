@@ -78,6 +78,7 @@ pub(crate) fn create_body(
     detach: bool,
     host: &Host<'_>,
 ) -> Result<Value, InvalidFlag> {
+    refuse_what_is_not_here(flags)?;
     let ports = ports::parse(&flags.publish, &flags.expose)?;
     let mut body = Fields::default();
     config(&mut body, flags, detach, host)?;
@@ -96,6 +97,28 @@ pub(crate) fn create_body(
     }
     body.map("HostConfig", host_config.0);
     Ok(body.0.into())
+}
+
+/// Flags of the stock client that a Linux engine has no use for, refused by their names.
+fn refuse_what_is_not_here(flags: &ContainerFlags) -> Result<(), InvalidFlag> {
+    for (flag, set) in [
+        ("--cpu-count", flags.cpu_count.is_some()),
+        ("--cpu-percent", flags.cpu_percent.is_some()),
+        ("--io-maxbandwidth", flags.io_maxbandwidth.is_some()),
+        ("--io-maxiops", flags.io_maxiops.is_some()),
+    ] {
+        if set {
+            return Err(InvalidFlag::NotHere(format!(
+                "\"{flag}\" is only supported on a Docker daemon running on windows, but the Docker daemon is running on linux"
+            )));
+        }
+    }
+    if flags.use_api_socket {
+        return Err(InvalidFlag::NotHere(
+            "--use-api-socket is not supported: mount the engine's socket with -v SOCKET:/var/run/docker.sock".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 fn environment(flags: &ContainerFlags, host: &Host<'_>) -> Result<Vec<String>, InvalidFlag> {
@@ -255,6 +278,16 @@ fn limits(host_config: &mut Fields, flags: &ContainerFlags) -> Result<(), Invali
         let value = value.as_ref().map(|v| bytes(flag, v)).transpose()?;
         host_config.some(name, value);
     }
+    // Checked, and then without effect, as with Docker on the kernels of today.
+    let kernel = flags.kernel_memory.as_ref();
+    kernel.map(|v| bytes("--kernel-memory", v)).transpose()?;
+    if let Some(swappiness) = flags.memory_swappiness
+        && !(-1..=100).contains(&swappiness)
+    {
+        return Err(InvalidFlag::Said(format!(
+            "invalid value: {swappiness}. Valid memory swappiness range is 0-100"
+        )));
+    }
     host_config.some("MemorySwappiness", flags.memory_swappiness);
     host_config.some("CpuPeriod", flags.cpu_period);
     host_config.some("CpuQuota", flags.cpu_quota);
@@ -358,11 +391,12 @@ fn isolation(
         ("UsernsMode", &flags.userns),
         ("CgroupnsMode", &flags.cgroupns),
         ("CgroupParent", &flags.cgroup_parent),
+        ("Isolation", &flags.isolation),
         ("Runtime", &flags.runtime),
     ] {
         host_config.some(name, value.clone());
     }
-    host_config.map("Sysctls", strict_key_values("--sysctl", &flags.sysctl)?);
+    host_config.map("Sysctls", super::values::sysctls(&flags.sysctl)?);
     host_config.map("Annotations", key_values(&flags.annotation));
     let mut log = Fields::default();
     log.some("Type", flags.log_driver.clone());

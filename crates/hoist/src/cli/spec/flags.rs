@@ -53,6 +53,12 @@ pub(crate) struct ContainerFlags {
     /// Number of CPUs
     #[arg(long, value_name = "decimal")]
     pub(crate) cpus: Option<String>,
+    /// CPU count: Windows only, refused
+    #[arg(long, value_name = "int")]
+    pub(crate) cpu_count: Option<i64>,
+    /// CPU percent: Windows only, refused
+    #[arg(long, value_name = "int")]
+    pub(crate) cpu_percent: Option<i64>,
     /// CPUs in which to allow execution (0-3, 0,1)
     #[arg(long, value_name = "string")]
     pub(crate) cpuset_cpus: Option<String>,
@@ -137,6 +143,12 @@ pub(crate) struct ContainerFlags {
     /// Keep STDIN open even if not attached
     #[arg(short, long)]
     pub(crate) interactive: bool,
+    /// Maximum IO bandwidth limit for the system drive: Windows only, refused
+    #[arg(long, value_name = "bytes")]
+    pub(crate) io_maxbandwidth: Option<String>,
+    /// Maximum IOps limit for the system drive: Windows only, refused
+    #[arg(long, value_name = "uint")]
+    pub(crate) io_maxiops: Option<u64>,
     /// IPv4 address (e.g., 172.30.100.104)
     #[arg(long, value_name = "string")]
     pub(crate) ip: Option<String>,
@@ -146,6 +158,12 @@ pub(crate) struct ContainerFlags {
     /// IPC mode to use
     #[arg(long, value_name = "string")]
     pub(crate) ipc: Option<String>,
+    /// Container isolation technology: on Linux there is only default
+    #[arg(long, value_name = "string")]
+    pub(crate) isolation: Option<String>,
+    /// Kernel memory limit: without effect on the kernels of today
+    #[arg(long, value_name = "bytes")]
+    pub(crate) kernel_memory: Option<String>,
     /// Set meta data on a container
     #[arg(short, long, value_name = "list")]
     pub(crate) label: Vec<String>,
@@ -263,6 +281,9 @@ pub(crate) struct ContainerFlags {
     /// Ulimit options
     #[arg(long, value_name = "ulimit")]
     pub(crate) ulimit: Vec<String>,
+    /// Bind mount the API's socket, as -v does: refused
+    #[arg(long)]
+    pub(crate) use_api_socket: bool,
     /// Username or UID (format: <name|uid>[:<group|gid>])
     #[arg(short, long, value_name = "string")]
     pub(crate) user: Option<String>,

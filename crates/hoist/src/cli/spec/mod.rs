@@ -28,6 +28,9 @@ pub(crate) enum InvalidFlag {
     /// In the stock client's words.
     #[error("{0}")]
     Said(String),
+    /// What no engine on Linux can do.
+    #[error("{0}")]
+    NotHere(String),
     /// Two flags that exclude each other.
     #[error("conflicting options: cannot specify both {0} and {1}")]
     Conflict(&'static str, &'static str),

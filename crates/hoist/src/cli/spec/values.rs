@@ -125,8 +125,34 @@ pub(super) fn strict_key_values(
     match (flag, items.iter().find(|item| !item.contains('='))) {
         (_, None) => Ok(key_values(items)),
         ("--storage-opt", Some(_)) => Err(InvalidFlag::Said("invalid storage option".to_owned())),
-        (_, Some(bad)) => Err(invalid(flag, bad, format!("sysctl '{bad}' is not allowed"))),
+        (_, Some(bad)) => Err(no_sysctl(bad)),
     }
+}
+
+fn no_sysctl(text: &str) -> InvalidFlag {
+    invalid("--sysctl", text, format!("sysctl '{text}' is not allowed"))
+}
+
+/// Kernel parameters that a container may have of its own (docker/cli:opts, `ValidateSysctl`).
+pub(super) fn sysctls(items: &[String]) -> Result<Map<String, Value>, InvalidFlag> {
+    const ALONE: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    for item in items {
+        let name = item.split('=').next().unwrap_or_default();
+        let prefixed = ["net.", "fs.mqueue."].iter().any(|p| name.starts_with(p));
+        if !prefixed && !ALONE.contains(&name) {
+            return Err(no_sysctl(item));
+        }
+    }
+    strict_key_values("--sysctl", items)
 }
 
 /// The lines of an `--env-file` or `--label-file`: comments and blank lines dropped, leading blanks too.

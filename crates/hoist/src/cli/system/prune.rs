@@ -54,6 +54,7 @@ impl Prune {
                 text += &format!("  - {filter}\n");
             }
         }
+        text.push('\n');
         text
     }
 }
