@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hoist_model::Timestamp;
-use hoist_model::container::SecuritySpec;
+use hoist_model::container::{LogConfig, SecuritySpec};
 
 /// The Docker release whose API is matched: `Version` of `/version`, `ServerVersion` of `/info`, the `Server` header.
 pub const DOCKER_RELEASE: &str = "29.7.2";
@@ -66,6 +66,8 @@ pub struct Node {
     pub insecure_registries: Vec<String>,
     /// Mirrors of Docker Hub, URLs.
     pub registry_mirrors: Vec<String>,
+    /// Where output goes when a container does not say.
+    pub log: LogConfig,
     /// Pools automatic subnets are taken of: base and prefix length.
     pub address_pools: Vec<(String, u8)>,
     /// Proxies of the daemon: `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`.

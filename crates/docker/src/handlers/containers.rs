@@ -210,6 +210,7 @@ pub(crate) async fn create(mut call: Call) -> Reply {
         version: call.version,
         cpus: call.facade.node.cpus,
         platform: platform.clone(),
+        log: call.facade.node.log.clone(),
     };
     let (spec, mut warnings) = spec_from_wire(body, &context)?;
     unserved::check(&spec, &mut warnings)?;
@@ -269,6 +270,7 @@ pub(crate) async fn inspect(call: Call) -> Reply {
             node: &call.facade.node,
             etc: &containers.etc_directory(&record.id),
             log_path: &log_path,
+            log_lost: containers.log_lost(&record),
             sizes,
             network_id: &|name| network_ids.get(name),
         },

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use hoist_engine::LogLost;
 use hoist_engine::records::{ContainerRecord, MountPoint};
 use hoist_model::ZERO_TIME;
 use hoist_model::container::{ContainerState, MountSource, NetworkMode, ProbeResult};
@@ -54,6 +55,9 @@ struct Container<'a> {
     hostname_path: String,
     hosts_path: String,
     log_path: &'a str,
+    /// Ours, where any line is in no log file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_lost: Option<Lost>,
     name: String,
     restart_count: u32,
     driver: &'a str,
@@ -189,6 +193,16 @@ struct Config<'a> {
     shell: &'a [String],
 }
 
+/// Lines that are in no log file.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Lost {
+    /// Did not fit in the buffer of non-blocking mode.
+    dropped: u64,
+    /// Could not be written.
+    unwritten: u64,
+}
+
 /// What inspect needs beyond the record.
 pub(crate) struct Around<'a> {
     pub(crate) version: ApiVersion,
@@ -197,6 +211,7 @@ pub(crate) struct Around<'a> {
     pub(crate) etc: &'a Path,
     /// Empty where there is none.
     pub(crate) log_path: &'a str,
+    pub(crate) log_lost: LogLost,
     /// Bytes of the writable layer and of the whole root file system, if asked for.
     pub(crate) sizes: Option<(u64, u64)>,
     pub(crate) network_id: &'a dyn Fn(&str) -> String,
@@ -223,6 +238,10 @@ pub(crate) fn inspect(record: &ContainerRecord, around: &Around<'_>) -> Value {
         hostname_path: beside("hostname"),
         hosts_path: beside("hosts"),
         log_path: around.log_path,
+        log_lost: (around.log_lost != LogLost::default()).then_some(Lost {
+            dropped: around.log_lost.dropped,
+            unwritten: around.log_lost.unwritten,
+        }),
         name: format!("/{}", record.name),
         restart_count: record.restart_count,
         driver: &node.storage_driver,

@@ -175,7 +175,7 @@ pub(crate) fn info(node: &Node, counts: &Counts, version: ApiVersion) -> Value {
         "OomKillDisable": limits.oom_kill_disable,
         "NGoroutines": 0,
         "SystemTime": counts.now,
-        "LoggingDriver": "json-file",
+        "LoggingDriver": node.log.driver,
         "CgroupDriver": node.cgroup_driver,
         "CgroupVersion": node.cgroup_version,
         "NEventsListener": 0,

@@ -20,6 +20,7 @@ pub(crate) fn record(body: &str) -> ContainerRecord {
         version: ApiVersion::NEWEST,
         cpus: 2,
         platform: None,
+        log: hoist_model::container::LogConfig::default(),
     };
     let (mut spec, _) = spec_from_wire(body, &context).unwrap();
     spec.image_id = Some(Digest::from_sha256(&[0xcd; 32]));
@@ -119,6 +120,7 @@ pub(crate) fn node() -> Node {
         ipv4_forwarding: true,
         insecure_registries: vec!["r.example:5000".to_owned(), "10.0.0.0/8".to_owned()],
         registry_mirrors: Vec::new(),
+        log: hoist_model::container::LogConfig::default(),
         address_pools: vec![("172.18.0.0/16".to_owned(), 16)],
         proxies: BTreeMap::new(),
         warnings: vec!["something to know".to_owned()],

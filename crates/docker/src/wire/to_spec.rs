@@ -10,7 +10,9 @@ use hoist_model::container::{
 use hoist_model::{Platform, Signal};
 
 use super::binds::{Bind, check_target, parse_bind};
-use super::create_body::{CreateBody, EndpointBody, HealthcheckBody, HostConfigBody, Words};
+use super::create_body::{
+    CreateBody, EndpointBody, HealthcheckBody, HostConfigBody, LogConfigBody, Words,
+};
 use super::mounts::mount_from_wire;
 use super::ports::{parse_bindings, parse_exposed};
 use super::resources::{Purpose, resources_from_wire, restart_policy_from_wire};
@@ -24,6 +26,8 @@ pub(crate) struct Context {
     /// CPUs of this node.
     pub(crate) cpus: usize,
     pub(crate) platform: Option<Platform>,
+    /// Where output goes when a container does not say.
+    pub(crate) log: LogConfig,
 }
 
 /// Converts a body; the second part is what the caller should be told.
@@ -115,14 +119,7 @@ pub(crate) fn spec_from_wire(
         auto_remove,
         init,
         shm_size: host.shm_size.unwrap_or_default(),
-        log: LogConfig {
-            driver: log
-                .as_ref()
-                .and_then(|log| log.kind.clone())
-                .filter(|kind| !kind.is_empty())
-                .unwrap_or_else(|| LogConfig::default().driver),
-            options: log.and_then(|log| log.config).unwrap_or_default(),
-        },
+        log: log_from_wire(log, &context.log),
         attach: AttachFlags {
             stdin: body.attach_stdin.unwrap_or_default(),
             stdout: body.attach_stdout.unwrap_or_default(),
@@ -447,3 +444,21 @@ fn healthcheck(body: HealthcheckBody) -> Result<Healthcheck, ApiError> {
 
 #[cfg(test)]
 mod tests;
+
+/// The engine's driver where none is named, and its options where the driver is the engine's (moby `daemon/logs.go`).
+fn log_from_wire(asked: Option<LogConfigBody>, default: &LogConfig) -> LogConfig {
+    let (kind, options) = asked.map_or((None, None), |log| (log.kind, log.config));
+    let mut log = LogConfig {
+        driver: kind
+            .filter(|kind| !kind.is_empty())
+            .unwrap_or_else(|| default.driver.clone()),
+        options: options.unwrap_or_default(),
+    };
+    if log.driver == default.driver {
+        for (name, value) in &default.options {
+            let option = log.options.entry(name.clone());
+            option.or_insert_with(|| value.clone());
+        }
+    }
+    log
+}

@@ -232,6 +232,7 @@ fn node(data_root: String) -> Node {
         ipv4_forwarding: true,
         insecure_registries: Vec::new(),
         registry_mirrors: Vec::new(),
+        log: hoist_model::container::LogConfig::default(),
         address_pools: Vec::new(),
         proxies: BTreeMap::new(),
         warnings: Vec::new(),

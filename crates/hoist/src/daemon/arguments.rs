@@ -37,6 +37,12 @@ pub(crate) struct Arguments {
     /// debug, info, warn, error or fatal
     #[arg(short = 'l', long, value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
+    /// Where containers log that do not say: json-file, local or none
+    #[arg(long, value_name = "DRIVER")]
+    pub(crate) log_driver: Option<String>,
+    /// Option of that driver, max-size=10m; may be repeated
+    #[arg(long = "log-opt", value_name = "NAME=VALUE")]
+    pub(crate) log_opts: Vec<String>,
     /// Address of the default bridge, 172.30.0.1/16
     #[arg(long, value_name = "CIDR")]
     pub(crate) bip: Option<String>,
@@ -129,9 +135,7 @@ const WITHOUT_MEANING: &[(&str, bool)] = &[
     ("--ip6tables", true),
     ("--iptables", true),
     ("--live-restore", false),
-    ("--log-driver", true),
     ("--log-format", true),
-    ("--log-opt", true),
     ("--max-concurrent-downloads", true),
     ("--max-concurrent-uploads", true),
     ("--max-download-attempts", true),

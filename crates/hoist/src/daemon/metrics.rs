@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use axum::response::IntoResponse;
 use axum::routing::get;
-use hoist_engine::Engine;
 use hoist_engine::records::ContainerRecord;
+use hoist_engine::{Engine, LogLost};
 use hoist_http::Listener;
 use hoist_model::container::{BlkioEntry, ContainerState, ContainerStats, HealthStatus};
 use http::header::CONTENT_TYPE;
@@ -46,15 +46,16 @@ pub(super) fn router(engine: Engine, about: About) -> axum::Router {
     axum::Router::new().route("/metrics", get(metrics))
 }
 
-/// A container and what it uses while it runs.
-type Reading = (Arc<ContainerRecord>, Option<ContainerStats>);
+/// A container, what it uses while it runs, and what of its output is in no log.
+type Reading = (Arc<ContainerRecord>, Option<ContainerStats>, LogLost);
 
 async fn gather(engine: &Engine, about: &About) -> String {
     let mut readings = Vec::new();
     for record in engine.containers.list() {
         // One that cannot be read has ended; it is still counted.
         let stats = engine.containers.stats(&record.id).await.unwrap_or(None);
-        readings.push((record, stats));
+        let lost = engine.containers.log_lost(&record);
+        readings.push((record, stats, lost));
     }
     let own = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let mut text = Exposition::default();
@@ -100,7 +101,7 @@ fn of_the_engine(text: &mut Exposition, about: &About, readings: &[Reading]) {
     for state in ["running", "paused", "stopped"] {
         let count = readings
             .iter()
-            .filter(|(record, _)| state_of(&record.state) == state)
+            .filter(|(record, ..)| state_of(&record.state) == state)
             .count();
         states.sample(&[("state", state)], count);
     }
@@ -250,7 +251,7 @@ fn of_containers(text: &mut Exposition, readings: &[Reading]) {
     ];
     for (name, kind, help, number) in NUMBERS {
         let mut family = text.family(name, *kind, help);
-        for (record, stats) in readings {
+        for (record, stats, _) in readings {
             if let Some(stats) = stats {
                 family.sample(&labels(record), number(stats));
             }
@@ -261,7 +262,7 @@ fn of_containers(text: &mut Exposition, readings: &[Reading]) {
         Kind::Counter,
         "Restarts by policy since it was started by hand.",
     );
-    for (record, _) in readings {
+    for (record, ..) in readings {
         restarts.sample(&labels(record), record.restart_count);
     }
     let mut started = text.family(
@@ -269,7 +270,7 @@ fn of_containers(text: &mut Exposition, readings: &[Reading]) {
         Kind::Gauge,
         "When a container that runs was started, in seconds since 1970.",
     );
-    for (record, _) in readings {
+    for (record, ..) in readings {
         if let Some(running) = record.state.running() {
             let nanos = u64::try_from(running.started_at.as_nanos()).unwrap_or(0);
             started.sample(&labels(record), seconds(nanos));
@@ -280,7 +281,7 @@ fn of_containers(text: &mut Exposition, readings: &[Reading]) {
         Kind::Gauge,
         "What the last run of a container that does not run ended with.",
     );
-    for (record, _) in readings {
+    for (record, ..) in readings {
         if let ContainerState::Exited(exited) | ContainerState::Restarting(exited) = &record.state {
             exits.sample(&labels(record), exited.exit_code);
         }
@@ -290,7 +291,7 @@ fn of_containers(text: &mut Exposition, readings: &[Reading]) {
         Kind::Gauge,
         "1 if the memory limit took a process of its current or last run.",
     );
-    for (record, _) in readings {
+    for (record, ..) in readings {
         let killed = match &record.state {
             ContainerState::Running(running) => running.oom_killed,
             ContainerState::Exited(exited) | ContainerState::Restarting(exited) => {
@@ -300,18 +301,39 @@ fn of_containers(text: &mut Exposition, readings: &[Reading]) {
         };
         kills.sample(&labels(record), u8::from(killed));
     }
+    for (name, help, number) in LOST {
+        let mut family = text.family(name, Kind::Counter, help);
+        for (record, _, lost) in readings {
+            family.sample(&labels(record), number(lost));
+        }
+    }
     let mut healthy = text.family(
         "hoist_container_healthy",
         Kind::Gauge,
         "1 if its health check says so; only of those that have one.",
     );
-    for (record, _) in readings {
+    for (record, ..) in readings {
         if let Some(health) = &record.health {
             let is = u8::from(health.status == HealthStatus::Healthy);
             healthy.sample(&labels(record), is);
         }
     }
 }
+
+/// Lines that are in no log.
+type LostNumber = fn(&LogLost) -> u64;
+const LOST: [(&str, &str, LostNumber); 2] = [
+    (
+        "hoist_container_log_lines_dropped_total",
+        "Lines that did not fit in the buffer of non-blocking mode.",
+        |lost| lost.dropped,
+    ),
+    (
+        "hoist_container_log_lines_unwritten_total",
+        "Lines that could not be written to the log.",
+        |lost| lost.unwritten,
+    ),
+];
 
 fn labels(record: &ContainerRecord) -> [(&'static str, &str); 3] {
     [

@@ -77,6 +77,7 @@ pub(crate) fn describe(settings: &Settings, found: Found) -> anyhow::Result<Node
             .is_ok_and(|text| text.trim() == "1"),
         insecure_registries: settings.insecure_registries.clone(),
         registry_mirrors: settings.registry_mirrors.clone(),
+        log: settings.log.clone(),
         address_pools: settings
             .pools
             .iter()

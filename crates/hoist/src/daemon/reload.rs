@@ -79,6 +79,7 @@ impl Reload {
         self.registry.renew(registry);
         self.node.debug = settings.debug;
         self.node.labels.clone_from(&settings.labels);
+        self.node.log.clone_from(&settings.log);
         self.node
             .insecure_registries
             .clone_from(&settings.insecure_registries);
@@ -129,6 +130,8 @@ const SETTINGS: &[(&str, bool, Reading)] = &[
     ("debug", true, |s| s.debug.to_string()),
     ("log-level", true, |s| s.log_level.clone()),
     ("labels", true, |s| s.labels.join(" ")),
+    ("log-driver", true, |s| s.log.driver.clone()),
+    ("log-opts", true, |s| format!("{:?}", s.log.options)),
     ("insecure-registries", true, |s| {
         s.insecure_registries.join(" ")
     }),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use hoist_image::SnapshotterChoice;
+use hoist_model::container::LogConfig;
 use hoist_net::AddressPool;
 use hoist_runtime::cgroup::CgroupDriver;
 use serde::Deserialize;
@@ -43,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) storage: SnapshotterChoice,
     pub(crate) group: Option<String>,
     pub(crate) mtu: u32,
+    /// Where containers log that do not say.
+    pub(crate) log: LogConfig,
     pub(crate) labels: Vec<String>,
     /// Where metrics are served, if anywhere.
     pub(crate) metrics: Option<SocketAddr>,
@@ -99,6 +102,8 @@ struct File {
     storage_driver: Option<String>,
     group: Option<String>,
     mtu: Option<u32>,
+    log_driver: Option<String>,
+    log_opts: BTreeMap<String, String>,
     labels: Vec<String>,
     metrics_addr: Option<String>,
     tls: bool,
@@ -128,6 +133,7 @@ impl Settings {
         self.debug = new.debug;
         self.log_level = new.log_level;
         self.labels = new.labels;
+        self.log = new.log;
         self.insecure_registries = new.insecure_registries;
         self.registry_mirrors = new.registry_mirrors;
         self.registry_host_overrides = new.registry_host_overrides;
@@ -240,6 +246,11 @@ pub(crate) fn settle(arguments: Arguments, mut ignored: Vec<String>) -> anyhow::
         storage: storage(arguments.storage_driver.or(file.storage_driver))?,
         group: arguments.group.or(file.group),
         mtu: arguments.mtu.or(file.mtu).unwrap_or(1500),
+        log: log(
+            arguments.log_driver.or(file.log_driver),
+            &arguments.log_opts,
+            file.log_opts,
+        )?,
         labels: pick(arguments.labels, file.labels),
         metrics: arguments
             .metrics_addr
@@ -411,6 +422,27 @@ fn log_level(level: Option<String>) -> anyhow::Result<String> {
     }
 }
 
+/// Options of flags win over those of the file, one by one.
+fn log(
+    driver: Option<String>,
+    flags: &[String],
+    mut options: BTreeMap<String, String>,
+) -> anyhow::Result<LogConfig> {
+    for flag in flags {
+        let (name, value) = flag
+            .split_once('=')
+            .with_context(|| format!("invalid log-opt {flag:?}: expected name=value"))?;
+        options.insert(name.to_owned(), value.to_owned());
+    }
+    let driver = driver.unwrap_or_else(|| LogConfig::default().driver);
+    if !matches!(driver.as_str(), "json-file" | "local" | "none") {
+        bail!("invalid log-driver {driver:?}: known are json-file, local and none");
+    }
+    let log = LogConfig { driver, options };
+    hoist_engine::containers::check_log_options(&log).context("failed to set log opts")?;
+    Ok(log)
+}
+
 fn storage(driver: Option<String>) -> anyhow::Result<SnapshotterChoice> {
     match driver.as_deref() {
         None | Some("") => Ok(SnapshotterChoice::Auto),
@@ -470,6 +502,9 @@ mod tests {
             (&["--storage-driver", "zfs"], "zfs"),
             (&["--exec-opt", "native.cgroupdriver=x"], "driver=x"),
             (&["--log-level", "loud"], "loud"),
+            (&["--log-driver", "syslog"], "syslog"),
+            (&["--log-opt", "max-size"], "max-size"),
+            (&["--log-opt", "nope=1"], "unknown log opt 'nope'"),
             (&["--config-file", "/no/such/file"], "/no/such/file"),
             (&["--data-root", "relative"], "relative"),
         ] {

@@ -2,14 +2,30 @@
 //!
 //! ```text
 //! frame: [stream, 0, 0, 0, length as four bytes big-endian] and that many bytes     (API `ContainerAttach`)
+//!
+//! output ──► memory (64 KiB) ──► beside the log (64 MiB) ──► the container waits, 10 s ──► left out, and said
 //! ```
+//!
+//! In Docker the container waits for a client that does not read, for ever. A slow client must not lose anything (its output
+//! may be a pipeline's), so what it has not taken is kept on disk first, and a client that goes on taking, however slowly, is
+//! waited for after that. One that takes nothing at all for [`PATIENCE`] does not hold the container up any longer: what comes
+//! until it has taken what is kept is left out for it, and a line on its standard error says how much (the log has it).
+//! Containers without a log, or with one in non-blocking mode, whose monitor must not wait for a disk, keep nothing there.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
+use super::spill::Spill;
 use crate::spec::Streams;
+
+/// The longest that the container waits for a client that takes nothing.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Bytes kept for a client that does not read before the container's output waits for it.
 pub(super) const FULL: usize = 64 * 1024;
+
+/// A chunk of output and its header.
+const LONGEST_FRAME: usize = super::output::CHUNK + 8;
 
 /// What a client gave.
 pub(super) enum Taken {
@@ -24,6 +40,14 @@ pub(super) struct Attached {
     raw: bool,
     /// Output on its way.
     pending: Vec<u8>,
+    /// Output after that.
+    spill: Option<Spill>,
+    /// Output after that, where the disk had no room.
+    behind: Vec<u8>,
+    /// Since when the container waits for it to take something.
+    waits_since: Option<Duration>,
+    /// Bytes that were left out, since it was waited for in vain.
+    left_out: Option<u64>,
     /// It gives no more input.
     input_over: bool,
     /// No more output comes.
@@ -41,6 +65,10 @@ impl Attached {
             streams,
             raw,
             pending: Vec::new(),
+            spill: None,
+            behind: Vec::new(),
+            waits_since: None,
+            left_out: None,
             input_over: false,
             ending: false,
             hung_up: false,
@@ -62,23 +90,49 @@ impl Attached {
         self.streams.stdin
     }
 
+    /// Whether the container has to wait for it.
     pub(super) fn is_full(&self) -> bool {
-        self.pending.len() >= FULL && !self.gone
+        let room = self.spill.as_ref();
+        let room = room.is_some_and(|spill| spill.has_room(LONGEST_FRAME));
+        (self.pending.len() >= FULL && !room || !self.behind.is_empty())
+            && self.left_out.is_none()
+            && !self.gone
+    }
+
+    /// How long it is still waited for, once it is full.
+    pub(super) fn patience(&mut self) -> Option<Duration> {
+        if !self.is_full() {
+            self.waits_since = None;
+            return None;
+        }
+        let now = monotonic();
+        let since = *self.waits_since.get_or_insert(now);
+        let left = PATIENCE.checked_sub(now.saturating_sub(since));
+        if left.is_none_or(|left| left.is_zero()) {
+            self.waits_since = None;
+            self.left_out = Some(0);
+            return None;
+        }
+        left
     }
 
     pub(super) fn is_flushed(&self) -> bool {
-        self.pending.is_empty() || self.gone
+        (self.pending.is_empty() && !self.has_spilled() && self.behind.is_empty()) || self.gone
+    }
+
+    fn has_spilled(&self) -> bool {
+        self.spill.as_ref().is_some_and(|spill| !spill.is_empty())
     }
 
     pub(super) fn is_gone(&self) -> bool {
-        self.gone || (self.ending && self.pending.is_empty())
+        self.gone || (self.ending && self.is_flushed())
     }
 
     /// It hung up. What it gave before is still taken, once there is room.
     pub(super) fn hang_up(&mut self) {
         if self.gives() && self.is_read() {
             self.hung_up = true;
-            self.pending.clear();
+            self.forget();
         } else {
             self.leave();
         }
@@ -92,7 +146,13 @@ impl Attached {
     /// Nothing more goes either way.
     pub(super) fn leave(&mut self) {
         self.gone = true;
+        self.forget();
+    }
+
+    fn forget(&mut self) {
         self.pending.clear();
+        self.behind.clear();
+        self.spill = None;
     }
 
     /// No more output comes: it goes once it has taken what is there.
@@ -101,8 +161,8 @@ impl Attached {
         self.flush();
     }
 
-    /// Hands it output.
-    pub(super) fn give(&mut self, stream: u8, bytes: &[u8]) {
+    /// Hands it output. What it does not take now may be kept in a file of this directory.
+    pub(super) fn give(&mut self, stream: u8, bytes: &[u8], disk: Option<BorrowedFd<'_>>) {
         let wanted = if stream == 2 {
             self.streams.stderr
         } else {
@@ -111,19 +171,77 @@ impl Attached {
         if !wanted || self.gone || self.hung_up {
             return;
         }
-        if !self.raw {
-            let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes();
-            self.pending.extend_from_slice(&[stream, 0, 0, 0]);
-            self.pending.extend_from_slice(&length);
+        if let Some(left_out) = &mut self.left_out {
+            *left_out += bytes.len() as u64;
+            return;
         }
-        self.pending.extend_from_slice(bytes);
+        self.keep(stream, bytes, disk);
         self.flush();
     }
 
+    /// Keeps a frame behind what is kept already.
+    fn keep(&mut self, stream: u8, bytes: &[u8], disk: Option<BorrowedFd<'_>>) {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes();
+        let [a, b, c, d] = length;
+        let head = [stream, 0, 0, 0, a, b, c, d];
+        let head = if self.raw { &[][..] } else { &head[..] };
+        let spilled = self.has_spilled();
+        if self.behind.is_empty()
+            && (self.pending.len() >= FULL || spilled)
+            && let Some(spill) = &mut self.spill
+            && spill.put(&[head, bytes].concat())
+        {
+            return;
+        }
+        let last = if spilled {
+            &mut self.behind
+        } else {
+            &mut self.pending
+        };
+        last.extend_from_slice(head);
+        last.extend_from_slice(bytes);
+        if self.pending.len() >= FULL && self.spill.is_none() {
+            // Before the container is held up: that is asked next.
+            self.spill = disk.and_then(Spill::new);
+        }
+    }
+
+    /// Takes the next that was kept, when all before it is on its way.
+    fn next(&mut self) {
+        if let Some(spill) = &mut self.spill
+            && !spill.is_empty()
+        {
+            self.pending.resize(FULL, 0);
+            let length = spill.take(&mut self.pending);
+            self.pending.truncate(length);
+        } else {
+            std::mem::swap(&mut self.pending, &mut self.behind);
+        }
+    }
+
     pub(super) fn flush(&mut self) {
-        while !self.pending.is_empty() && !self.gone {
+        while !self.gone {
+            while self.pending.is_empty() && !self.is_flushed() {
+                self.next();
+            }
+            if self.pending.is_empty() {
+                match self.left_out.take() {
+                    None | Some(0) => return,
+                    Some(bytes) => {
+                        let text = format!(
+                            "hoist: {bytes} bytes of output are not shown: this client took nothing for {} s\n",
+                            PATIENCE.as_secs()
+                        );
+                        let end = if self.raw { "\r\n" } else { "\n" };
+                        self.keep(2, text.replace('\n', end).as_bytes(), None);
+                    }
+                }
+            }
             match rustix::net::send(&self.fd, &self.pending, rustix::net::SendFlags::NOSIGNAL) {
-                Ok(sent) => drop(self.pending.drain(..sent)),
+                Ok(sent) => {
+                    self.pending.drain(..sent);
+                    self.waits_since = None;
+                }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => return,
                 Err(_) => self.leave(),
@@ -147,4 +265,9 @@ impl Attached {
             }
         }
     }
+}
+
+fn monotonic() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::try_from(now).unwrap_or_default()
 }

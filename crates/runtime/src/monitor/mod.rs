@@ -14,6 +14,7 @@ mod attached;
 mod launch;
 mod log;
 mod output;
+mod spill;
 mod succession;
 
 use std::io;
@@ -21,7 +22,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use hoist_model::Timestamp;
 use hoist_model::container::LogFormat;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use self::attached::Attached;
@@ -172,8 +173,14 @@ impl Monitor {
             && (self.noted || self.control.is_none())
     }
 
-    fn poll(&self) -> io::Result<Vec<(Source, PollFlags)>> {
-        let crowded = self.attached.iter().any(Attached::is_full);
+    fn poll(&mut self) -> io::Result<Vec<(Source, PollFlags)>> {
+        let patience = self
+            .attached
+            .iter_mut()
+            .filter_map(Attached::patience)
+            .min();
+        let crowded = patience.is_some();
+        let patience = patience.and_then(|left| Timespec::try_from(left).ok());
         let mut sources = Vec::new();
         let mut polled = Vec::new();
         let mut add = |source, fd, flags| {
@@ -190,7 +197,7 @@ impl Monitor {
             add(Source::Listener, listener.as_fd(), PollFlags::IN);
         }
         for (index, output) in self.outputs.iter().enumerate() {
-            // A client that does not read holds the output up, as in Docker; it does not hold up its end.
+            // A client that does not read holds the output up for a while; it does not hold up its end.
             if let Some(fd) = output.fd()
                 && !crowded
             {
@@ -215,7 +222,7 @@ impl Monitor {
             add(Source::Client(index), client.fd(), flags);
         }
         loop {
-            match poll(&mut polled, None) {
+            match poll(&mut polled, patience.as_ref()) {
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
                 Ok(_) => break,
@@ -350,8 +357,9 @@ impl Monitor {
                 if let Some(log) = &mut self.log {
                     log.write(stream, bytes);
                 }
+                let disk = self.log.as_ref().and_then(Log::spills);
                 for client in &mut self.attached {
-                    client.give(stream, bytes);
+                    client.give(stream, bytes, disk);
                 }
                 true
             }

@@ -1,10 +1,10 @@
 //! A container's life as its monitor carries it: start, streams, end.
 
 use std::io::{Read, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hoist_model::Signal;
-use hoist_runtime::spec::{ProcessId, Streams};
+use hoist_runtime::spec::{LogSpec, ProcessId, Streams};
 
 use crate::machine::Machine;
 use crate::support::output::{ALL, Output, attach, read};
@@ -98,6 +98,57 @@ fn a_client_that_leaves_does_not_hold_the_container_up() {
     assert!(machine.notices.try_recv().is_err());
     drop(idle);
     assert_eq!(machine.notice().record.unwrap().exit_code, 0);
+}
+
+#[test]
+fn a_client_that_lags_loses_nothing_and_holds_nothing_up() {
+    let Some(mut machine) = Machine::start() else {
+        return;
+    };
+    let rootfs = Rootfs::new();
+    // Some 14 MB: far more than memory and sockets hold, less than is kept on disk.
+    let mut talker = sh(&rootfs, "seq 1 14000 | sed \"s/$/$(printf %1000s x)/\"");
+    let path = machine.directory().join("c.log");
+    talker.log = Some(LogSpec::json_file(path, 1 << 20, 2));
+    let stream = attach(&mut talker);
+    let other = attach(&mut talker);
+    let reader = std::thread::spawn(move || read(other, false, 0));
+    machine.launch(talker).unwrap();
+    assert_eq!(machine.notice().record.unwrap().exit_code, 0);
+    for text in [reader.join().unwrap().stdout, read(stream, false, 0).stdout] {
+        let lines = text.lines().zip(1..);
+        let wrong = lines.clone().find(|(line, number)| {
+            let (first, rest) = line.split_once(' ').unwrap();
+            first != number.to_string() || rest.len() != 999
+        });
+        assert_eq!((wrong, lines.count()), (None, 14_000));
+    }
+}
+
+#[test]
+fn a_client_that_is_stuck_is_waited_for_a_while_and_told() {
+    let Some(mut machine) = Machine::start() else {
+        return;
+    };
+    let rootfs = Rootfs::new();
+    // Without a log there is nowhere to keep its output.
+    let mut talker = sh(&rootfs, "seq 1 1000000; exec sleep 0.2");
+    let stream = attach(&mut talker);
+    let begun = Instant::now();
+    machine.launch(talker).unwrap();
+    while machine.notices.is_empty() && begun.elapsed().as_secs() < 20 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(machine.notice().record.unwrap().exit_code, 0);
+    let seconds = begun.elapsed().as_secs();
+    assert!((9..14).contains(&seconds), "{seconds} s");
+    let output = read(stream, false, 0);
+    let shown: usize = output.stdout.len();
+    let text = output.stderr.strip_prefix("hoist: ").unwrap();
+    let left_out: usize = text.split(' ').next().unwrap().parse().unwrap();
+    assert!(text.ends_with("bytes of output are not shown: this client took nothing for 10 s\n"));
+    // 1 to 1,000,000 and their newlines.
+    assert_eq!(shown + left_out, 6_888_896);
 }
 
 #[test]

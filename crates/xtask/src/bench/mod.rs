@@ -3,6 +3,7 @@
 mod arena;
 mod client;
 mod instant;
+mod logs;
 mod measures;
 mod report;
 mod statistics;
@@ -23,8 +24,8 @@ use statistics::{Number, Samples};
 /// What to measure and how.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Measures to run, by a part of their name (floor roundtrip run exec parallel sequential memory growth
-    /// pull); all when none is given.
+    /// Measures to run, by a part of their name (floor roundtrip run exec logs parallel sequential memory
+    /// growth pull); all when none is given.
     measures: Vec<String>,
     /// The daemon's binary, in place of building the release binary.
     #[arg(long)]
@@ -134,6 +135,7 @@ const MEASURES: &[(&str, Measure)] = &[
     ("roundtrip", round_trip),
     ("run", whole_run),
     ("exec", exec),
+    ("logs", logs::logs),
     ("parallel", parallel),
     ("sequential", sequential),
     ("pull", pull),

@@ -1,6 +1,7 @@
 //! The whole of inspect, and what older versions see of it.
 
 use expect_test::{Expect, expect};
+use hoist_engine::LogLost;
 
 use super::*;
 use crate::wire::testing::{NOW, node, record};
@@ -15,6 +16,7 @@ fn inspected(record: &ContainerRecord, minor: u16) -> Value {
             node: &node(),
             etc: Path::new("/c/abab"),
             log_path: "/c/abab/abab-json.log",
+            log_lost: LogLost::default(),
             sizes: None,
             network_id: &|name| format!("id of {name}"),
         },

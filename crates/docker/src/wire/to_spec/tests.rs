@@ -11,6 +11,7 @@ fn convert(body: &str, minor: u16) -> Result<(ContainerSpec, Vec<String>), ApiEr
         version: ApiVersion::minor(minor),
         cpus: 2,
         platform: None,
+        log: hoist_model::container::LogConfig::default(),
     };
     spec_from_wire(body, &context)
 }
@@ -241,4 +242,38 @@ fn nulls_everywhere_are_nothing() {
             .0,
         convert("{}", 55).unwrap().0
     );
+}
+
+#[test]
+fn the_engines_log_is_taken_where_none_is_named() {
+    let log = |pairs: &[(&str, &str)]| {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let default = LogConfig {
+        driver: "local".into(),
+        options: log(&[("max-size", "1m"), ("max-file", "3")]),
+    };
+    for (asked, driver, options) in [
+        (
+            "null",
+            "local",
+            &[("max-file", "3"), ("max-size", "1m")][..],
+        ),
+        (
+            r#"{"Type":"","Config":{"max-size":"2m"}}"#,
+            "local",
+            &[("max-file", "3"), ("max-size", "2m")],
+        ),
+        (r#"{"Type":"json-file"}"#, "json-file", &[]),
+    ] {
+        let body: Option<LogConfigBody> = serde_json::from_str(asked).unwrap();
+        let found = log_from_wire(body, &default);
+        assert_eq!(
+            (found.driver.as_str(), found.options),
+            (driver, log(options))
+        );
+    }
 }

@@ -53,6 +53,14 @@ impl Log {
         self.directory.as_fd()
     }
 
+    /// Where output that a client has not taken may be kept; nowhere if the loop must not wait for a disk.
+    pub(super) fn spills(&self) -> Option<BorrowedFd<'_>> {
+        match self.way {
+            Way::Blocking(_) => Some(self.directory()),
+            Way::Buffered(_) => None,
+        }
+    }
+
     pub(super) fn order(&self) -> &LogOrder {
         &self.order
     }
