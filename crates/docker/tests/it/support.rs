@@ -215,6 +215,8 @@ fn node(data_root: String) -> Node {
         operating_system_version: "12".to_owned(),
         architecture: "x86_64".to_owned(),
         cpus: 2,
+        online_cpus: "0-1".to_owned(),
+        memory_nodes: "0".to_owned(),
         memory: 8 << 30,
         limits: LimitSupport {
             memory: true,

@@ -70,9 +70,21 @@ impl Failure {
 
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
+        let message = match &error {
+            CallError::Connect { host, source }
+                if source.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
+                // Scripts look for the first line, which is the stock client's.
+                format!(
+                    "permission denied while trying to connect to the Docker daemon socket at {host}\n\
+                     Use sudo, or join the group that may use it:  sudo usermod -aG docker $USER   (then log in again)"
+                )
+            }
+            error => error.to_string(),
+        };
         Self {
             code: 1,
-            message: error.to_string(),
+            message,
             from_engine: error.status().is_some(),
             unreachable: match &error {
                 CallError::Connect { host, .. } if error.nobody_listens() => Some(host.to_string()),
