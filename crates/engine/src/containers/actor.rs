@@ -396,9 +396,19 @@ impl Actor {
         verb: &str,
         act: impl FnOnce(&Self) -> std::io::Result<()>,
     ) -> Result<(), ContainerError> {
-        act(self).map_err(|source| ContainerError::Io {
-            context: format!("{verb} container {}", self.record.id.as_str()),
+        act(self).map_err(|source| self.failed(verb, source))
+    }
+
+    /// A failure of the runtime; where there is no process any more, of whose end we are about to be told, that.
+    pub(super) fn failed(&self, verb: &str, source: std::io::Error) -> ContainerError {
+        let id = &self.record.id;
+        let gone = rustix::io::Errno::SRCH.raw_os_error();
+        if source.kind() == std::io::ErrorKind::NotFound || source.raw_os_error() == Some(gone) {
+            return ContainerError::NotRunning(id.clone());
+        }
+        ContainerError::Io {
+            context: format!("{verb} container {}", id.as_str()),
             source,
-        })
+        }
     }
 }

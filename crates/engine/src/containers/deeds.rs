@@ -152,10 +152,7 @@ impl Actor {
         if self.life.state.running().is_some() {
             let id = &self.record.id;
             let stream = self.containers.inner.parts.runtime.attach(id, request);
-            return stream.map_err(|source| ContainerError::Io {
-                context: format!("attach to container {}", id.as_str()),
-                source,
-            });
+            return stream.map_err(|source| self.failed("attach to", source));
         }
         let failed = |source| ContainerError::Io {
             context: "socketpair".to_owned(),
