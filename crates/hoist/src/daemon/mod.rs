@@ -3,6 +3,7 @@
 mod apparmor;
 mod arguments;
 mod doors;
+mod keys;
 mod launch_spec;
 mod lost_store;
 mod metrics;

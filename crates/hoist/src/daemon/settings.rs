@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::arguments::Arguments;
+use super::keys;
 
 /// The default engine's directories and sockets.
 pub(crate) const DATA_ROOT: &str = "/var/lib/hoist";
@@ -148,6 +149,23 @@ impl Settings {
 /// Reads the file, lays the flags over it and checks every value; errors name the flag or key and its value.
 pub(crate) fn settle(arguments: Arguments, mut ignored: Vec<String>) -> anyhow::Result<Settings> {
     let file = read_file(arguments.config_file.as_deref())?;
+    let strange: Vec<&str> = file.unknown.keys().map(String::as_str).collect();
+    let strange: Vec<&str> = strange
+        .into_iter()
+        .filter(|key| !keys::is_known(key))
+        .collect();
+    if !strange.is_empty() {
+        let path = arguments
+            .config_file
+            .as_deref()
+            .unwrap_or(Path::new(CONFIG_FILE));
+        // dockerd's sentence (moby daemon/config/config.go, findConfigurationConflicts).
+        bail!(
+            "unable to configure the engine with file {}: the following directives don't match any configuration option: {}",
+            path.display(),
+            strange.join(", ")
+        );
+    }
     ignored.extend(
         file.unknown
             .keys()
@@ -483,6 +501,22 @@ mod tests {
         assert_eq!(settings.exec_root, Path::new("/b/exec"));
         assert_eq!(settings.labels, ["x=y"]);
         assert_eq!(settings.ignored, ["daemon.json \"live-restore\""]);
+    }
+
+    #[test]
+    fn a_key_that_nobody_knows_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(
+            file.path(),
+            r#"{"debug":true,"live-restor":true,"icc":false}"#,
+        )
+        .unwrap();
+        let error = check(&["--config-file", file.path().to_str().unwrap()]).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.ends_with("any configuration option: live-restor"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -226,3 +226,93 @@ fn a_service_manager_opens_the_socket_is_told_and_makes_it_read_its_file_again()
     // The socket is the service manager's: it stays.
     assert!(service.files.join("sock").exists());
 }
+
+/// A free port of loopback, for the moment.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[test]
+fn a_reload_opens_and_closes_hosts_and_metrics() {
+    if !able() {
+        return;
+    }
+    let files = TemporaryDirectory::new("doors");
+    let (one, two) = (files.join("one"), files.join("two"));
+    let (api, metrics) = (free_port(), free_port());
+    let file = files.join("daemon.json");
+    let configure = |hosts: &str, more: &str| {
+        std::fs::write(&file, format!("{{\"hosts\": [{hosts}]{more}}}")).unwrap();
+    };
+    let unix = |path: &Path| format!("\"unix://{}\"", path.display());
+    configure(&unix(&one), "");
+    let log = files.join("log");
+    let mut child = Command::new(binary())
+        .args(["daemon", "--data-root"])
+        .arg(files.join("data"))
+        .arg("--config-file")
+        .arg(&file)
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let answers = |host: &str| {
+        let asked = seen(Command::new(binary()).env("DOCKER_HOST", host).args([
+            "version",
+            "--format",
+            "{{.Server.Version}}",
+        ]));
+        asked.status == Some(0)
+    };
+    let host = |path: &Path| format!("unix://{}", path.display());
+    wait_for("the first host answers", || {
+        answers(&host(&one)).then_some(())
+    });
+    let hang_up = || kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+
+    configure(
+        &format!("{}, \"tcp://127.0.0.1:{api}\"", unix(&two)),
+        &format!(", \"metrics-addr\": \"127.0.0.1:{metrics}\""),
+    );
+    hang_up();
+    wait_for("the second host answers", || {
+        answers(&host(&two)).then_some(())
+    });
+    wait_for("TCP answers", || {
+        answers(&format!("tcp://127.0.0.1:{api}")).then_some(())
+    });
+    assert!(
+        !answers(&host(&one)) && !one.exists(),
+        "the first is closed"
+    );
+    let scrape = format!("http://127.0.0.1:{metrics}/metrics");
+    let scraped = seen(Command::new("curl").args(["--silent", &scrape]));
+    assert!(scraped.out.contains("hoist_engine_images 0"), "{scraped:?}");
+
+    // A host that cannot be opened is said; the others are.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    configure(
+        &format!("{}, {}, \"tcp://127.0.0.1:{port}\"", unix(&one), unix(&two)),
+        "",
+    );
+    hang_up();
+    wait_for("the first host answers again", || {
+        answers(&host(&one)).then_some(())
+    });
+    assert!(answers(&host(&two)), "what stays is not touched");
+    let text = || std::fs::read_to_string(&log).unwrap();
+    wait_for("the log names it", || {
+        text().contains("is not opened").then_some(())
+    });
+
+    // A key that nobody knows changes nothing.
+    configure(&unix(&one), ", \"lables\": []");
+    hang_up();
+    wait_for("the log names the key", || {
+        text().contains("lables").then_some(())
+    });
+    assert!(answers(&host(&two)));
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
+}
