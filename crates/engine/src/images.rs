@@ -423,6 +423,10 @@ impl Images {
                 .iter()
                 .flat_map(|image| &image.layers)
                 .chain(containers.iter().flat_map(|container| &container.layers))
+                .chain(containers.iter().flat_map(|container| {
+                    let images = container.mounts.iter().flat_map(|point| &point.image);
+                    images.flat_map(|image| &image.layers)
+                }))
                 .collect();
             for layer in inner.snapshotter.layers() {
                 if !named.contains(&layer)

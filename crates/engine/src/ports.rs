@@ -90,6 +90,8 @@ pub struct LaunchRequest {
     pub rootfs: OwnedFd,
     /// Its network namespace.
     pub network: NetworkNamespace,
+    /// Detached mounts for mount points that have no path on the host, by destination.
+    pub detached: Vec<(String, OwnedFd)>,
     /// Host paths of the files to be mounted as /etc/hostname, /etc/hosts and /etc/resolv.conf.
     pub etc_files: Vec<(String, PathBuf)>,
     /// Where its output is logged; `None` logs nothing.

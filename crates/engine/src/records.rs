@@ -79,6 +79,18 @@ pub struct MountPoint {
     pub anonymous: bool,
     /// Whether an empty volume takes over the image's content at this path before the first start.
     pub copy_up: bool,
+    /// The image that is mounted, for that kind.
+    #[serde(default)]
+    pub image: Option<MountedImage>,
+}
+
+/// An image as a mount holds it: it cannot be removed meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountedImage {
+    /// Which.
+    pub id: ImageId,
+    /// Its layers' diff ids, bottom first.
+    pub layers: Vec<Digest>,
 }
 
 /// What kind of thing a [`MountPoint`] mounts.

@@ -82,6 +82,12 @@ pub(crate) fn mount_from_wire(body: MountBody) -> Result<MountSpec, ApiError> {
             if source.is_empty() && !subpath.is_empty() {
                 return Err(invalid("must not set Subpath when using anonymous volumes"));
             }
+            check_subpath(&subpath).map_err(invalid)?;
+            if source.is_empty() && read_only {
+                return Err(invalid(
+                    "must not set ReadOnly mode when using anonymous volumes",
+                ));
+            }
             MountSource::Volume {
                 name: Some(source).filter(|name| !name.is_empty()),
                 no_copy: options.no_copy.unwrap_or_default(),
@@ -112,13 +118,12 @@ pub(crate) fn mount_from_wire(body: MountBody) -> Result<MountSpec, ApiError> {
             if source.is_empty() {
                 return Err(invalid("field Source must not be empty"));
             }
+            let options = body.image_options.unwrap_or_default();
+            let subpath = options.subpath.unwrap_or_default();
+            check_subpath(&subpath).map_err(invalid)?;
             MountSource::Image {
                 reference: source,
-                subpath: body
-                    .image_options
-                    .unwrap_or_default()
-                    .subpath
-                    .unwrap_or_default(),
+                subpath,
             }
         }
         _ => return Err(invalid("mount type unknown")),
@@ -130,6 +135,22 @@ pub(crate) fn mount_from_wire(body: MountBody) -> Result<MountSpec, ApiError> {
         from_bind: false,
         mode: String::new(),
     })
+}
+
+/// Relative and inside, whatever is there (Go's `filepath.IsLocal`).
+fn check_subpath(path: &str) -> Result<(), &'static str> {
+    let mut depth = 0_i64;
+    for part in path.split('/') {
+        depth += match part {
+            "" | "." => 0,
+            ".." => -1,
+            _ => 1,
+        };
+        if depth < 0 || path.starts_with('/') {
+            return Err("subpath must be a relative path within the volume");
+        }
+    }
+    Ok(())
 }
 
 /// Whether mounts below a read-only bind stay writable. That they do not is the rule, so forcing it changes nothing.

@@ -150,6 +150,14 @@ impl Containers {
                         let name = created.spec.image.clone();
                         return Err(ContainerError::Image(ImageError::NotFound(name)));
                     }
+                    let gone = created.mounts.iter().find(|point| {
+                        let image = point.image.as_ref();
+                        image.is_some_and(|i| tx.get::<ImageRecord>(i.id.as_str()).is_none())
+                    });
+                    if let Some(point) = gone {
+                        let name = point.name.clone();
+                        return Err(ContainerError::Image(ImageError::NotFound(name)));
+                    }
                     refuse_taken_name(tx, &created.name, &created.id)?;
                     tx.event(container_event("create", &created, &[]));
                     tx.put(created);

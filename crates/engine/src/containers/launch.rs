@@ -9,6 +9,7 @@ use hoist_model::container::{NamespaceMode, NetworkMode};
 use hoist_store::Class;
 
 use super::actor::Actor;
+use super::image_mounts::image_mount;
 use super::events::{container_event, mount_events, network_event};
 use super::view::changes_of;
 use crate::error::{ContainerError, NetworkError};
@@ -31,12 +32,14 @@ impl Actor {
             ipc: self.joined_ipc()?,
         };
         let etc_files = self.write_etc_files()?;
+        let detached = self.image_mounts().await?;
         let rootfs = rootfs.await?;
         let log_path = self.log_path()?;
         let request = LaunchRequest {
             record: self.record.clone(),
             rootfs,
             network,
+            detached,
             etc_files,
             log_path,
             attached: std::mem::take(&mut self.attached),
@@ -91,6 +94,25 @@ impl Actor {
                 Ok((NetworkNamespace::Own(lease.namespace), lease.reserving))
             }
         }
+    }
+
+    /// What is mounted of images, by destination.
+    async fn image_mounts(&self) -> Result<Vec<(String, OwnedFd)>, ContainerError> {
+        if self.record.mounts.iter().all(|point| point.image.is_none()) {
+            return Ok(Vec::new());
+        }
+        let snapshotter = self.containers.inner.parts.images.snapshotter().clone();
+        let record = self.record.clone();
+        super::files::blocking(move || {
+            let images = record.mounts.iter().filter(|point| point.image.is_some());
+            images
+                .map(|point| {
+                    let mount = image_mount(point, snapshotter.as_ref())?;
+                    Ok((point.destination.clone(), mount))
+                })
+                .collect()
+        })
+        .await
     }
 
     fn joined(&self, mode: &NamespaceMode) -> Result<Option<i32>, ContainerError> {

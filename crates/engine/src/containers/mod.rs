@@ -20,6 +20,7 @@ mod etc_files;
 mod events;
 mod files;
 mod health;
+mod image_mounts;
 mod launch;
 mod log_attributes;
 mod merge;

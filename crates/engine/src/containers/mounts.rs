@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use hoist_model::container::{ContainerSpec, MountSource, MountSpec};
+use hoist_model::container::{ContainerSpec, MountSource, MountSpec, Propagation};
 
 use super::Containers;
 use crate::error::ContainerError;
-use crate::records::{MountKind, MountPoint};
+use crate::records::{MountKind, MountPoint, MountedImage};
 use crate::volumes::VolumeRequest;
 
 /// Tidies an absolute path of the container without looking at any file system: `/a//b/./c/` is `/a/b/c`.
@@ -157,9 +157,22 @@ impl Containers {
                     ..blank(MountKind::Tmpfs, destination)
                 })
             }
-            MountSource::Image { reference, .. } => Err(ContainerError::NotImplemented(format!(
-                "mount of image {reference:?} at {destination}: image mounts are not supported yet"
-            ))),
+            MountSource::Image { reference, subpath } => {
+                let image = self.inner.parts.images.resolve(reference)?;
+                Ok(MountPoint {
+                    name: reference.clone(),
+                    // Docker has a path of the host here; our mounts of images have none.
+                    source: image.id.as_str().to_owned(),
+                    writable: false,
+                    propagation: Propagation::default().as_str().to_owned(),
+                    subpath: subpath.clone(),
+                    image: Some(MountedImage {
+                        id: image.id.clone(),
+                        layers: image.layers.clone(),
+                    }),
+                    ..blank(MountKind::Image, destination)
+                })
+            }
         }
     }
 
@@ -219,6 +232,7 @@ fn blank(kind: MountKind, destination: String) -> MountPoint {
         writable_below: false,
         anonymous: false,
         copy_up: false,
+        image: None,
     }
 }
 

@@ -22,6 +22,7 @@ use hoist_sys::mount_attributes::{MountAttributes, READ_ONLY, set_attributes};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
+use super::image_mounts::image_mount;
 use crate::error::ContainerError;
 use crate::records::{ContainerRecord, MountKind};
 
@@ -77,7 +78,7 @@ impl Views {
                 .mount(&record.id, changes_of(record))
                 .map_err(|error| ContainerError::Internal(chain(&error)))?,
         };
-        let view = Arc::new(assemble(record, overlay, places)?);
+        let view = Arc::new(assemble(record, overlay, snapshotter, places)?);
         place.view = Arc::downgrade(&view);
         Ok(view)
     }
@@ -197,34 +198,50 @@ impl View {
     }
 }
 
+/// Where it comes from.
+enum Source {
+    Path(PathBuf),
+    /// Of an image.
+    Detached(OwnedFd),
+}
+
 /// What is mounted below the root: where from, where to, whether to be read only.
 struct Below {
-    source: PathBuf,
+    source: Source,
     subpath: String,
     target: String,
     read_only: bool,
     writable_below: bool,
 }
 
-fn below(record: &ContainerRecord, etc: &Path) -> Vec<Below> {
-    let mut all: Vec<Below> = record
-        .mounts
-        .iter()
-        .filter(|point| matches!(point.kind, MountKind::Bind | MountKind::Volume))
-        .map(|point| Below {
-            source: PathBuf::from(&point.source),
-            subpath: point.subpath.clone(),
+fn below(
+    record: &ContainerRecord,
+    snapshotter: &dyn Snapshotter,
+    etc: &Path,
+) -> Result<Vec<Below>, ContainerError> {
+    let mut all = Vec::with_capacity(record.mounts.len() + 3);
+    for point in &record.mounts {
+        let (source, subpath) = match point.kind {
+            MountKind::Bind | MountKind::Volume => {
+                (Source::Path(PathBuf::from(&point.source)), &*point.subpath)
+            }
+            MountKind::Image => (Source::Detached(image_mount(point, snapshotter)?), ""),
+            MountKind::Tmpfs => continue,
+        };
+        all.push(Below {
+            source,
+            subpath: subpath.to_owned(),
             target: point.destination.clone(),
             read_only: !point.writable,
             writable_below: point.writable_below,
-        })
-        .collect();
+        });
+    }
     for name in ["hostname", "hosts", "resolv.conf"] {
         let (source, target) = (etc.join(name), format!("/etc/{name}"));
         // They exist once the container was started.
         if source.exists() && !all.iter().any(|below| below.target == target) {
             all.push(Below {
-                source,
+                source: Source::Path(source),
                 subpath: String::new(),
                 target,
                 read_only: record.spec.security.readonly_rootfs,
@@ -232,15 +249,16 @@ fn below(record: &ContainerRecord, etc: &Path) -> Vec<Below> {
             });
         }
     }
-    all
+    Ok(all)
 }
 
 fn assemble(
     record: &ContainerRecord,
     overlay: OwnedFd,
+    snapshotter: &dyn Snapshotter,
     places: &Places<'_>,
 ) -> Result<View, ContainerError> {
-    let all = below(record, places.etc);
+    let all = below(record, snapshotter, places.etc)?;
     let read_only = record.spec.security.readonly_rootfs;
     let root = Root::new(overlay);
     let failed = |what: &str, source: io::Error| ContainerError::Io {
@@ -282,7 +300,10 @@ fn assemble(
 
 fn open_source(below: &Below) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let mut source = open(&below.source, flags, Mode::empty())?;
+    let mut source = match &below.source {
+        Source::Path(path) => open(path, flags, Mode::empty())?,
+        Source::Detached(mount) => return mount.try_clone(),
+    };
     if !below.subpath.is_empty() {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let subpath = below.subpath.as_str();
@@ -296,7 +317,10 @@ fn mount_below(root: &Root, below: &Below, source: &OwnedFd) -> io::Result<()> {
     let target = root
         .mount_target(&below.target, kind == FileType::Directory)
         .map_err(io::Error::other)?;
-    let mount = clone_of(source, true)?;
+    let mount = match below.source {
+        Source::Path(_) => clone_of(source, true)?,
+        Source::Detached(_) => source.try_clone()?,
+    };
     if below.read_only {
         set_attributes(
             mount.as_fd(),

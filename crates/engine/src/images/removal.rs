@@ -130,6 +130,13 @@ fn remove(
     Ok(changes)
 }
 
+/// Whether a container was made from an image or mounts it.
+pub(super) fn uses(container: &ContainerRecord, image: &ImageRecord) -> bool {
+    let mut mounted = container.mounts.iter().flat_map(|point| &point.image);
+    container.spec.image_id.as_ref() == Some(&image.id)
+        || mounted.any(|mounted| mounted.id == image.id)
+}
+
 /// `by_name` is the reference as the caller wrote it, which is how Docker repeats it.
 fn refuse_if_used(
     tx: &Transaction,
@@ -140,7 +147,7 @@ fn refuse_if_used(
     let users: Vec<Arc<ContainerRecord>> = tx
         .list::<ContainerRecord>()
         .into_iter()
-        .filter(|container| container.spec.image_id.as_ref() == Some(&image.id))
+        .filter(|container| uses(container, image))
         .collect();
     let runs = |container: &&Arc<ContainerRecord>| {
         matches!(

@@ -113,7 +113,7 @@ impl Images {
         let containers = self.inner.store.snapshot().list::<ContainerRecord>();
         containers
             .iter()
-            .any(|container| container.spec.image_id.as_ref() == Some(&image.id))
+            .any(|container| super::removal::uses(container, image))
     }
 
     /// Finds what `docker save` is to save: an id saves an image without names, a tag under that name, a repository under all

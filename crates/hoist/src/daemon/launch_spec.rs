@@ -110,6 +110,7 @@ pub(crate) fn launch_spec(
     let security = &spec.security;
     let privileged = security.privileged;
     let rootfs = request.rootfs;
+    let mut detached = request.detached;
     let mut nodes = devices::resolve(&spec.resources.devices).map_err(refused)?;
     let mut rules: Vec<DeviceRule> = nodes.iter().map(|node: &DeviceNode| node.rule).collect();
     for text in &spec.resources.device_cgroup_rules {
@@ -162,10 +163,12 @@ pub(crate) fn launch_spec(
             MountKind::Tmpfs => mounts::tmpfs(&point.destination, &point.options, !point.writable)?,
             MountKind::Bind | MountKind::Volume => mounts::of_point(point)?,
             MountKind::Image => {
-                return Err(refuse(format!(
-                    "image mount at {} is not supported",
-                    point.destination
-                )));
+                let at = |(destination, _): &(String, _)| *destination == point.destination;
+                let found = detached.iter().position(at);
+                let place = found.ok_or_else(|| {
+                    refuse(format!("image mount at {}: no mount", point.destination))
+                })?;
+                mounts::detached(&point.destination, detached.swap_remove(place).1)?
             }
         });
     }

@@ -254,6 +254,23 @@ fn entry(
     })
 }
 
+/// A mount made elsewhere, read-only, of a directory or a file.
+pub(crate) fn detached(target: &str, mount: OwnedFd) -> Result<MountEntry, LaunchFailure> {
+    let stat = rustix::fs::fstat(&mount)
+        .map_err(|error| refuse(format!("look at what is mounted at {target}: {error}")))?;
+    let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+    Ok(MountEntry {
+        target: target.to_owned(),
+        source: MountFrom::Detached {
+            mount,
+            directory: kind == rustix::fs::FileType::Directory,
+        },
+        attributes: READ_ONLY,
+        recursive: false,
+        propagation: MS_PRIVATE,
+    })
+}
+
 /// The bind or volume of a resolved mount point.
 pub(crate) fn of_point(point: &MountPoint) -> Result<MountEntry, LaunchFailure> {
     let attributes = if point.writable { 0 } else { READ_ONLY };

@@ -1,0 +1,52 @@
+//! Images mounted into containers (API 1.48, `Mount.Type` `image`): read-only views of their layers.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use hoist_image::Snapshotter;
+use hoist_model::chain;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+
+use crate::error::ContainerError;
+use crate::records::MountPoint;
+
+/// A detached read-only mount of what a mount point shows of its image. Blocking.
+pub(super) fn image_mount(
+    point: &MountPoint,
+    snapshotter: &dyn Snapshotter,
+) -> Result<OwnedFd, ContainerError> {
+    let layers = point.image.as_ref().map_or(&[][..], |image| &image.layers);
+    let view = snapshotter
+        .view(layers)
+        .map_err(|error| ContainerError::Internal(chain(&error)))?;
+    if point.subpath.is_empty() {
+        return Ok(view);
+    }
+    below(&view, &point.subpath).map_err(|source| ContainerError::Io {
+        context: format!(
+            "mount of image {} at {}: cannot access path {}",
+            point.name, point.destination, point.subpath
+        ),
+        source,
+    })
+}
+
+/// A detached mount of a path of a detached mount. Links in an image belong to whoever made it: they must not lead out.
+///
+/// The kernel copies parts of detached mounts from 6.15 on; before, only of mounts that are in the caller's namespace.
+fn below(view: &OwnedFd, path: &str) -> io::Result<OwnedFd> {
+    let (_namespace, mount) = hoist_sys::mount_namespace::with_private(|| {
+        // Any directory does: nobody but this thread sees what covers it.
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        move_mount(view, "", CWD, "/proc", flags)?;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let opened = openat2(view.as_fd(), path, flags, Mode::empty(), resolve)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH;
+        Ok(open_tree(&opened, "", flags)?)
+    })?;
+    Ok(mount)
+}
