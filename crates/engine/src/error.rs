@@ -185,9 +185,9 @@ pub enum VolumeError {
     /// The request is wrong.
     #[error("{0}")]
     Invalid(String),
-    /// Something Hoist does not do yet.
+    /// What its options name could not be mounted.
     #[error("{0}")]
-    NotImplemented(String),
+    Mount(String),
     /// A file operation failed.
     #[error("volume {name}: {source}")]
     Io {
@@ -210,8 +210,7 @@ impl VolumeError {
             Self::NotFound(_) | Self::NoDriver(_) => ErrorClass::NotFound,
             Self::InUse { .. } => ErrorClass::Conflict,
             Self::Invalid(_) => ErrorClass::InvalidArgument,
-            Self::NotImplemented(_) => ErrorClass::NotImplemented,
-            Self::Io { .. } | Self::Store(_) => ErrorClass::Internal,
+            Self::Mount(_) | Self::Io { .. } | Self::Store(_) => ErrorClass::Internal,
         }
     }
 }

@@ -4,6 +4,11 @@
 //! <root>/<name>/_data     what containers see; its parent keeps room for what a driver needs
 //! <root>/.gone-<name>/    files of a removed volume, being deleted
 //! ```
+//!
+//! With options of the local driver something else is mounted on `_data` for as long as a container uses it.
+
+mod driver;
+mod mounted;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,6 +25,10 @@ use crate::error::VolumeError;
 use crate::records::{ContainerRecord, MountKind, MountPoint, VolumeRecord};
 use hoist_model::chain;
 
+use self::driver::DriverOptions;
+pub use self::driver::ResolveName;
+pub(crate) use self::mounted::VolumeUse;
+
 /// What the directory of a volume that is being deleted begins with.
 const GONE: &str = ".gone-";
 
@@ -28,6 +37,8 @@ const GONE: &str = ".gone-";
 pub struct Volumes {
     store: Store,
     root: Arc<Path>,
+    uses: Arc<mounted::Uses>,
+    resolve: Arc<ResolveName>,
 }
 
 /// A wish for a volume.
@@ -43,6 +54,12 @@ pub struct VolumeRequest {
     pub labels: BTreeMap<String, String>,
 }
 
+impl std::fmt::Debug for Volumes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Volumes").field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
 impl From<StoreError> for VolumeError {
     fn from(error: StoreError) -> Self {
         Self::Store(chain(&error))
@@ -50,8 +67,13 @@ impl From<StoreError> for VolumeError {
 }
 
 impl Volumes {
-    /// Keeps volumes under `root`, made if missing, which only root may enter.
-    pub fn open(store: Store, root: &Path) -> Result<Self, VolumeError> {
+    /// Keeps volumes under `root`, made if missing, which only root may enter. `resolve` finds servers of volumes that are
+    /// file systems of the network.
+    pub fn open(
+        store: Store,
+        root: &Path,
+        resolve: Arc<ResolveName>,
+    ) -> Result<Self, VolumeError> {
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o701)
@@ -64,21 +86,24 @@ impl Volumes {
         Ok(Self {
             store,
             root: root.into(),
+            uses: Arc::default(),
+            resolve,
         })
     }
 
     /// Makes a volume, or answers the one of that name.
     pub async fn create(&self, request: VolumeRequest) -> Result<Arc<VolumeRecord>, VolumeError> {
-        if !matches!(request.driver.as_str(), "" | "local") {
-            return Err(VolumeError::NoDriver(request.driver));
-        }
-        bound_directory(&request.options)?;
         let anonymous = request.name.is_none();
         let name = request.name.unwrap_or_else(|| {
             hoist_model::SandboxId::from_bytes(&random_bytes())
                 .as_str()
                 .to_owned()
         });
+        if !matches!(request.driver.as_str(), "" | "local") {
+            return Err(VolumeError::NoDriver(request.driver));
+        }
+        DriverOptions::parse(&request.options)
+            .map_err(|why| VolumeError::Invalid(format!("create {name}: {why}")))?;
         check_name(&name)?;
         if let Ok(existing) = self.get(&name) {
             return Ok(existing);
@@ -129,15 +154,6 @@ impl Volumes {
         self.root.join(name).join("_data")
     }
 
-    /// What containers mount of it: its own directory, or the one its options bind.
-    #[must_use]
-    pub fn source(&self, volume: &VolumeRecord) -> PathBuf {
-        match bound_directory(&volume.options) {
-            Ok(Some(directory)) => directory,
-            _ => self.mountpoint(&volume.name),
-        }
-    }
-
     /// The containers that use it.
     #[must_use]
     pub fn users(&self, name: &str) -> Vec<ContainerId> {
@@ -179,7 +195,9 @@ impl Volumes {
     pub(crate) async fn delete_files(&self, name: &str) -> Result<(), VolumeError> {
         let directory = self.root.join(name);
         let gone = self.root.join(format!("{GONE}{name}"));
+        let (this, of) = (self.clone(), name.to_owned());
         let delete = move || {
+            this.clear(&of)?;
             std::fs::rename(&directory, &gone)?;
             std::fs::remove_dir_all(gone)
         };
@@ -243,45 +261,6 @@ fn check_name(name: &str) -> Result<(), VolumeError> {
     Err(VolumeError::Invalid(format!(
         "create {name}: {name:?} includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
     )))
-}
-
-/// The directory that the options of a local volume bind (`type=none`, `o=bind`, `device=/path`); `None` without options.
-/// Texts of refusals are Docker's.
-fn bound_directory(options: &BTreeMap<String, String>) -> Result<Option<PathBuf>, VolumeError> {
-    let invalid = |text: String| Err(VolumeError::Invalid(text));
-    if options.is_empty() {
-        return Ok(None);
-    }
-    if let Some(option) = options
-        .keys()
-        .find(|name| !matches!(name.as_str(), "type" | "o" | "device" | "size"))
-    {
-        return invalid(format!("invalid option: {option:?}"));
-    }
-    let option = |name: &str| options.get(name).map_or("", String::as_str);
-    let (kind, flags, device) = (option("type"), option("o"), option("device"));
-    if !option("size").is_empty() {
-        return Err(VolumeError::NotImplemented(
-            "volume option \"size\": quotas of local volumes are not supported yet".to_owned(),
-        ));
-    }
-    if device.is_empty() {
-        return invalid("missing device in volume options".to_owned());
-    }
-    let binds = flags
-        .split(',')
-        .all(|flag| matches!(flag, "bind" | "rbind"));
-    if !matches!(kind, "" | "none" | "bind") || !binds {
-        return Err(VolumeError::NotImplemented(format!(
-            "volume options type={kind} o={flags}: only type=none with o=bind is supported yet"
-        )));
-    }
-    if !device.starts_with('/') {
-        return invalid(format!(
-            "invalid device {device:?}: a path to bind must be absolute"
-        ));
-    }
-    Ok(Some(PathBuf::from(device)))
 }
 
 /// Takes the volumes that were made for one container alone out of the store, those that others use by now left out;
@@ -369,35 +348,5 @@ pub(crate) fn volume_event<const N: usize>(
         action: action.to_owned(),
         actor: name.to_owned(),
         attributes: attributes.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_bind_a_directory_or_are_refused_by_name() {
-        for (options, expected) in [
-            ("", "Ok(None)"),
-            ("type=none o=bind device=/srv", "Ok(Some(\"/srv\"))"),
-            ("o=rbind device=/srv", "Ok(Some(\"/srv\"))"),
-            ("o=bind", "missing device in volume options"),
-            ("o=bind device=srv", "must be absolute"),
-            ("o=bind,ro device=/srv", "only type=none with o=bind"),
-            ("type=tmpfs device=tmpfs", "type=tmpfs"),
-            ("size=1g device=/srv", "quotas"),
-            ("colour=red", "invalid option: \"colour\""),
-        ] {
-            let pairs = options
-                .split_whitespace()
-                .filter_map(|pair| pair.split_once('='))
-                .map(|(name, value)| (name.to_owned(), value.to_owned()));
-            let found = match bound_directory(&pairs.collect()) {
-                Ok(directory) => format!("Ok({directory:?})"),
-                Err(error) => error.to_string(),
-            };
-            assert!(found.contains(expected), "{options}: {found}");
-        }
     }
 }

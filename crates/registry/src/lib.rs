@@ -31,5 +31,6 @@ pub use client::Client;
 pub use credentials::Credentials;
 pub use error::{PullError, Said};
 pub use manifest::Resolved;
+pub use names::address_of;
 pub use pull::{ProgressReport, pull};
 pub use settings::{InsecureRegistry, InvalidInsecureRegistry, Settings};

@@ -56,6 +56,16 @@ impl Names {
     }
 }
 
+/// The first address of a host by /etc/hosts and DNS; `NotFound` where there is none. Cancel-safe.
+pub async fn address_of(host: &str) -> io::Result<IpAddr> {
+    let found = match literal(host) {
+        Some(known) => known,
+        None => lookup(Names::default().resolver(), host.to_owned()).await?,
+    };
+    let nobody = || io::Error::new(io::ErrorKind::NotFound, "no such host");
+    found.first().copied().ok_or_else(nobody)
+}
+
 fn literal(host: &str) -> Option<Vec<IpAddr>> {
     if host == "localhost" {
         return Some(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);

@@ -26,6 +26,10 @@ pub const NO_SUID: u64 = 0x2;
 pub const NO_DEV: u64 = 0x4;
 /// Nothing can be executed.
 pub const NO_EXEC: u64 = 0x8;
+/// Access times are never written.
+pub const NO_ACCESS_TIME: u64 = 0x10;
+/// Access times of directories are never written.
+pub const NO_DIRECTORY_ACCESS_TIME: u64 = 0x80;
 /// Access times are always written.
 pub const STRICT_ATIME: u64 = 0x20;
 

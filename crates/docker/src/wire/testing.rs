@@ -65,6 +65,7 @@ pub(crate) fn record(body: &str) -> ContainerRecord {
             writable_below: false,
             anonymous: false,
             copy_up: true,
+            image: None,
         }],
         attachment: Some(NetworkAttachment {
             network_id: NetworkId::from_bytes(&[2; 32]),

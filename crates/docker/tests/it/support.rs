@@ -49,7 +49,11 @@ pub(crate) async fn start() -> Option<Server> {
     let snapshotter = open_snapshotter(root, SnapshotterChoice::Directory).unwrap();
     let images = Images::new(store.clone(), content, snapshotter, Arc::new(FakeSource));
     let network = Arc::new(FakeNetwork);
-    let volumes = Volumes::open(store.clone(), &root.join("volumes")).unwrap();
+    let volumes = Volumes::open(
+        store.clone(),
+        &root.join("volumes"),
+        std::sync::Arc::new(|_| Err(std::io::Error::other("no names here"))),
+    ).unwrap();
     let networks = Networks::open(store.clone(), network.clone())
         .await
         .unwrap();

@@ -19,6 +19,7 @@ use crate::clock::now;
 use crate::error::ContainerError;
 use crate::ports::ProcessOwner;
 use crate::records::ContainerRecord;
+use crate::volumes::VolumeUse;
 use hoist_model::chain;
 
 /// How long after a failed write the next is tried.
@@ -35,6 +36,8 @@ pub(super) struct Actor {
     /// Terminal size set before the process runs.
     pub(super) console_size: Option<(u16, u16)>,
     pub(super) restart_at: Option<Instant>,
+    /// Volumes that are mounted for it.
+    pub(super) volume_uses: Vec<VolumeUse>,
     /// Events to be written with the next record.
     events: Vec<Event>,
     pub(super) persist: bool,
@@ -60,6 +63,10 @@ impl Actor {
         );
         life.suspended = record.suspended;
         let console_size = record.spec.console_size;
+        let volume_uses = match life.state.running() {
+            Some(_) => containers.volumes().note(&record),
+            None => Vec::new(),
+        };
         let restarting = matches!(life.state, ContainerState::Restarting(_));
         Self {
             containers,
@@ -70,6 +77,7 @@ impl Actor {
             attached: Vec::new(),
             console_size,
             restart_at: restarting.then(Instant::now),
+            volume_uses,
             events: Vec::new(),
             persist: false,
             ended: false,
@@ -252,6 +260,7 @@ impl Actor {
             Command::Release => {
                 self.containers.inner.parts.runtime.release(&self.record);
                 self.ended = true;
+                self.release_volumes().await;
                 if let Some(attachment) = &self.record.attachment {
                     self.events.push(super::events::network_event(
                         "disconnect",
@@ -287,6 +296,15 @@ impl Actor {
             }
         }
         Ok(())
+    }
+
+    async fn release_volumes(&mut self) {
+        let uses = std::mem::take(&mut self.volume_uses);
+        if !uses.is_empty() {
+            let volumes = self.containers.volumes().clone();
+            // A panic there was told of by its own thread.
+            let _ = tokio::task::spawn_blocking(move || volumes.release(uses)).await;
+        }
     }
 
     /// Boxed, because a launch feeds its own outcome back in.

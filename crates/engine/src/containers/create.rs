@@ -227,9 +227,17 @@ impl Containers {
             let rootfs = snapshotter
                 .mount(&record.id, changes_of(record))
                 .map_err(|error| failed(&error))?;
-            for volume in record.mounts.iter().filter(|mount| mount.copy_up) {
-                super::copy_up::copy_up(&rootfs, &volume.destination, volume.source.as_ref())?;
-            }
+            let mut uses = Vec::new();
+            let taken = self.volumes().acquire(record, &mut uses);
+            let copied = taken.map_err(Into::into).and_then(|()| {
+                let mut fresh = record.mounts.iter().filter(|mount| mount.copy_up);
+                fresh.try_for_each(|volume| {
+                    let source = volume.source.as_ref();
+                    super::copy_up::copy_up(&rootfs, &volume.destination, source)
+                })
+            });
+            self.volumes().release(uses);
+            copied?;
             self.inner.views.keep_ahead(&record.id, rootfs);
         }
         Ok(())

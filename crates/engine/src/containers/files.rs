@@ -56,7 +56,9 @@ impl Containers {
             directory: &self.directory(&record.id),
             etc: &self.etc_directory(&record.id),
         };
-        self.inner.views.of_resting(record, snapshotter, &places)
+        self.inner
+            .views
+            .of_resting(record, snapshotter, self.volumes(), &places)
     }
 }
 

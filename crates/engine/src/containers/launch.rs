@@ -14,7 +14,7 @@ use super::events::{container_event, mount_events, network_event};
 use super::view::changes_of;
 use crate::error::{ContainerError, NetworkError};
 use crate::ports::{Joins, LaunchRequest, Launched, NetworkNamespace};
-use crate::records::ContainerRecord;
+use crate::records::{ContainerRecord, MountKind};
 use crate::volumes::forget_anonymous;
 use hoist_model::chain;
 
@@ -24,6 +24,7 @@ impl Actor {
         // Mounted by a blocking thread while the rest is got together here.
         let rootfs = self.rootfs();
         let (network, kept) = self.network_namespace().await?;
+        self.mount_volumes().await?;
         for event in mount_events("mount", &self.record) {
             self.tell(event);
         }
@@ -94,6 +95,23 @@ impl Actor {
                 Ok((NetworkNamespace::Own(lease.namespace), lease.reserving))
             }
         }
+    }
+
+    /// Mounts what volumes with driver options are.
+    async fn mount_volumes(&mut self) -> Result<(), ContainerError> {
+        let volumes = self.containers.volumes().clone();
+        let record = self.record.clone();
+        if record.mounts.iter().all(|point| point.kind != MountKind::Volume) {
+            return Ok(());
+        }
+        let mut uses = std::mem::take(&mut self.volume_uses);
+        let work = move || {
+            let taken = volumes.acquire(&record, &mut uses);
+            Ok((uses, taken))
+        };
+        let (uses, taken) = super::files::blocking(work).await?;
+        self.volume_uses = uses;
+        Ok(taken?)
     }
 
     /// What is mounted of images, by destination.

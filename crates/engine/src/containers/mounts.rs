@@ -185,11 +185,10 @@ impl Containers {
         let volume = self.volumes().create(request).await?;
         Ok(MountPoint {
             name: volume.name.clone(),
-            source: self.volumes().source(&volume).display().to_string(),
+            source: self.volumes().mountpoint(&volume.name).display().to_string(),
             driver: "local".to_owned(),
             anonymous,
-            // A directory that somebody chose is taken as it is.
-            copy_up: volume.options.is_empty(),
+            copy_up: true,
             ..blank(MountKind::Volume, destination)
         })
     }

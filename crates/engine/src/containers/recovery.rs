@@ -95,6 +95,8 @@ impl Containers {
         }
         let logs = self.inner.logs.clone().run(self.inner.stopping.clone());
         self.inner.tasks.spawn(logs);
+        let volumes = self.volumes().clone();
+        let _ = tokio::task::spawn_blocking(move || volumes.sweep()).await;
         for id in dependencies::first_to_last(&starts) {
             if let Err(error) = self.start(&id).await {
                 tracing::warn!(container = %id, %error, "restart policy could not start it");

@@ -25,6 +25,7 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use super::image_mounts::image_mount;
 use crate::error::ContainerError;
 use crate::records::{ContainerRecord, MountKind};
+use crate::volumes::{VolumeUse, Volumes};
 
 /// Beyond so many places those that hold nothing are dropped.
 const MANY: usize = 64;
@@ -57,6 +58,16 @@ pub(super) struct View {
     spare: Mutex<Option<OwnedFd>>,
     /// Keeps the mounts below the root.
     _namespace: Option<OwnedFd>,
+    /// Volumes that are mounted for it.
+    uses: Option<(Volumes, Vec<VolumeUse>)>,
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        if let Some((volumes, uses)) = self.uses.take() {
+            volumes.release(uses);
+        }
+    }
 }
 
 impl Views {
@@ -65,6 +76,7 @@ impl Views {
         &self,
         record: &ContainerRecord,
         snapshotter: &dyn Snapshotter,
+        volumes: &Volumes,
         places: &Places<'_>,
     ) -> Result<Arc<View>, ContainerError> {
         let place = self.place(&record.id);
@@ -78,7 +90,20 @@ impl Views {
                 .mount(&record.id, changes_of(record))
                 .map_err(|error| ContainerError::Internal(chain(&error)))?,
         };
-        let view = Arc::new(assemble(record, overlay, snapshotter, places)?);
+        let mut uses = Vec::new();
+        let view = match volumes.acquire(record, &mut uses) {
+            Ok(()) => assemble(record, overlay, snapshotter, places),
+            Err(error) => Err(error.into()),
+        };
+        let mut view = match view {
+            Ok(view) => view,
+            Err(error) => {
+                volumes.release(uses);
+                return Err(error);
+            }
+        };
+        view.uses = (!uses.is_empty()).then(|| (volumes.clone(), uses));
+        let view = Arc::new(view);
         place.view = Arc::downgrade(&view);
         Ok(view)
     }
@@ -194,6 +219,7 @@ impl View {
             root: Root::new(root),
             spare: Mutex::new(None),
             _namespace: None,
+            uses: None,
         })
     }
 }
@@ -295,6 +321,7 @@ fn assemble(
         root,
         spare: Mutex::new(Some(spare)),
         _namespace: Some(namespace),
+        uses: None,
     })
 }
 

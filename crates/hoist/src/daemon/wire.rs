@@ -29,6 +29,9 @@ use super::registry::RegistrySource;
 use super::settings::{DATA_ROOT, Settings};
 use super::zygote::ZygoteRuntime;
 
+/// For finding the address of a volume's server.
+const NAME_DEADLINE: std::time::Duration = std::time::Duration::from_secs(20);
+
 /// A whole engine, ready to serve.
 pub(crate) struct Wired {
     pub(crate) engine: Engine,
@@ -82,7 +85,8 @@ pub(crate) async fn wire(settings: &Settings, started_at: Timestamp) -> anyhow::
     // What one node can do.
     let engine_networks = Networks::open(store.clone(), network.clone()).await?;
     network.name_bridge(engine_networks.resolve("bridge")?.id.clone());
-    let volumes = Volumes::open(store.clone(), &settings.data_root.join("volumes"))?;
+    let resolve = Arc::new(server_address);
+    let volumes = Volumes::open(store.clone(), &settings.data_root.join("volumes"), resolve)?;
     let container_root = settings.data_root.join("containers");
     private_directory(&container_root, 0o710)?;
     let etc_root = settings.exec_root.join("etc");
@@ -151,6 +155,19 @@ impl Wired {
     pub(crate) fn networks(&self) -> hoist_net::Networks {
         self.networks.clone()
     }
+}
+
+/// The address of a volume's server, for threads that may block.
+fn server_address(name: &str) -> std::io::Result<std::net::IpAddr> {
+    let runtime = tokio::runtime::Handle::try_current().map_err(std::io::Error::other)?;
+    runtime.block_on(async {
+        let looked_up = hoist_registry::address_of(name);
+        match tokio::time::timeout(NAME_DEADLINE, looked_up).await {
+            Ok(Err(error)) => Err(std::io::Error::other(format!("lookup {name}: {error}"))),
+            Ok(found) => found,
+            Err(_) => Err(std::io::Error::other(format!("lookup {name}: i/o timeout"))),
+        }
+    })
 }
 
 /// Which engine this is: kernel names derive from the data root.
