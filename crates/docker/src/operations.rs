@@ -61,7 +61,7 @@ pub const OPERATIONS: &[Operation] = &[
     operation("ContainerList", "GET", "/containers/json", SERVED),
     operation("ContainerCreate", "POST", "/containers/create", partly("501 for links, several networks, GPUs, per-device weights, storage options, image mounts, and log drivers beyond json-file, local and none")),
     operation("ContainerInspect", "GET", "/containers/{id}/json", SERVED),
-    operation("ContainerTop", "GET", "/containers/{id}/top", partly("ps options that choose columns; sorting, threads and trees are refused by name")),
+    operation("ContainerTop", "GET", "/containers/{id}/top", SERVED),
     operation("ContainerLogs", "GET", "/containers/{id}/logs", SERVED),
     operation("ContainerChanges", "GET", "/containers/{id}/changes", SERVED),
     operation("ContainerExport", "GET", "/containers/{id}/export", SERVED),

@@ -228,8 +228,8 @@ pub trait Runtime: Send + Sync {
     /// Thaws them.
     fn unpause(&self, id: &ContainerId) -> io::Result<()>;
 
-    /// Processes of a running container.
-    fn processes(&self, id: &ContainerId) -> io::Result<Vec<ProcessFacts>>;
+    /// Processes of a running container, or each of their threads.
+    fn processes(&self, id: &ContainerId, threads: bool) -> io::Result<Vec<ProcessFacts>>;
 
     /// What a running container, whose first process this is, uses; its interfaces only if `interfaces`.
     fn stats(&self, id: &ContainerId, pid: i32, interfaces: bool) -> io::Result<ContainerStats>;

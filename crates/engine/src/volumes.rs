@@ -56,7 +56,9 @@ pub struct VolumeRequest {
 
 impl std::fmt::Debug for Volumes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Volumes").field("root", &self.root).finish_non_exhaustive()
+        f.debug_struct("Volumes")
+            .field("root", &self.root)
+            .finish_non_exhaustive()
     }
 }
 
@@ -69,11 +71,7 @@ impl From<StoreError> for VolumeError {
 impl Volumes {
     /// Keeps volumes under `root`, made if missing, which only root may enter. `resolve` finds servers of volumes that are
     /// file systems of the network.
-    pub fn open(
-        store: Store,
-        root: &Path,
-        resolve: Arc<ResolveName>,
-    ) -> Result<Self, VolumeError> {
+    pub fn open(store: Store, root: &Path, resolve: Arc<ResolveName>) -> Result<Self, VolumeError> {
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o701)

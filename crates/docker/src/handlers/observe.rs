@@ -27,9 +27,10 @@ pub(crate) async fn processes(call: Call) -> Reply {
     let arguments = call.query.nonempty("ps_args").unwrap_or("-ef");
     // Refused before the container is looked into.
     let memory = call.facade.node.memory;
-    top::top(arguments, &[], now(), memory)?;
-    let processes = call.engine().containers.processes(&container.id).await?;
-    ok(&top::top(arguments, &processes, now(), memory)?)
+    let asked = top::parse(arguments)?;
+    let containers = &call.engine().containers;
+    let processes = containers.processes(&container.id, asked.threads).await?;
+    ok(&top::top(&asked, &processes, now(), memory))
 }
 
 /// `GET /containers/{id}/stats`: one object a second, or a single one. A client that is gone ends the readings.

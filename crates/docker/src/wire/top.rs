@@ -1,15 +1,19 @@
 //! `ps` as `GET /containers/{id}/top` gives it (API 1.55, `ContainerTopResponse`), rendered from proc(5): no program runs.
 //!
-//! Which processes are listed is the container's matter, so ps's options that select are accepted and mean nothing; those
-//! that choose columns are obeyed (procps `ps(1)`); all others are refused. Times are UTC.
+//! Which processes are listed is the container's matter, so ps's options that select all are accepted and mean nothing, and
+//! those that select some are refused; those that choose columns, sort, show threads and draw trees are obeyed (procps
+//! `ps(1)`). Times are UTC.
 
 mod columns;
+mod options;
+mod order;
 
 use hoist_model::Timestamp;
 use hoist_model::container::ProcessFacts;
 use serde::Serialize;
 
-use self::columns::{Column, Machine};
+use self::columns::Machine;
+pub(crate) use self::options::Asked;
 use crate::error::ApiError;
 
 /// The reply.
@@ -20,139 +24,42 @@ pub(crate) struct Top {
     processes: Vec<Vec<String>>,
 }
 
-/// One column as asked for: what and under which title.
-type Titled = (Column, String);
-
-/// Renders processes as `ps` with these arguments would.
-pub(crate) fn top(
-    arguments: &str,
-    processes: &[ProcessFacts],
-    now: Timestamp,
-    memory: u64,
-) -> Result<Top, ApiError> {
-    let columns = parse(arguments)?;
-    if !columns.iter().any(|(_, title)| title == "PID") {
+/// Reads arguments of `ps`.
+pub(crate) fn parse(arguments: &str) -> Result<Asked, ApiError> {
+    let asked = options::parse(arguments)?;
+    if !asked.columns.iter().any(|(_, title)| title == "PID") {
         return Err(ApiError::invalid("Couldn't find PID field in ps output"));
     }
+    Ok(asked)
+}
+
+/// Renders processes as `ps` with these arguments would.
+pub(crate) fn top(asked: &Asked, processes: &[ProcessFacts], now: Timestamp, memory: u64) -> Top {
     let machine = Machine { now, memory };
-    Ok(Top {
-        titles: columns.iter().map(|(_, title)| title.clone()).collect(),
-        processes: processes
+    let placed = order::placed(asked, processes, &machine);
+    Top {
+        titles: asked
+            .columns
             .iter()
-            .map(|facts| {
+            .map(|(_, title)| title.clone())
+            .collect(),
+        processes: placed
+            .into_iter()
+            .map(|(facts, branches)| {
+                let columns = asked.columns.iter();
                 columns
-                    .iter()
-                    .map(|(column, _)| column.render(facts, &machine))
+                    .map(|(column, _)| {
+                        let text = column.render(facts, &machine);
+                        if column.is_command() {
+                            format!("{branches}{text}")
+                        } else {
+                            text
+                        }
+                    })
                     .collect()
             })
             .collect(),
-    })
-}
-
-fn named(names: &str) -> Vec<Titled> {
-    names
-        .split(' ')
-        .filter_map(|name| {
-            let column = Column::find(name)?;
-            Some((column, column.title.to_owned()))
-        })
-        .collect()
-}
-
-fn refuse(what: &str) -> ApiError {
-    ApiError::invalid(format!(
-        "ps option {what} is not supported: processes are read without ps, which knows -e -A -a -d -x, -f -F -l -j, aux-style letters (a x u j l w) and -o LIST"
-    ))
-}
-
-/// What is shown, by the last option that says.
-fn parse(arguments: &str) -> Result<Vec<Titled>, ApiError> {
-    let mut words = arguments.split_ascii_whitespace();
-    let mut listed: Vec<Titled> = Vec::new();
-    let mut shape: Option<&str> = None;
-    while let Some(word) = words.next() {
-        let (letters, dashed) = match word.strip_prefix('-') {
-            Some(rest) if rest.starts_with('-') => match rest.strip_prefix("-format") {
-                Some(list) => {
-                    let list = list.strip_prefix('=').or_else(|| words.next());
-                    listed.extend(list_of(list.ok_or_else(|| refuse(word))?)?);
-                    continue;
-                }
-                None => return Err(refuse(word)),
-            },
-            Some(letters) => (letters, true),
-            None => (word, false),
-        };
-        // `-aux` is how everybody writes `aux`; ps takes it so too.
-        let dashed = dashed && !letters.contains('u');
-        for (at, letter) in letters.char_indices() {
-            match (letter, dashed) {
-                ('e' | 'A' | 'a' | 'd' | 'x', true) | ('a' | 'x' | 'w', _) => {}
-                ('f', true) => shape = Some("f"),
-                ('F', true) => shape = Some("F"),
-                ('l', true) => shape = Some("l"),
-                ('j', true) => shape = Some("j"),
-                ('u', false) => shape = Some("bsd_u"),
-                ('j', false) => shape = Some("bsd_j"),
-                ('l', false) => shape = Some("bsd_l"),
-                ('o', _) => {
-                    let rest = &letters[at + 1..];
-                    let list = if rest.is_empty() {
-                        words.next()
-                    } else {
-                        Some(rest)
-                    };
-                    listed.extend(list_of(list.ok_or_else(|| refuse(word))?)?);
-                    break;
-                }
-                _ => return Err(refuse(word)),
-            }
-        }
-        if !dashed && shape.is_none() && letters.contains(['a', 'x']) {
-            shape = Some("bsd");
-        }
     }
-    if !listed.is_empty() {
-        return Ok(listed);
-    }
-    Ok(named(match shape {
-        Some("f") => "UID pid ppid c stime tname time cmd",
-        Some("F") => "UID pid ppid c sz rss psr stime tname time cmd",
-        Some("l") => "f s uid pid ppid c opri ni addr sz wchan tname time ucmd",
-        Some("j") => "pid pgid sid tname time ucmd",
-        Some("bsd_u") => "user pid %cpu %mem vsz rss tname stat start_time bsdtime args",
-        Some("bsd_j") => "ppid pid pgid sid tname tpgid stat uid bsdtime args",
-        Some("bsd_l") => "f uid pid ppid pri ni vsz rss wchan stat tname bsdtime args",
-        Some("bsd") => "pid tname stat bsdtime args",
-        _ => "pid tname time ucmd",
-    }))
-}
-
-/// `pid,cmd,user=WHO`: a title of one's own takes the rest of the word, as in ps.
-fn list_of(list: &str) -> Result<Vec<Titled>, ApiError> {
-    let mut columns = Vec::new();
-    let mut rest = list;
-    while !rest.is_empty() {
-        let end = rest.find([',', '=']).unwrap_or(rest.len());
-        let (name, after) = rest.split_at(end);
-        let Some(column) = Column::find(name).filter(|_| name != "UID") else {
-            return Err(ApiError::invalid(format!(
-                "ps column {name:?} is not supported"
-            )));
-        };
-        if let Some(title) = after.strip_prefix('=') {
-            if name == "pid" || title.contains("PID") || title.is_empty() {
-                return Err(ApiError::invalid(format!(
-                    "specifying \"{name}={title}\" is not allowed"
-                )));
-            }
-            columns.push((column, title.to_owned()));
-            break;
-        }
-        columns.push((column, column.title.to_owned()));
-        rest = after.strip_prefix(',').unwrap_or_default();
-    }
-    Ok(columns)
 }
 
 #[cfg(test)]
@@ -181,8 +88,9 @@ mod tests {
             cpu_milliseconds: 65_000,
             virtual_bytes: 4 << 20,
             resident_bytes: 1 << 20,
-            users: [root.clone(), root.clone()],
-            groups: [root.clone(), root],
+            thread: 1234,
+            users: [0; 4].map(|_| root.clone()),
+            groups: [0; 4].map(|_| root.clone()),
             command: "sh".to_owned(),
             arguments: vec!["sh".to_owned(), "-c".to_owned(), "sleep 1".to_owned()],
             ..ProcessFacts::default()
@@ -191,10 +99,85 @@ mod tests {
 
     fn shown(arguments: &str) -> String {
         let now = Timestamp::from_seconds(1_732_400_070);
-        match top(arguments, &[shell()], now, 100 << 20) {
-            Ok(top) => format!("{}\n{}", top.titles.join("|"), top.processes[0].join("|")),
+        match parse(arguments) {
+            Ok(asked) => {
+                let top = top(&asked, &[shell()], now, 100 << 20);
+                format!("{}\n{}", top.titles.join("|"), top.processes[0].join("|"))
+            }
             Err(error) => error.message,
         }
+    }
+
+    /// A shell with two children, one of which has a child.
+    fn family() -> Vec<ProcessFacts> {
+        let of = |pid: i32, parent: i32, command: &str, resident: u64| ProcessFacts {
+            pid,
+            thread: pid,
+            parent,
+            command: command.to_owned(),
+            arguments: vec![command.to_owned()],
+            resident_bytes: resident << 10,
+            ..shell()
+        };
+        vec![
+            of(10, 1, "sh", 30),
+            of(11, 10, "make", 900),
+            of(12, 11, "cc", 40),
+            of(13, 10, "sleep", 7),
+        ]
+    }
+
+    fn listed(arguments: &str) -> String {
+        let now = Timestamp::from_seconds(1_732_400_070);
+        let top = top(&parse(arguments).unwrap(), &family(), now, 100 << 20);
+        let lines = top.processes.iter().map(|line| line.join("|"));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn lines_are_sorted_as_asked() {
+        for (arguments, expected) in [
+            ("-o pid,rss --sort=-rss", "11|900\n12|40\n10|30\n13|7"),
+            ("-o pid,rss --sort rss", "13|7\n10|30\n12|40\n11|900"),
+            ("axo pid,rss k -rss", "11|900\n12|40\n10|30\n13|7"),
+            (
+                "-o pid,comm --sort=ppid,-pid",
+                "10|sh\n13|sleep\n11|make\n12|cc",
+            ),
+            ("-o pid,comm --sort=comm", "12|cc\n11|make\n10|sh\n13|sleep"),
+        ] {
+            assert_eq!(listed(arguments), expected, "{arguments}");
+        }
+    }
+
+    #[test]
+    fn trees_are_drawn() {
+        let drawn = "10|sh\n11| \\_ make\n12| |   \\_ cc\n13| \\_ sleep";
+        assert_eq!(listed("-eo pid,args --forest"), drawn);
+        assert_eq!(listed("axf -o pid,args"), drawn);
+        assert_eq!(
+            listed("-eH -o pid,comm"),
+            "10|sh\n11|  make\n12|    cc\n13|  sleep"
+        );
+    }
+
+    #[test]
+    fn threads_have_columns_of_their_own() {
+        assert!(parse("-eLf").unwrap().threads && !parse("-ef").unwrap().threads);
+        let shown = ["-eLf", "-eL", "-eT", "-eTf", "axH"].map(|arguments| shown(arguments) + "\n");
+        expect![[r#"
+            UID|PID|PPID|LWP|C|NLWP|STIME|TTY|TIME|CMD
+            root|1234|1200|1234|50|2|22:12|pts/0|00:01:05|sh -c sleep 1
+            PID|LWP|TTY|TIME|CMD
+            1234|1234|pts/0|00:01:05|sh
+            PID|SPID|TTY|TIME|CMD
+            1234|1234|pts/0|00:01:05|sh
+            UID|PID|SPID|PPID|C|STIME|TTY|TIME|CMD
+            root|1234|1234|1200|50|22:12|pts/0|00:01:05|sh -c sleep 1
+            PID|TTY|STAT|TIME|COMMAND
+            1234|pts/0|Ssl+|1:05|sh -c sleep 1
+        "#]]
+        .assert_eq(&shown.concat());
     }
 
     #[test]
@@ -257,7 +240,12 @@ mod tests {
         );
         assert_eq!(shown("-o pid,nope"), "ps column \"nope\" is not supported");
         assert!(shown("-eZ").starts_with("ps option -eZ is not supported"));
-        assert!(shown("--forest").starts_with("ps option --forest is not supported"));
+        assert!(shown("--nope").starts_with("ps option --nope is not supported"));
+        assert!(shown("-p 1").starts_with("ps option -p is not supported"));
+        assert_eq!(
+            shown("-e --sort=nope"),
+            "error: unknown sort specifier: nope"
+        );
         assert!(shown("-o").starts_with("ps option -o is not supported"));
     }
 }

@@ -227,7 +227,7 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
-    fn processes(&self, _id: &ContainerId) -> io::Result<Vec<ProcessFacts>> {
+    fn processes(&self, _id: &ContainerId, _threads: bool) -> io::Result<Vec<ProcessFacts>> {
         Ok(vec![ProcessFacts {
             pid: 42,
             state: 'S',

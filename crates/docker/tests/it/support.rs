@@ -53,7 +53,8 @@ pub(crate) async fn start() -> Option<Server> {
         store.clone(),
         &root.join("volumes"),
         std::sync::Arc::new(|_| Err(std::io::Error::other("no names here"))),
-    ).unwrap();
+    )
+    .unwrap();
     let networks = Networks::open(store.clone(), network.clone())
         .await
         .unwrap();

@@ -9,8 +9,8 @@ use hoist_model::container::{NamespaceMode, NetworkMode};
 use hoist_store::Class;
 
 use super::actor::Actor;
-use super::image_mounts::image_mount;
 use super::events::{container_event, mount_events, network_event};
+use super::image_mounts::image_mount;
 use super::view::changes_of;
 use crate::error::{ContainerError, NetworkError};
 use crate::ports::{Joins, LaunchRequest, Launched, NetworkNamespace};
@@ -101,7 +101,11 @@ impl Actor {
     async fn mount_volumes(&mut self) -> Result<(), ContainerError> {
         let volumes = self.containers.volumes().clone();
         let record = self.record.clone();
-        if record.mounts.iter().all(|point| point.kind != MountKind::Volume) {
+        if record
+            .mounts
+            .iter()
+            .all(|point| point.kind != MountKind::Volume)
+        {
             return Ok(());
         }
         let mut uses = std::mem::take(&mut self.volume_uses);

@@ -185,7 +185,11 @@ impl Containers {
         let volume = self.volumes().create(request).await?;
         Ok(MountPoint {
             name: volume.name.clone(),
-            source: self.volumes().mountpoint(&volume.name).display().to_string(),
+            source: self
+                .volumes()
+                .mountpoint(&volume.name)
+                .display()
+                .to_string(),
             driver: "local".to_owned(),
             anonymous,
             copy_up: true,

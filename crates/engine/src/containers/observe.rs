@@ -8,7 +8,11 @@ use crate::error::ContainerError;
 
 impl Containers {
     /// Its processes, oldest id first; it has to run. Tells of it, as Docker does (event `top`).
-    pub async fn processes(&self, id: &ContainerId) -> Result<Vec<ProcessFacts>, ContainerError> {
+    pub async fn processes(
+        &self,
+        id: &ContainerId,
+        threads: bool,
+    ) -> Result<Vec<ProcessFacts>, ContainerError> {
         let record = self.resolve(id.as_str())?;
         match record.state {
             ContainerState::Running(_) => {}
@@ -18,7 +22,7 @@ impl Containers {
             _ => return Err(ContainerError::NotRunning(record.id.clone())),
         }
         let (runtime, key) = (self.inner.parts.runtime.clone(), record.id.clone());
-        let read = tokio::task::spawn_blocking(move || runtime.processes(&key)).await;
+        let read = tokio::task::spawn_blocking(move || runtime.processes(&key, threads)).await;
         let processes = match read {
             Ok(Ok(processes)) => processes,
             // It ended while it was looked at.

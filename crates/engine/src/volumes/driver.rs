@@ -207,9 +207,8 @@ impl DriverOptions {
 
     /// Device and options with host names replaced by addresses, which is what the kernel understands.
     fn with_addresses(&self, resolve: &ResolveName) -> Result<(String, String), String> {
-        let failed = |error: io::Error| {
-            format!("error resolving passed in network volume address: {error}")
-        };
+        let failed =
+            |error: io::Error| format!("error resolving passed in network volume address: {error}");
         let (mut device, mut words) = (self.device.clone(), self.words.clone());
         if !matches!(self.kind.as_str(), "nfs" | "nfs4" | "cifs") {
             return Ok((device, words));
@@ -259,11 +258,7 @@ fn bind(device: &str, sorted: &Sorted) -> io::Result<OwnedFd> {
 }
 
 /// A new file system, or why not and what the kernel said of it.
-fn file_system(
-    kind: &str,
-    device: &str,
-    sorted: &Sorted,
-) -> Result<OwnedFd, (io::Error, String)> {
+fn file_system(kind: &str, device: &str, sorted: &Sorted) -> Result<OwnedFd, (io::Error, String)> {
     let plain = |error: Errno| (io::Error::from(error), String::new());
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(plain)?;
     let context = context.as_fd();
@@ -359,10 +354,19 @@ mod tests {
         for (text, expected) in [
             ("", "Ok(None)"),
             ("type=none o=bind device=/srv", "device: \"/srv\""),
-            ("type=tmpfs device=tmpfs o=size=100m", "words: \"size=100m\""),
-            ("type=none o=bind", "missing required option: \\\"device\\\""),
+            (
+                "type=tmpfs device=tmpfs o=size=100m",
+                "words: \"size=100m\"",
+            ),
+            (
+                "type=none o=bind",
+                "missing required option: \\\"device\\\"",
+            ),
             ("device=/srv", "missing required option: \\\"type\\\""),
-            ("o=bind type=none", "missing required option: \\\"device\\\""),
+            (
+                "o=bind type=none",
+                "missing required option: \\\"device\\\"",
+            ),
             ("size=1g", "quota size requested but no quota support"),
             ("size=x", "invalid size: 'x'"),
             ("size=0", "Ok(None)"),
@@ -395,11 +399,18 @@ mod tests {
             parsed.with_addresses(&resolve)
         };
         let (device, words) = of("type=nfs o=addr=nas,rw,vers=4 device=:/x").unwrap();
-        assert_eq!((device.as_str(), words.as_str()), (":/x", "addr=10.0.0.7,rw,vers=4"));
+        assert_eq!(
+            (device.as_str(), words.as_str()),
+            (":/x", "addr=10.0.0.7,rw,vers=4")
+        );
         let (device, _) = of("type=cifs o=username=u device=//nas/share").unwrap();
         assert_eq!(device, "//10.0.0.7/share");
         let (_, words) = of("type=nfs o=addr=1.2.3.4 device=:/x").unwrap();
         assert_eq!(words, "addr=1.2.3.4");
-        assert!(of("type=nfs o=addr=nope device=:/x").unwrap_err().contains("no such host"));
+        assert!(
+            of("type=nfs o=addr=nope device=:/x")
+                .unwrap_err()
+                .contains("no such host")
+        );
     }
 }

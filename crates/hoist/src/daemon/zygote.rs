@@ -352,9 +352,9 @@ impl Runtime for ZygoteRuntime {
         self.machine.group(id).thaw().map_err(told)
     }
 
-    fn processes(&self, id: &ContainerId) -> io::Result<Vec<ProcessFacts>> {
+    fn processes(&self, id: &ContainerId, threads: bool) -> io::Result<Vec<ProcessFacts>> {
         let pids = self.machine.group(id).procs().map_err(told)?;
-        Ok(observe::processes(&pids))
+        Ok(observe::processes(&pids, threads))
     }
 
     fn stats(&self, id: &ContainerId, pid: i32, interfaces: bool) -> io::Result<ContainerStats> {

@@ -50,6 +50,8 @@ pub struct InterfaceCounters {
 pub struct ProcessFacts {
     /// Process id in the host's namespace.
     pub pid: i32,
+    /// The thread that is told of; the process id where the process is.
+    pub thread: i32,
     /// Its parent's.
     pub parent: i32,
     /// Process group.
@@ -82,10 +84,20 @@ pub struct ProcessFacts {
     pub processor: u32,
     /// Whether it has pages locked in memory.
     pub locked_pages: bool,
-    /// Real and effective user.
-    pub users: [NumberedName; 2],
-    /// Real and effective group.
-    pub groups: [NumberedName; 2],
+    /// Page faults that read nothing, and those that did.
+    pub faults: [u64; 2],
+    /// Scheduling policy as sched_setscheduler(2) numbers it.
+    pub policy: u32,
+    /// Real-time priority; 0 where the policy is none of real time.
+    pub realtime_priority: u32,
+    /// Bytes of the program's code.
+    pub code_bytes: u64,
+    /// Masks of signals that are pending, blocked, ignored and caught, hexadecimal.
+    pub signals: [String; 4],
+    /// Real, effective, saved and file system user.
+    pub users: [NumberedName; 4],
+    /// Real, effective, saved and file system group.
+    pub groups: [NumberedName; 4],
     /// Name of the executable, 15 bytes at most.
     pub command: String,
     /// The words of its command line; empty of kernel threads and zombies.

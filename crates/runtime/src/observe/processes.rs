@@ -10,9 +10,10 @@ use rustix::param::{clock_ticks_per_second, page_size};
 /// Bytes of a command line that are looked at.
 const COMMAND_LINE_LIMIT: usize = 64 << 10;
 
-/// Facts about each of these processes that still is there, by process id. Blocking, a few reads per process.
+/// Facts about each of these processes that still is there, or with `threads` about each of their threads, by process id.
+/// Blocking, a few reads per process or thread.
 #[must_use]
-pub fn processes(pids: &[i32]) -> Vec<ProcessFacts> {
+pub fn processes(pids: &[i32], threads: bool) -> Vec<ProcessFacts> {
     let (users, groups) = (names("/etc/passwd"), names("/etc/group"));
     let clock = Clock {
         boot_seconds: boot_seconds(),
@@ -21,10 +22,32 @@ pub fn processes(pids: &[i32]) -> Vec<ProcessFacts> {
     };
     let mut all: Vec<ProcessFacts> = pids
         .iter()
-        .filter_map(|pid| read(*pid, &clock, &users, &groups))
+        .flat_map(|pid| {
+            let tasks = if threads { tasks(*pid) } else { vec![*pid] };
+            tasks.into_iter().map(|task| (*pid, task))
+        })
+        .filter_map(|(pid, task)| {
+            let directory = if threads {
+                format!("/proc/{pid}/task/{task}")
+            } else {
+                format!("/proc/{pid}")
+            };
+            let mut facts = read(&directory, &clock, &users, &groups)?;
+            facts.pid = pid;
+            Some(facts)
+        })
         .collect();
-    all.sort_by_key(|facts| facts.pid);
+    all.sort_by_key(|facts| (facts.pid, facts.thread));
     all
+}
+
+/// The threads of a process; none of one that is gone.
+fn tasks(pid: i32) -> Vec<i32> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter();
+    let names = entries.flatten().flatten().map(|entry| entry.file_name());
+    names
+        .filter_map(|name| name.to_str()?.parse().ok())
+        .collect()
 }
 
 struct Clock {
@@ -34,12 +57,12 @@ struct Clock {
 }
 
 fn read(
-    pid: i32,
+    directory: &str,
     clock: &Clock,
     users: &HashMap<u32, String>,
     groups: &HashMap<u32, String>,
 ) -> Option<ProcessFacts> {
-    let file = |name: &str| fs::read(format!("/proc/{pid}/{name}")).ok();
+    let file = |name: &str| fs::read(format!("{directory}/{name}")).ok();
     let mut facts = parse_stat(&String::from_utf8_lossy(&file("stat")?), clock)?;
     let status = file("status")?;
     let status = String::from_utf8_lossy(&status);
@@ -50,6 +73,8 @@ fn read(
     facts.users = ids(&status, "Uid:").map(|id| named(id, users));
     facts.groups = ids(&status, "Gid:").map(|id| named(id, groups));
     facts.locked_pages = field(&status, "VmLck:").is_some_and(|text| !text.starts_with('0'));
+    facts.signals = ["ShdPnd:", "SigBlk:", "SigIgn:", "SigCgt:"]
+        .map(|name| field(&status, name).unwrap_or_default().to_owned());
     let mut line = file("cmdline").unwrap_or_default();
     line.truncate(COMMAND_LINE_LIMIT);
     facts.arguments = words(&line);
@@ -73,13 +98,13 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
         .map(str::trim)
 }
 
-/// Real and effective.
-fn ids(status: &str, name: &str) -> [u32; 2] {
+/// Real, effective, saved, of the file system.
+fn ids(status: &str, name: &str) -> [u32; 4] {
     let mut numbers = field(status, name)
         .unwrap_or_default()
         .split_whitespace()
         .map(|word| word.parse().unwrap_or(u32::MAX));
-    [0; 2].map(|_| numbers.next().unwrap_or(u32::MAX))
+    [0; 4].map(|_| numbers.next().unwrap_or(u32::MAX))
 }
 
 /// `pid (name) state ppid …`: the name may hold anything, the last `)` ends it (proc_pid_stat(5)).
@@ -103,8 +128,14 @@ fn parse_stat(text: &str, clock: &Clock) -> Option<ProcessFacts> {
     let started = Timestamp::from_seconds(clock.boot_seconds)
         .plus(std::time::Duration::from_secs(whole))
         .plus(std::time::Duration::from_nanos(nanoseconds));
+    let pid = pid.trim().parse().ok()?;
     Some(ProcessFacts {
-        pid: pid.trim().parse().ok()?,
+        pid,
+        thread: pid,
+        faults: [unsigned(10)?, unsigned(12)?],
+        code_bytes: unsigned(27)?.saturating_sub(unsigned(26)?),
+        realtime_priority: word(40).and_then(|word| word.parse().ok()).unwrap_or(0),
+        policy: word(41).and_then(|word| word.parse().ok()).unwrap_or(0),
         command: command.to_owned(),
         state: word(3)?.chars().next()?,
         parent: id(4)?,
@@ -179,7 +210,16 @@ mod tests {
     #[test]
     fn this_process_is_found_and_a_gone_one_is_not() {
         let own = i32::try_from(std::process::id()).unwrap();
-        let found = processes(&[own, i32::MAX]);
+        let threads = std::thread::scope(|scope| {
+            let (end, ended) = std::sync::mpsc::channel::<()>();
+            scope.spawn(move || ended.recv());
+            let threads = processes(&[own], true);
+            drop(end);
+            threads
+        });
+        assert!(threads.len() > 1 && threads.iter().all(|facts| facts.pid == own));
+        assert!(threads[0].thread < threads[1].thread);
+        let found = processes(&[own, i32::MAX], false);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].pid, own);
         assert!(!found[0].arguments.is_empty());

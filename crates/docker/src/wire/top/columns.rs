@@ -1,5 +1,7 @@
 //! Columns of `ps`: names, titles and how each is written (procps `ps(1)`, STANDARD FORMAT SPECIFIERS).
 
+use std::cmp::Ordering;
+
 use hoist_model::Timestamp;
 use hoist_model::container::{NumberedName, ProcessFacts};
 
@@ -25,6 +27,33 @@ const FLAGS_SHIFT: u32 = 6;
 impl Column {
     pub(super) fn render(&self, facts: &ProcessFacts, machine: &Machine) -> String {
         (self.write)(facts, machine)
+    }
+
+    /// Whether it tells what runs, before which a tree is drawn.
+    pub(super) fn is_command(&self) -> bool {
+        matches!(self.title, "CMD" | "COMMAND")
+    }
+
+    /// Sorts by what a column tells of: numbers as such, times by when.
+    pub(super) fn compare(
+        &self,
+        a: &ProcessFacts,
+        b: &ProcessFacts,
+        machine: &Machine,
+    ) -> Ordering {
+        match self.title {
+            "TIME" => return a.cpu_milliseconds.cmp(&b.cpu_milliseconds),
+            "STIME" | "START" | "STARTED" => return a.started_at.cmp(&b.started_at),
+            "ELAPSED" => return b.started_at.cmp(&a.started_at),
+            "%CPU" | "C" => return per_mille(a, machine).cmp(&per_mille(b, machine)),
+            "%MEM" => return a.resident_bytes.cmp(&b.resident_bytes),
+            _ => {}
+        }
+        let (a, b) = (self.render(a, machine), self.render(b, machine));
+        match (a.parse::<i64>(), b.parse::<i64>()) {
+            (Ok(a), Ok(b)) => a.cmp(&b),
+            _ => a.cmp(&b),
+        }
     }
 
     /// By its name or one of its aliases. `UID` is the user's name under that title, as in `ps -f`.
@@ -80,6 +109,31 @@ impl Column {
             "ni" | "nice" => ("NI", |p, _| p.nice.to_string()),
             "pri" => ("PRI", |p, _| (39 - p.priority).to_string()),
             "opri" => ("PRI", |p, _| (60 + p.priority).to_string()),
+            "lwp" => ("LWP", |p, _| p.thread.to_string()),
+            "tid" => ("TID", |p, _| p.thread.to_string()),
+            "spid" => ("SPID", |p, _| p.thread.to_string()),
+            "suid" | "svuid" => (if name == "suid" { "SUID" } else { "SVUID" }, |p, _| p.users[2].id.to_string()),
+            "suser" | "svuser" => (if name == "suser" { "SUSER" } else { "SVUSER" }, |p, _| named(&p.users[2])),
+            "fuid" | "fsuid" => (if name == "fuid" { "FUID" } else { "FSUID" }, |p, _| p.users[3].id.to_string()),
+            "fuser" => ("FUSER", |p, _| named(&p.users[3])),
+            "sgid" | "svgid" => (if name == "sgid" { "SGID" } else { "SVGID" }, |p, _| p.groups[2].id.to_string()),
+            "sgroup" => ("SGROUP", |p, _| named(&p.groups[2])),
+            "fgid" | "fsgid" => (if name == "fgid" { "FGID" } else { "FSGID" }, |p, _| p.groups[3].id.to_string()),
+            "fgroup" => ("FGROUP", |p, _| named(&p.groups[3])),
+            "min_flt" | "minflt" => (if name == "minflt" { "MINFLT" } else { "MINFL" }, |p, _| p.faults[0].to_string()),
+            "maj_flt" | "majflt" => (if name == "majflt" { "MAJFLT" } else { "MAJFL" }, |p, _| p.faults[1].to_string()),
+            "trs" => ("TRS", |p, _| (p.code_bytes / 1024).to_string()),
+            "drs" => ("DRS", |p, _| (p.virtual_bytes.saturating_sub(p.code_bytes) / 1024).to_string()),
+            "cls" | "class" | "policy" => (if name == "policy" { "POL" } else { "CLS" }, |p, _| class(p.policy)),
+            "sched" => ("SCH", |p, _| p.policy.to_string()),
+            "rtprio" => ("RTPRIO", |p, _| match p.realtime_priority {
+                0 => "-".to_owned(),
+                priority => priority.to_string(),
+            }),
+            "pending" | "sig" => ("PENDING", |p, _| p.signals[0].clone()),
+            "blocked" | "sigmask" | "sig_block" => ("BLOCKED", |p, _| p.signals[1].clone()),
+            "ignored" | "sigignore" | "sig_ignore" => ("IGNORED", |p, _| p.signals[2].clone()),
+            "caught" | "sigcatch" | "sig_catch" => ("CAUGHT", |p, _| p.signals[3].clone()),
             "nlwp" => ("NLWP", |p, _| p.threads.to_string()),
             "thcount" => ("THCNT", |p, _| p.threads.to_string()),
             "psr" => ("PSR", |p, _| p.processor.to_string()),
@@ -91,6 +145,21 @@ impl Column {
         };
         Some(Self { title, write })
     }
+}
+
+/// As ps(1) names the scheduling policies of sched(7).
+fn class(policy: u32) -> String {
+    let name = match policy {
+        0 => "TS",
+        1 => "FF",
+        2 => "RR",
+        3 => "B",
+        4 => "ISO",
+        5 => "IDL",
+        6 => "DLN",
+        _ => "?",
+    };
+    name.to_owned()
 }
 
 fn named(user: &NumberedName) -> String {
