@@ -78,7 +78,7 @@ pub const OPERATIONS: &[Operation] = &[
     operation("ContainerAttach", "POST", "/containers/{id}/attach", SERVED),
     operation("ContainerAttachWebsocket", "GET", "/containers/{id}/attach/ws", SERVED),
     operation("ContainerWait", "POST", "/containers/{id}/wait", SERVED),
-    operation("ContainerDelete", "DELETE", "/containers/{id}", partly("501 for link=1")),
+    operation("ContainerDelete", "DELETE", "/containers/{id}", SERVED),
     operation("ContainerArchiveInfo", "HEAD", "/containers/{id}/archive", SERVED),
     operation("ContainerArchive", "GET", "/containers/{id}/archive", SERVED),
     operation("PutContainerArchive", "PUT", "/containers/{id}/archive", SERVED),

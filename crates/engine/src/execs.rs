@@ -148,8 +148,10 @@ impl Execs {
         let words = snapshot.request.process.arguments().join(" ");
         // Ordered before anything else that is told of it; written while the process is made.
         let told = self.tell(&format!("exec_start: {words}"), &record, &snapshot.id, None);
+        let environment = self.inner.containers.link_environment(&record);
         let launch = ExecLaunch {
             id: snapshot.id.clone(),
+            environment: environment.map_err(ExecError::Container)?,
             container: record,
             console_size: console_size.or(snapshot.request.console_size),
             request: snapshot.request.clone(),

@@ -90,6 +90,8 @@ pub struct LaunchRequest {
     pub rootfs: OwnedFd,
     /// Its network namespace.
     pub network: NetworkNamespace,
+    /// Variables that the container's links give, under its own.
+    pub environment: Vec<String>,
     /// Detached mounts for mount points that have no path on the host, by destination.
     pub detached: Vec<(String, OwnedFd)>,
     /// Host paths of the files to be mounted as /etc/hostname, /etc/hosts and /etc/resolv.conf.
@@ -133,6 +135,8 @@ pub struct ExecLaunch {
     pub id: ExecId,
     /// The container.
     pub container: Arc<ContainerRecord>,
+    /// Variables that the container's links give, under its own.
+    pub environment: Vec<String>,
     /// What runs.
     pub request: ExecRequest,
     /// Rows and columns of the terminal.

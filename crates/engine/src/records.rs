@@ -37,6 +37,9 @@ pub struct ContainerRecord {
     pub suspended: bool,
     /// What is mounted, resolved at create.
     pub mounts: Vec<MountPoint>,
+    /// What it is linked to on the default bridge.
+    #[serde(default)]
+    pub links: Vec<Link>,
     /// Its place on the network, while it runs.
     pub attachment: Option<NetworkAttachment>,
     /// What its health check found; `None` where nothing was ever probed.
@@ -45,6 +48,15 @@ pub struct ContainerRecord {
     /// Live processes started by exec, for inspect; not persisted across daemons.
     #[serde(skip)]
     pub exec_ids: Vec<hoist_model::ExecId>,
+}
+
+/// A link to another container (API `HostConfig.Links`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The name that the other has in this one.
+    pub alias: String,
+    /// The other.
+    pub target: ContainerId,
 }
 
 /// A mount as resolved at create (API `MountPoint`).

@@ -96,6 +96,7 @@ pub(crate) async fn list(call: Call) -> Reply {
     }
     let with_sizes = call.query.boolean("size");
     let network_ids = NetworkIds::of(&call);
+    let known = engine.containers.names();
     let mut names: HashMap<&str, Option<hoist_model::ImageId>> = HashMap::new();
     let at = now();
     // Written line by line into one buffer: a thousand lines are a megabyte.
@@ -112,6 +113,7 @@ pub(crate) async fn list(call: Call) -> Reply {
         };
         let line = container_list::summary(
             record,
+            known.of(record),
             at,
             image.is_some() && *image == record.spec.image_id,
             sizes,
@@ -140,6 +142,7 @@ pub(super) async fn with_sizes(
     version: crate::ApiVersion,
 ) -> Result<Vec<serde_json::Value>, ApiError> {
     let at = now();
+    let known = engine.containers.names();
     let mut lines = Vec::new();
     for record in engine.containers.list() {
         let image = engine.images.resolve(&record.spec.image).ok();
@@ -148,6 +151,7 @@ pub(super) async fn with_sizes(
         let health = version.at_least(52);
         let line = container_list::summary(
             &record,
+            known.of(&record),
             at,
             named,
             Some(sizes),
@@ -271,6 +275,7 @@ pub(crate) async fn inspect(call: Call) -> Reply {
             etc: &containers.etc_directory(&record.id),
             log_path: &log_path,
             log_lost: containers.log_lost(&record),
+            links: &containers.links(&record),
             sizes,
             network_id: &|name| network_ids.get(name),
         },
@@ -362,7 +367,8 @@ pub(crate) async fn rename(call: Call) -> Reply {
 /// `DELETE /containers/{id}`.
 pub(crate) async fn remove(call: Call) -> Reply {
     if call.query.boolean("link") {
-        return Err(ApiError::missing("removing links is not implemented yet"));
+        call.engine().containers.unlink(call.name()).await?;
+        return Ok(empty(StatusCode::NO_CONTENT));
     }
     let id = id(&call)?;
     let request = RemoveRequest {

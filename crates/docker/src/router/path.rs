@@ -63,7 +63,10 @@ fn match_path(template: &str, segments: &[&str]) -> Option<(Vec<String>, usize)>
     if segments.len() < template.len() {
         return None;
     }
-    let greedy = template.iter().position(|part| *part == "{name}");
+    // Names of images have slashes, and links give containers such names, too.
+    let containers = template.first() == Some(&"containers");
+    let is_greedy = |part: &&str| *part == "{name}" || (containers && *part == "{id}");
+    let greedy = template.iter().position(is_greedy);
     let spare = segments.len() - template.len();
     if spare > 0 && greedy.is_none() {
         return None;
@@ -131,7 +134,17 @@ mod tests {
                 r#"ImageDelete ["a/b@sha256:0"]"#,
             ),
             (Method::GET, "/networks/", "NetworkList []"),
-            (Method::GET, "/containers/a/b/json", "nothing"),
+            (
+                Method::GET,
+                "/containers/a/b/json",
+                r#"ContainerInspect ["a/b"]"#,
+            ),
+            (
+                Method::DELETE,
+                "/containers/a/b",
+                r#"ContainerDelete ["a/b"]"#,
+            ),
+            (Method::GET, "/exec/a/b/json", "nothing"),
             (Method::PATCH, "/containers/json", "nothing"),
             (Method::GET, "/", "nothing"),
             (Method::GET, "/containers//json", "nothing"),

@@ -212,6 +212,8 @@ pub(crate) struct Around<'a> {
     /// Empty where there is none.
     pub(crate) log_path: &'a str,
     pub(crate) log_lost: LogLost,
+    /// As `HostConfig.Links` tells of them.
+    pub(crate) links: &'a [String],
     /// Bytes of the writable layer and of the whole root file system, if asked for.
     pub(crate) sizes: Option<(u64, u64)>,
     pub(crate) network_id: &'a dyn Fn(&str) -> String,
@@ -251,7 +253,7 @@ pub(crate) fn inspect(record: &ContainerRecord, around: &Around<'_>) -> Value {
         app_armor_profile: node.apparmor_profile(&spec.security),
         exec_ids: (!record.exec_ids.is_empty())
             .then(|| record.exec_ids.iter().map(|id| id.as_str()).collect()),
-        host_config: host_config(spec, node.private_cgroup_namespace()),
+        host_config: host_config(spec, around.links, node.private_cgroup_namespace()),
         graph_driver: GraphDriver {
             data: None,
             name: &node.storage_driver,

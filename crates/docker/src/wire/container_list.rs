@@ -39,7 +39,7 @@ pub(crate) const FILTERS: [&str; 16] = [
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct ContainerSummary<'a> {
     id: &'a str,
-    names: [String; 1],
+    names: Vec<String>,
     image: &'a str,
     #[serde(rename = "ImageID")]
     image_id: &'a str,
@@ -100,6 +100,7 @@ struct NetworkSettingsSummary {
 /// One line. `names_image` is whether the image's name still names the container's image.
 pub(crate) fn summary<'a>(
     record: &'a ContainerRecord,
+    names: Vec<String>,
     now: Timestamp,
     names_image: bool,
     sizes: Option<(u64, u64)>,
@@ -119,7 +120,7 @@ pub(crate) fn summary<'a>(
     };
     ContainerSummary {
         id: record.id.as_str(),
-        names: [format!("/{}", record.name)],
+        names,
         image: if names_image { &spec.image } else { image_id },
         image_id,
         command: command(&spec.process.arguments()),
@@ -277,6 +278,7 @@ mod tests {
         let record = record(WEB);
         let line = summary(
             &record,
+            vec!["/web".to_owned()],
             Timestamp::from_seconds(NOW),
             true,
             Some((1, 2)),
@@ -358,9 +360,15 @@ mod tests {
     #[test]
     fn an_image_whose_name_moved_on_is_shown_by_id() {
         let record = record(WEB);
-        let line = summary(&record, Timestamp::default(), false, None, None, &|_| {
-            String::new()
-        });
+        let line = summary(
+            &record,
+            Vec::new(),
+            Timestamp::default(),
+            false,
+            None,
+            None,
+            &|_| String::new(),
+        );
         assert!(line.image.starts_with("sha256:cdcd"));
     }
 

@@ -166,7 +166,11 @@ fn some<T>(list: &[T]) -> Option<&[T]> {
 }
 
 /// Tells of what a container was asked to be; `private_cgroup` is whether cgroup namespaces are private by default.
-pub(crate) fn host_config(spec: &ContainerSpec, private_cgroup: bool) -> HostConfig<'_> {
+pub(crate) fn host_config<'a>(
+    spec: &'a ContainerSpec,
+    links: &'a [String],
+    private_cgroup: bool,
+) -> HostConfig<'a> {
     let security = &spec.security;
     let resources = &spec.resources;
     let network = &spec.network;
@@ -221,7 +225,7 @@ pub(crate) fn host_config(spec: &ContainerSpec, private_cgroup: bool) -> HostCon
         group_add: some(&spec.process.additional_groups),
         ipc_mode: namespace_text(&security.ipc, "private"),
         cgroup: "",
-        links: some(&network.links),
+        links: some(links),
         oom_score_adj: security.oom_score_adj,
         pid_mode: namespace_text(&security.pid, ""),
         privileged: security.privileged,

@@ -67,6 +67,7 @@ pub(crate) fn record(body: &str) -> ContainerRecord {
             copy_up: true,
             image: None,
         }],
+        links: Vec::new(),
         attachment: Some(NetworkAttachment {
             network_id: NetworkId::from_bytes(&[2; 32]),
             network_name: "bridge".to_owned(),

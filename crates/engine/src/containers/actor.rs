@@ -165,6 +165,10 @@ impl Actor {
                 let result = self.rename(name).await;
                 let _ = reply.send(result);
             }
+            Message::Unlink { alias, reply } => {
+                let result = self.unlink(&alias).await;
+                let _ = reply.send(result);
+            }
             Message::Update { request, reply } => {
                 let result = self.update(&request).await;
                 let _ = reply.send(result);

@@ -86,6 +86,7 @@ impl Containers {
                 .to_string_lossy()
                 .into_owned();
         }
+        let links = self.resolve_links(&spec)?;
         let mounts = self.resolve_mounts(&spec).await?;
         let record = ContainerRecord {
             id: ContainerId::from_bytes(&random_bytes()),
@@ -99,6 +100,7 @@ impl Containers {
             manually_stopped: false,
             suspended: false,
             mounts,
+            links,
             attachment: None,
             health: None,
             exec_ids: Vec::new(),

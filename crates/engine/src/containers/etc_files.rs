@@ -30,7 +30,8 @@ impl Actor {
                 answers.push((format!("/etc/{file}"), other.join(file)));
             }
         } else {
-            files.push(("hosts", hosts(record, network.host_gateway())?));
+            let linked = self.containers.link_hosts(record)?;
+            files.push(("hosts", hosts(record, network.host_gateway(), &linked)?));
             files.push(("resolv.conf", network.resolv_conf(record)));
         }
         super::create::make_private_directory(&directory)?;
@@ -61,7 +62,11 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// The text of /etc/hosts, in Docker's order.
-fn hosts(record: &ContainerRecord, gateway: Option<IpAddr>) -> Result<String, ContainerError> {
+fn hosts(
+    record: &ContainerRecord,
+    gateway: Option<IpAddr>,
+    linked: &str,
+) -> Result<String, ContainerError> {
     if record.spec.network.mode == NetworkMode::Host {
         let mut text = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
         append_extra(&mut text, record, gateway)?;
@@ -71,6 +76,7 @@ fn hosts(record: &ContainerRecord, gateway: Option<IpAddr>) -> Result<String, Co
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
     );
     append_extra(&mut text, record, gateway)?;
+    text.push_str(linked);
     if let Some(address) = record
         .attachment
         .as_ref()
@@ -118,11 +124,11 @@ mod tests {
         let mut record = crate::containers::testing::record();
         record.spec.hostname = "web".to_owned();
         record.spec.network.extra_hosts = vec!["db:10.0.0.7".into(), "gw:host-gateway".into()];
-        let text = hosts(&record, Some("172.18.0.1".parse().unwrap())).unwrap();
+        let text = hosts(&record, Some("172.18.0.1".parse().unwrap()), "").unwrap();
         assert!(text.ends_with("10.0.0.7\tdb\n172.18.0.1\tgw\n"), "{text}");
         record.spec.network.extra_hosts = vec!["nothing".into()];
         assert!(
-            hosts(&record, None)
+            hosts(&record, None, "")
                 .unwrap_err()
                 .to_string()
                 .contains("nothing")

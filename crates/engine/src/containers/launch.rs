@@ -32,6 +32,7 @@ impl Actor {
             pid: self.joined(&self.record.spec.security.pid)?,
             ipc: self.joined_ipc()?,
         };
+        let environment = self.containers.link_environment(&self.record)?;
         let etc_files = self.write_etc_files()?;
         let detached = self.image_mounts().await?;
         let rootfs = rootfs.await?;
@@ -40,6 +41,7 @@ impl Actor {
             record: self.record.clone(),
             rootfs,
             network,
+            environment,
             detached,
             etc_files,
             log_path,
@@ -49,6 +51,9 @@ impl Actor {
             kept,
         };
         let launched = self.containers.inner.parts.runtime.launch(request).await;
+        if launched.is_ok() {
+            self.tell_linked();
+        }
         launched.map_err(|failure| ContainerError::Start {
             message: failure.message,
             exit_code: failure.exit_code,

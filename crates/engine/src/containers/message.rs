@@ -32,6 +32,11 @@ pub(super) enum Message {
         name: String,
         reply: Reply<()>,
     },
+    /// Take a link to another container away.
+    Unlink {
+        alias: String,
+        reply: Reply<()>,
+    },
     Remove {
         volumes: bool,
         reply: Reply<()>,

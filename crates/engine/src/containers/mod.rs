@@ -22,6 +22,7 @@ mod files;
 mod health;
 mod image_mounts;
 mod launch;
+mod links;
 mod log_attributes;
 mod merge;
 mod message;
@@ -55,6 +56,7 @@ pub use self::changes::CommitRequest;
 pub(crate) use self::events::{container_event, prune_event};
 pub use self::files::ContainerFiles;
 pub(crate) use self::health::{ProbeOrder, probe_of};
+pub use self::links::Names;
 pub use self::log_attributes::{check_log_options, log_attributes};
 use self::message::Message;
 pub(crate) use self::refusal::restarting;
@@ -169,6 +171,9 @@ impl Containers {
         let bare = name.strip_prefix('/').unwrap_or(name);
         if let Some(container) = all.iter().find(|container| container.name == bare) {
             return Ok(container.clone());
+        }
+        if let Some(container) = self.by_link(bare) {
+            return Ok(container);
         }
         let mut prefixed = all
             .iter()

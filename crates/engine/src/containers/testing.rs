@@ -63,6 +63,7 @@ pub(crate) fn record() -> ContainerRecord {
         manually_stopped: false,
         suspended: false,
         mounts: Vec::new(),
+        links: Vec::new(),
         attachment: None,
         health: None,
         exec_ids: Vec::new(),

@@ -123,6 +123,7 @@ pub(crate) fn launch_spec(
         &Wanted {
             process: &spec.process,
             environment: &[],
+            linked: &request.environment,
             privileged,
             user: &spec.process.user,
             terminal: spec
@@ -250,6 +251,7 @@ pub(crate) fn exec_spec(
         &Wanted {
             process: &own,
             environment: &record.spec.process.environment,
+            linked: &request.environment,
             privileged: wanted.privileged || record.spec.security.privileged,
             user,
             terminal: own
@@ -278,6 +280,8 @@ struct Wanted<'a> {
     process: &'a hoist_model::container::ProcessSpec,
     /// Variables under its own.
     environment: &'a [String],
+    /// Variables of the container's links, under those.
+    linked: &'a [String],
     privileged: bool,
     user: &'a str,
     terminal: Option<(u16, u16)>,
@@ -327,6 +331,7 @@ fn process(
             environment.push(format!("{name}={value}"));
         }
     }
+    environment.extend(wanted.linked.iter().cloned());
     environment.extend(
         wanted
             .environment

@@ -12,6 +12,7 @@ fn inspected(record: &ContainerRecord, minor: u16) -> Value {
     inspect(
         record,
         &Around {
+            links: &[],
             version: ApiVersion::minor(minor),
             node: &node(),
             etc: Path::new("/c/abab"),
