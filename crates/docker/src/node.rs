@@ -95,6 +95,14 @@ pub struct LimitSupport {
     pub cpuset: bool,
     /// Number of processes.
     pub pids: bool,
+    /// Swappiness per container.
+    pub memory_swappiness: bool,
+    /// Block IO throttles.
+    pub blkio: bool,
+    /// Block IO weights.
+    pub blkio_weight: bool,
+    /// Block IO weights of devices.
+    pub blkio_weight_device: bool,
 }
 
 impl Node {

@@ -59,7 +59,7 @@ const fn operation(
 #[rustfmt::skip]
 pub const OPERATIONS: &[Operation] = &[
     operation("ContainerList", "GET", "/containers/json", SERVED),
-    operation("ContainerCreate", "POST", "/containers/create", partly("501 for links, several networks, GPUs, per-device weights, storage options, image mounts, and log drivers beyond json-file, local and none")),
+    operation("ContainerCreate", "POST", "/containers/create", partly("501 for several networks, and log drivers beyond json-file, local and none")),
     operation("ContainerInspect", "GET", "/containers/{id}/json", SERVED),
     operation("ContainerTop", "GET", "/containers/{id}/top", SERVED),
     operation("ContainerLogs", "GET", "/containers/{id}/logs", SERVED),
@@ -71,7 +71,7 @@ pub const OPERATIONS: &[Operation] = &[
     operation("ContainerStop", "POST", "/containers/{id}/stop", SERVED),
     operation("ContainerRestart", "POST", "/containers/{id}/restart", SERVED),
     operation("ContainerKill", "POST", "/containers/{id}/kill", SERVED),
-    operation("ContainerUpdate", "POST", "/containers/{id}/update", partly("501 for devices and per-device weights")),
+    operation("ContainerUpdate", "POST", "/containers/{id}/update", SERVED),
     operation("ContainerRename", "POST", "/containers/{id}/rename", SERVED),
     operation("ContainerPause", "POST", "/containers/{id}/pause", SERVED),
     operation("ContainerUnpause", "POST", "/containers/{id}/unpause", SERVED),
@@ -111,7 +111,7 @@ pub const OPERATIONS: &[Operation] = &[
     operation("ExecResize", "POST", "/exec/{id}/resize", SERVED),
     operation("ExecInspect", "GET", "/exec/{id}/json", SERVED),
     operation("VolumeList", "GET", "/volumes", SERVED),
-    operation("VolumeCreate", "POST", "/volumes/create", partly("of the local driver's options only binds: type=none, o=bind")),
+    operation("VolumeCreate", "POST", "/volumes/create", partly("501 for cluster volumes")),
     operation("VolumeInspect", "GET", "/volumes/{name}", SERVED),
     operation("VolumeUpdate", "PUT", "/volumes/{name}", absent("cluster volumes")),
     operation("VolumeDelete", "DELETE", "/volumes/{name}", SERVED),

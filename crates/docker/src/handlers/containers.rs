@@ -212,7 +212,7 @@ pub(crate) async fn create(mut call: Call) -> Reply {
         .map_err(|error| ApiError::invalid(error.to_string()))?;
     let context = Context {
         version: call.version,
-        cpus: call.facade.node.cpus,
+        node: &call.facade.node,
         platform: platform.clone(),
         log: call.facade.node.log.clone(),
     };

@@ -122,6 +122,16 @@ pub(crate) struct HostConfigBody {
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct ResourcesBody {
     pub(crate) cpu_shares: Option<i64>,
+    pub(crate) cpu_count: Option<i64>,
+    pub(crate) cpu_percent: Option<i64>,
+    #[serde(rename = "IOMaximumIOps")]
+    pub(crate) io_maximum_iops: Option<i64>,
+    #[serde(rename = "IOMaximumBandwidth")]
+    pub(crate) io_maximum_bandwidth: Option<i64>,
+    /// Until API 1.41.
+    pub(crate) kernel_memory: Option<i64>,
+    #[serde(rename = "KernelMemoryTCP")]
+    pub(crate) kernel_memory_tcp: Option<i64>,
     pub(crate) memory: Option<i64>,
     pub(crate) cgroup_parent: Option<String>,
     pub(crate) blkio_weight: Option<u16>,
@@ -240,6 +250,7 @@ pub(crate) struct TmpfsOptionsBody {
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct WeightDeviceBody {
     pub(crate) path: Option<String>,
+    pub(crate) weight: Option<u16>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -64,7 +64,7 @@ pub(crate) struct HostConfig<'a> {
     nano_cpus: i64,
     cgroup_parent: &'a str,
     blkio_weight: u16,
-    blkio_weight_device: [(); 0],
+    blkio_weight_device: Vec<WeightDevice<'a>>,
     blkio_device_read_bps: Vec<Throttle<'a>>,
     blkio_device_write_bps: Vec<Throttle<'a>>,
     #[serde(rename = "BlkioDeviceReadIOps")]
@@ -111,6 +111,13 @@ struct LogConfig<'a> {
 struct RestartPolicyShown {
     name: &'static str,
     maximum_retry_count: u32,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct WeightDevice<'a> {
+    path: &'a str,
+    weight: u16,
 }
 
 #[derive(Debug, Serialize)]
@@ -250,7 +257,14 @@ pub(crate) fn host_config<'a>(
         nano_cpus: resources.nano_cpus,
         cgroup_parent: &spec.cgroup_parent,
         blkio_weight: resources.blkio_weight,
-        blkio_weight_device: [],
+        blkio_weight_device: resources
+            .io_weights
+            .iter()
+            .map(|device| WeightDevice {
+                path: &device.path,
+                weight: device.weight,
+            })
+            .collect(),
         blkio_device_read_bps: throttles(IoThrottleKind::ReadBytes),
         blkio_device_write_bps: throttles(IoThrottleKind::WriteBytes),
         blkio_device_read_iops: throttles(IoThrottleKind::ReadOperations),

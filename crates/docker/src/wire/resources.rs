@@ -2,12 +2,12 @@
 //! (moby `daemon/daemon_unix.go`, `verifyPlatformContainerResources`).
 
 use hoist_model::container::{
-    DeviceMapping, IoThrottle, IoThrottleKind, Resources, RestartPolicy, Ulimit,
+    DeviceMapping, IoThrottle, IoThrottleKind, IoWeight, Resources, RestartPolicy, Ulimit,
 };
 
 use super::create_body::{ResourcesBody, RestartPolicyBody, ThrottleBody};
 use crate::error::ApiError;
-use crate::node::Node;
+use crate::{LimitSupport, Node};
 
 /// The least memory a container may be limited to.
 const LEAST_MEMORY: i64 = 6 << 20;
@@ -21,10 +21,26 @@ pub(crate) enum Purpose {
     Update,
 }
 
-/// Reads and checks the limits; `cpus` is how many this node has.
+/// What this node has, and what its kernel can limit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Capacity {
+    pub(crate) cpus: usize,
+    pub(crate) limits: LimitSupport,
+}
+
+impl Capacity {
+    pub(crate) fn of(node: &Node) -> Self {
+        Self {
+            cpus: node.cpus,
+            limits: node.limits,
+        }
+    }
+}
+
+/// Reads and checks the limits; what the kernel cannot do is left out with a warning, as in Docker.
 pub(crate) fn resources_from_wire(
     body: ResourcesBody,
-    cpus: usize,
+    capacity: Capacity,
     purpose: Purpose,
     warnings: &mut Vec<String>,
 ) -> Result<Resources, ApiError> {
@@ -42,11 +58,25 @@ pub(crate) fn resources_from_wire(
             "kernel does not support CPU real-time scheduler",
         ));
     }
-    if let Some(device) = body.blkio_weight_device.unwrap_or_default().first() {
-        return Err(ApiError::missing(format!(
-            "per-device block IO weights are not implemented yet: {}",
-            device.path.as_deref().unwrap_or_default()
-        )));
+    if body.io_maximum_bandwidth.unwrap_or_default() != 0
+        || body.io_maximum_iops.unwrap_or_default() != 0
+    {
+        return Err(ApiError::invalid(
+            "Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps",
+        ));
+    }
+    for (given, what) in [(body.cpu_count, "count"), (body.cpu_percent, "percent")] {
+        if given.unwrap_or_default() != 0 {
+            let upper = if what == "count" { "Count" } else { "Percent" };
+            warnings.push(format!(
+                "linux does not support CPU {what}. {upper} discarded."
+            ));
+        }
+    }
+    if body.kernel_memory.unwrap_or_default() != 0
+        || body.kernel_memory_tcp.unwrap_or_default() != 0
+    {
+        warnings.push("Specifying a kernel memory limit is deprecated and has no effect: the kernel counts that memory with the rest. Limit discarded.".to_owned());
     }
     let throttles = [
         (body.blkio_device_read_bps, IoThrottleKind::ReadBytes),
@@ -72,6 +102,15 @@ pub(crate) fn resources_from_wire(
         cpuset_mems: body.cpuset_mems.unwrap_or_default(),
         pids_limit: body.pids_limit,
         blkio_weight: body.blkio_weight.unwrap_or_default(),
+        io_weights: body
+            .blkio_weight_device
+            .unwrap_or_default()
+            .into_iter()
+            .map(|device| IoWeight {
+                path: device.path.unwrap_or_default(),
+                weight: device.weight.unwrap_or_default(),
+            })
+            .collect(),
         io_throttles: throttles
             .into_iter()
             .flat_map(|(list, kind)| {
@@ -113,7 +152,8 @@ pub(crate) fn resources_from_wire(
             })
             .collect(),
     };
-    check(&resources, cpus, purpose)?;
+    discard(&mut resources, capacity.limits, warnings);
+    check(&resources, capacity.cpus, purpose)?;
     if purpose == Purpose::Create && resources.memory > 0 && resources.memory_swap == 0 {
         // Docker's default, and inspect tells it.
         resources.memory_swap = resources.memory.saturating_mul(2);
@@ -130,6 +170,91 @@ fn shown(sets: &[Vec<String>]) -> String {
         .map(|set| format!("[{}]", set.join(" ")))
         .collect();
     format!("[{}]", sets.join(" "))
+}
+
+/// Takes out what this kernel cannot limit.
+fn discard(resources: &mut Resources, limits: LimitSupport, warnings: &mut Vec<String>) {
+    let mut warn = |text: &str| warnings.push(format!("Your kernel does not support {text}"));
+    if resources.memory > 0 && !limits.memory {
+        warn("memory limit capabilities or the cgroup is not mounted. Limitation discarded.");
+        (resources.memory, resources.memory_swap) = (0, -1);
+    }
+    if resources.memory > 0 && resources.memory_swap != -1 && !limits.swap {
+        warn("swap limit capabilities or the cgroup is not mounted. Memory limited without swap.");
+        resources.memory_swap = -1;
+    }
+    if resources.memory_swappiness.is_some() && !limits.memory_swappiness {
+        warn(
+            "memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.",
+        );
+        resources.memory_swappiness = None;
+    }
+    if resources.memory_reservation > 0 && !limits.memory {
+        warn("memory soft limit capabilities or the cgroup is not mounted. Limitation discarded.");
+        resources.memory_reservation = 0;
+    }
+    if resources.oom_kill_disable && !limits.oom_kill_disable {
+        warn("OomKillDisable. OomKillDisable discarded.");
+        resources.oom_kill_disable = false;
+    }
+    if resources.pids_limit.is_some_and(|limit| limit > 0) && !limits.pids {
+        warn("PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded.");
+        resources.pids_limit = None;
+    }
+    if resources.cpu_shares > 0 && !limits.cpu_shares {
+        warn("CPU shares or the cgroup is not mounted. Shares discarded.");
+        resources.cpu_shares = 0;
+    }
+    if (resources.cpu_period != 0 || resources.cpu_quota != 0) && !limits.cpu_quota {
+        warn("CPU CFS scheduler. CPU period/quota discarded.");
+        (resources.cpu_period, resources.cpu_quota) = (0, 0);
+    }
+    let sets = !resources.cpuset_cpus.is_empty() || !resources.cpuset_mems.is_empty();
+    if sets && !limits.cpuset {
+        warn("cpuset or the cgroup is not mounted. Cpuset discarded.");
+        resources.cpuset_cpus.clear();
+        resources.cpuset_mems.clear();
+    }
+    if resources.blkio_weight > 0 && !limits.blkio_weight {
+        warn("Block I/O weight or the cgroup is not mounted. Weight discarded.");
+        resources.blkio_weight = 0;
+    }
+    if !resources.io_weights.is_empty() && !limits.blkio_weight_device {
+        warn("Block I/O weight_device or the cgroup is not mounted. Weight-device discarded.");
+        resources.io_weights.clear();
+    }
+    for (kind, limit, what) in [
+        (
+            IoThrottleKind::ReadBytes,
+            "BPS Block I/O read",
+            "Block I/O BPS read",
+        ),
+        (
+            IoThrottleKind::WriteBytes,
+            "BPS Block I/O write",
+            "Block I/O BPS write",
+        ),
+        (
+            IoThrottleKind::ReadOperations,
+            "IOPS Block read",
+            "Block I/O IOPS read",
+        ),
+        (
+            IoThrottleKind::WriteOperations,
+            "IOPS Block write",
+            "Block I/O IOPS write",
+        ),
+    ] {
+        let mut throttles = resources.io_throttles.iter();
+        if !limits.blkio && throttles.any(|throttle| throttle.kind == kind) {
+            warn(&format!(
+                "{limit} limit or the cgroup is not mounted. {what} limit discarded."
+            ));
+            resources
+                .io_throttles
+                .retain(|throttle| throttle.kind != kind);
+        }
+    }
 }
 
 fn check(resources: &Resources, cpus: usize, purpose: Purpose) -> Result<(), ApiError> {
@@ -199,6 +324,14 @@ fn check(resources: &Resources, cpus: usize, purpose: Purpose) -> Result<(), Api
     }
     if resources.blkio_weight != 0 && !(10..=1000).contains(&resources.blkio_weight) {
         return refuse("Range of blkio weight is from 10 to 1000");
+    }
+    for device in &resources.io_weights {
+        if device.weight != 0 && !(10..=1000).contains(&device.weight) {
+            return refuse(&format!(
+                "Range of blkio weight is from 10 to 1000: {} for {}",
+                device.weight, device.path
+            ));
+        }
     }
     for limit in &resources.ulimits {
         if limit.hard != -1 && (limit.soft > limit.hard || limit.soft == -1) {
@@ -318,10 +451,16 @@ pub(crate) fn restart_policy_from_wire(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::testing::node;
 
     fn refusal(text: &str) -> String {
         let body = serde_json::from_str(text).unwrap();
-        match resources_from_wire(body, 2, Purpose::Create, &mut Vec::new()) {
+        match resources_from_wire(
+            body,
+            Capacity::of(&node()),
+            Purpose::Create,
+            &mut Vec::new(),
+        ) {
             Ok(resources) => format!("{resources:?}"),
             Err(error) => error.message,
         }
@@ -376,6 +515,14 @@ mod tests {
                 "Conflicting options: Nano CPUs and CPU Quota cannot both be set.",
             ),
             (
+                r#"{"IOMaximumIOps":5}"#,
+                "Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps",
+            ),
+            (
+                r#"{"BlkioWeightDevice":[{"Path":"/dev/sda","Weight":5}]}"#,
+                "Range of blkio weight is from 10 to 1000: 5 for /dev/sda",
+            ),
+            (
                 r#"{"BlkioWeight":5}"#,
                 "Range of blkio weight is from 10 to 1000",
             ),
@@ -393,9 +540,49 @@ mod tests {
     }
 
     #[test]
+    fn what_the_kernel_lacks_is_left_out_and_told() {
+        let text = r#"{"Memory":10000000,"MemorySwappiness":60,"OomKillDisable":true,
+            "BlkioWeightDevice":[{"Path":"/dev/sda","Weight":300}],"KernelMemory":5,"CpuPercent":3,
+            "BlkioDeviceReadIOps":[{"Path":"/dev/sda","Rate":5}]}"#;
+        let body = serde_json::from_str(text).unwrap();
+        let mut node = node();
+        node.limits.swap = false;
+        node.limits.memory_swappiness = false;
+        node.limits.oom_kill_disable = false;
+        node.limits.blkio = false;
+        node.limits.blkio_weight_device = false;
+        let mut warnings = Vec::new();
+        let capacity = Capacity::of(&node);
+        let resources =
+            resources_from_wire(body, capacity, Purpose::Create, &mut warnings).unwrap();
+        assert_eq!(resources.memory_swap, -1);
+        assert_eq!(resources.memory_swappiness, None);
+        assert!(!resources.oom_kill_disable);
+        assert!(resources.io_weights.is_empty() && resources.io_throttles.is_empty());
+        assert_eq!(warnings.len(), 7, "{warnings:#?}");
+        for part in [
+            "kernel memory",
+            "CPU percent",
+            "without swap",
+            "IOPS Block read",
+        ] {
+            assert!(
+                warnings.iter().any(|warning| warning.contains(part)),
+                "{part}"
+            );
+        }
+    }
+
+    #[test]
     fn a_device_without_more_words_is_itself_and_fully_open() {
         let body = serde_json::from_str(r#"{"Devices":[{"PathOnHost":"/dev/fuse"}]}"#).unwrap();
-        let resources = resources_from_wire(body, 2, Purpose::Create, &mut Vec::new()).unwrap();
+        let resources = resources_from_wire(
+            body,
+            Capacity::of(&node()),
+            Purpose::Create,
+            &mut Vec::new(),
+        )
+        .unwrap();
         assert_eq!(resources.devices[0].path_in_container, "/dev/fuse");
         assert_eq!(resources.devices[0].permissions, "rwm");
     }

@@ -376,7 +376,7 @@ mod tests {
                 ]
               },
               "MemoryLimit": true,
-              "SwapLimit": false,
+              "SwapLimit": true,
               "CpuCfsPeriod": true,
               "CpuCfsQuota": true,
               "CPUShares": true,
@@ -385,7 +385,7 @@ mod tests {
               "IPv4Forwarding": true,
               "Debug": false,
               "NFd": 0,
-              "OomKillDisable": false,
+              "OomKillDisable": true,
               "NGoroutines": 0,
               "SystemTime": "",
               "LoggingDriver": "json-file",
@@ -474,7 +474,6 @@ mod tests {
               "CDISpecDirs": [],
               "DiscoveredDevices": [],
               "Warnings": [
-                "WARNING: No swap limit support",
                 "something to know"
               ]
             }"#]]

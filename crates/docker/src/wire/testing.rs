@@ -18,7 +18,7 @@ pub(crate) fn record(body: &str) -> ContainerRecord {
     let body: CreateBody = serde_json::from_str(body).unwrap();
     let context = Context {
         version: ApiVersion::NEWEST,
-        cpus: 2,
+        node: &node(),
         platform: None,
         log: hoist_model::container::LogConfig::default(),
     };
@@ -108,13 +108,17 @@ pub(crate) fn node() -> Node {
         memory: 8 << 30,
         limits: LimitSupport {
             memory: true,
-            swap: false,
-            oom_kill_disable: false,
+            swap: true,
+            oom_kill_disable: true,
             cpu_period: true,
             cpu_quota: true,
             cpu_shares: true,
             cpuset: true,
             pids: true,
+            memory_swappiness: true,
+            blkio: true,
+            blkio_weight: true,
+            blkio_weight_device: true,
         },
         security_options: vec!["name=seccomp,profile=builtin".to_owned()],
         labels: vec!["a=b".to_owned()],

@@ -15,16 +15,15 @@ use super::create_body::{
 };
 use super::mounts::mount_from_wire;
 use super::ports::{parse_bindings, parse_exposed};
-use super::resources::{Purpose, resources_from_wire, restart_policy_from_wire};
+use super::resources::{Capacity, Purpose, resources_from_wire, restart_policy_from_wire};
 use super::security::{network_mode, security_from_wire};
-use crate::ApiVersion;
 use crate::error::ApiError;
+use crate::{ApiVersion, Node};
 
 /// What conversion needs beyond the body.
-pub(crate) struct Context {
+pub(crate) struct Context<'a> {
     pub(crate) version: ApiVersion,
-    /// CPUs of this node.
-    pub(crate) cpus: usize,
+    pub(crate) node: &'a Node,
     pub(crate) platform: Option<Platform>,
     /// Where output goes when a container does not say.
     pub(crate) log: LogConfig,
@@ -33,7 +32,7 @@ pub(crate) struct Context {
 /// Converts a body; the second part is what the caller should be told.
 pub(crate) fn spec_from_wire(
     mut body: CreateBody,
-    context: &Context,
+    context: &Context<'_>,
 ) -> Result<(ContainerSpec, Vec<String>), ApiError> {
     let mut warnings = Vec::new();
     let mut host = body.host_config.take().unwrap_or_default();
@@ -109,7 +108,7 @@ pub(crate) fn spec_from_wire(
         volumes_from: host.volumes_from.take().unwrap_or_default(),
         resources: resources_from_wire(
             host.resources,
-            context.cpus,
+            Capacity::of(context.node),
             Purpose::Create,
             &mut warnings,
         )?,
@@ -165,9 +164,14 @@ fn check_fixed(host: &HostConfigBody) -> Result<(), ApiError> {
         )));
     }
     if let Some((option, _)) = host.storage_opt.iter().flatten().next() {
-        return Err(ApiError::missing(format!(
-            "storage options are not implemented yet: {option}"
-        )));
+        // What Docker's overlay2 says on any file system without quotas of projects; it knows one option.
+        return Err(ApiError::invalid(match option.to_lowercase().as_str() {
+            "size" => {
+                "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"
+                    .to_owned()
+            }
+            _ => format!("unknown option {option}"),
+        }));
     }
     if host.shm_size.is_some_and(|size| size < 0) {
         return Err(ApiError::invalid("SHM size can not be less than 0"));

@@ -1,7 +1,7 @@
 //! Changing the limits and the restart policy of a container that exists (API `ContainerUpdate`).
 
 use hoist_model::ContainerId;
-use hoist_model::container::{ContainerSpec, Resources, RestartPolicy};
+use hoist_model::container::{ContainerSpec, IoThrottle, Resources, RestartPolicy};
 use hoist_store::Class;
 
 use super::actor::Actor;
@@ -82,6 +82,18 @@ fn plan_update(spec: &ContainerSpec, request: &UpdateRequest) -> Result<Update, 
     };
     if wanted.blkio_weight != 0 {
         resources.blkio_weight = wanted.blkio_weight;
+    }
+    for weight in &wanted.io_weights {
+        resources.io_weights.retain(|old| old.path != weight.path);
+        resources.io_weights.push(weight.clone());
+    }
+    for throttle in &wanted.io_throttles {
+        let other = |old: &IoThrottle| (&old.path, old.kind) != (&throttle.path, throttle.kind);
+        resources.io_throttles.retain(other);
+        // A rate of nothing lifts the limit.
+        if throttle.rate > 0 {
+            resources.io_throttles.push(throttle.clone());
+        }
     }
     if wanted.memory != 0 && wanted.memory_swap == 0 {
         // The swap limit stays where it is; it does not follow the memory.

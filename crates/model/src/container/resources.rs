@@ -32,6 +32,8 @@ pub struct Resources {
     pub pids_limit: Option<i64>,
     /// Relative block IO weight, 10 to 1000; 0 inherits.
     pub blkio_weight: u16,
+    /// Relative block IO weights of devices.
+    pub io_weights: Vec<IoWeight>,
     /// Per-device IO throttles.
     pub io_throttles: Vec<IoThrottle>,
     /// Devices made inside the container and allowed by its device cgroup.
@@ -40,6 +42,15 @@ pub struct Resources {
     pub device_cgroup_rules: Vec<String>,
     /// Resource limits of the processes (setrlimit(2)).
     pub ulimits: Vec<Ulimit>,
+}
+
+/// One device's share of block IO.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IoWeight {
+    /// Path of the block device on the host.
+    pub path: String,
+    /// 10 to 1000; 0 inherits.
+    pub weight: u16,
 }
 
 /// One limit on one block device.

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
-use hoist_model::container::{IoThrottle, Resources};
+use hoist_model::container::{IoThrottle, IoWeight, Resources};
 use rustix::io::Errno;
 
 use super::CgroupError;
@@ -11,7 +11,7 @@ use super::device_program::{self, DEFAULT_RULES};
 use super::directory::Directory;
 use super::hierarchies::Hierarchies;
 use super::layout::Controller;
-use super::writes::{self, DeviceThrottle, LimitWrite};
+use super::writes::{self, DeviceThrottle, DeviceWeight, LimitWrite};
 use crate::devices::DeviceRule;
 
 pub(super) fn errno_of(error: &CgroupError) -> Option<Errno> {
@@ -79,9 +79,10 @@ pub(super) fn limit_writes(
     resources: &Resources,
 ) -> Result<Vec<LimitWrite>, CgroupError> {
     let throttles = throttles(&resources.io_throttles)?;
+    let weights = weights(&resources.io_weights)?;
     let (v1, v2) = (
-        writes::v1(resources, &throttles),
-        writes::v2(resources, &throttles),
+        writes::v1(resources, &weights, &throttles),
+        writes::v2(resources, &weights, &throttles),
     );
     let on_v2 = |write: &LimitWrite| hierarchies.is_unified(write.controller);
     let mut all: Vec<LimitWrite> = v1.into_iter().filter(|write| !on_v2(write)).collect();
@@ -118,25 +119,40 @@ pub(super) fn apply<'d>(
 }
 
 fn throttles(requests: &[IoThrottle]) -> Result<Vec<DeviceThrottle>, CgroupError> {
-    requests
-        .iter()
-        .map(|throttle| {
-            let invalid = |reason| CgroupError::InvalidValue {
-                option: "throttled device",
-                value: throttle.path.clone(),
-                reason,
-            };
-            let metadata =
-                std::fs::metadata(&throttle.path).map_err(|_| invalid("no such device"))?;
-            if !metadata.file_type().is_block_device() {
-                return Err(invalid("not a block device"));
-            }
-            Ok(DeviceThrottle {
-                major: rustix::fs::major(metadata.rdev()),
-                minor: rustix::fs::minor(metadata.rdev()),
-                kind: throttle.kind,
-                rate: throttle.rate,
-            })
+    let requests = requests.iter().map(|throttle| {
+        let (major, minor) = block_device(&throttle.path, "throttled device")?;
+        Ok(DeviceThrottle {
+            major,
+            minor,
+            kind: throttle.kind,
+            rate: throttle.rate,
         })
-        .collect()
+    });
+    requests.collect()
+}
+
+fn weights(requests: &[IoWeight]) -> Result<Vec<DeviceWeight>, CgroupError> {
+    let requests = requests.iter().map(|request| {
+        let (major, minor) = block_device(&request.path, "weighted device")?;
+        Ok(DeviceWeight {
+            major,
+            minor,
+            weight: request.weight,
+        })
+    });
+    requests.collect()
+}
+
+fn block_device(path: &str, option: &'static str) -> Result<(u32, u32), CgroupError> {
+    let invalid = |reason| CgroupError::InvalidValue {
+        option,
+        value: path.to_owned(),
+        reason,
+    };
+    let metadata = std::fs::metadata(path).map_err(|_| invalid("no such device"))?;
+    if !metadata.file_type().is_block_device() {
+        return Err(invalid("not a block device"));
+    }
+    let device = metadata.rdev();
+    Ok((rustix::fs::major(device), rustix::fs::minor(device)))
 }

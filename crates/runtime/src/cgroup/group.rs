@@ -97,7 +97,10 @@ impl Group {
 
     pub(super) fn positions_for(&self, resources: &Resources) -> BTreeSet<usize> {
         let mut wanted = self.hierarchies.always.clone();
-        if resources.blkio_weight != 0 || !resources.io_throttles.is_empty() {
+        if resources.blkio_weight != 0
+            || !resources.io_weights.is_empty()
+            || !resources.io_throttles.is_empty()
+        {
             wanted.push(Controller::Blkio);
         }
         if !resources.cpuset_cpus.is_empty() || !resources.cpuset_mems.is_empty() {

@@ -225,7 +225,20 @@ impl Hierarchies {
                     .is_some_and(|parent| parent.has(file))
             })
         };
+        let either = |files: [(&str, &str); 2]| {
+            let mut files = files.into_iter();
+            files.any(|(v1, v2)| file(Controller::Blkio, v1, v2))
+        };
         CgroupSupport {
+            blkio_weight: either([
+                ("blkio.weight", "io.weight"),
+                ("blkio.bfq.weight", "io.bfq.weight"),
+            ]),
+            blkio_weight_device: either([
+                ("blkio.weight_device", "io.weight"),
+                ("blkio.bfq.weight_device", "io.bfq.weight"),
+            ]),
+            memory_swappiness: file(Controller::Memory, "memory.swappiness", "memory.swappiness"),
             memory: has(Controller::Memory),
             swap: file(
                 Controller::Memory,

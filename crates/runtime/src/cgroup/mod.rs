@@ -101,8 +101,14 @@ pub struct CgroupSupport {
     pub cpuset: bool,
     /// `PidsLimit`.
     pub pids: bool,
-    /// Block IO weight and throttling.
+    /// Block IO throttling.
     pub blkio: bool,
+    /// Block IO weights.
+    pub blkio_weight: bool,
+    /// Block IO weights of devices.
+    pub blkio_weight_device: bool,
+    /// `MemorySwappiness`; v1 only.
+    pub memory_swappiness: bool,
     /// Device access.
     pub devices: bool,
 }

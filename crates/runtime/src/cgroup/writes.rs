@@ -30,6 +30,15 @@ pub(super) struct DeviceThrottle {
     pub(super) rate: u64,
 }
 
+/// A weight whose device is known by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DeviceWeight {
+    pub(super) major: u32,
+    pub(super) minor: u32,
+    /// 10 to 1000.
+    pub(super) weight: u16,
+}
+
 struct Writes(Vec<LimitWrite>);
 
 impl Writes {
@@ -93,7 +102,11 @@ fn pids(limit: i64) -> String {
 }
 
 /// The writes for v1 hierarchies.
-pub(super) fn v1(resources: &Resources, throttles: &[DeviceThrottle]) -> Vec<LimitWrite> {
+pub(super) fn v1(
+    resources: &Resources,
+    weights: &[DeviceWeight],
+    throttles: &[DeviceThrottle],
+) -> Vec<LimitWrite> {
     use Controller::{Blkio, Cpu, Cpuset, Memory, Pids};
     let mut writes = Writes(Vec::new());
     if resources.memory != 0 {
@@ -155,6 +168,11 @@ pub(super) fn v1(resources: &Resources, throttles: &[DeviceThrottle]) -> Vec<Lim
         let files = &["blkio.weight", "blkio.bfq.weight"];
         writes.optional(Blkio, "block io weight", files, resources.blkio_weight);
     }
+    for device in weights {
+        let files = &["blkio.weight_device", "blkio.bfq.weight_device"];
+        let value = format!("{}:{} {}", device.major, device.minor, device.weight);
+        writes.optional(Blkio, "block io weight of a device", files, value);
+    }
     for throttle in throttles {
         let (option, files): (_, &[&str]) = match throttle.kind {
             IoThrottleKind::ReadBytes => ("device read bps", &["blkio.throttle.read_bps_device"]),
@@ -175,7 +193,11 @@ pub(super) fn v1(resources: &Resources, throttles: &[DeviceThrottle]) -> Vec<Lim
 }
 
 /// The writes for the v2 tree. Swappiness and disabling the out-of-memory killer do not exist there; the caller warns.
-pub(super) fn v2(resources: &Resources, throttles: &[DeviceThrottle]) -> Vec<LimitWrite> {
+pub(super) fn v2(
+    resources: &Resources,
+    weights: &[DeviceWeight],
+    throttles: &[DeviceThrottle],
+) -> Vec<LimitWrite> {
     use Controller::{Blkio, Cpu, Cpuset, Memory, Pids};
     let mut writes = Writes(Vec::new());
     let bytes = |value: i64| {
@@ -251,14 +273,18 @@ pub(super) fn v2(resources: &Resources, throttles: &[DeviceThrottle]) -> Vec<Lim
         writes.push(Pids, "pids limit", &["pids.max"], pids(limit));
     }
     if resources.blkio_weight != 0 {
-        // 10..1000 to 1..10000, the conversion every runtime uses.
-        let weight = 1 + (u32::from(resources.blkio_weight.max(10)) - 10) * 9999 / 990;
         writes.optional(
             Blkio,
             "block io weight",
             &["io.weight", "io.bfq.weight"],
-            weight,
+            weight_of_blkio(resources.blkio_weight),
         );
+    }
+    for device in weights {
+        let weight = weight_of_blkio(device.weight);
+        let value = format!("{}:{} {weight}", device.major, device.minor);
+        let files = &["io.weight", "io.bfq.weight"];
+        writes.optional(Blkio, "block io weight of a device", files, value);
     }
     for throttle in throttles {
         let (option, key) = match throttle.kind {
@@ -267,13 +293,20 @@ pub(super) fn v2(resources: &Resources, throttles: &[DeviceThrottle]) -> Vec<Lim
             IoThrottleKind::ReadOperations => ("device read iops", "riops"),
             IoThrottleKind::WriteOperations => ("device write iops", "wiops"),
         };
-        let value = format!(
-            "{}:{} {key}={}",
-            throttle.major, throttle.minor, throttle.rate
-        );
+        // Where v1 lifts a limit with 0, v2 does with "max".
+        let rate = match throttle.rate {
+            0 => "max".to_owned(),
+            rate => rate.to_string(),
+        };
+        let value = format!("{}:{} {key}={rate}", throttle.major, throttle.minor);
         writes.push(Blkio, option, &["io.max"], value);
     }
     writes.0
+}
+
+/// 10..1000 to 1..10000, the conversion every runtime uses.
+fn weight_of_blkio(weight: u16) -> u32 {
+    1 + (u32::from(weight.max(10)) - 10) * 9999 / 990
 }
 
 /// v1 shares (2 to 262144, default 1024) as a v2 weight (1 to 10000, default 100).
@@ -312,8 +345,8 @@ mod tests {
         expected_v2: Expect,
     ) {
         for (writes, expected) in [
-            (v1(resources, throttles), expected_v1),
-            (v2(resources, throttles), expected_v2),
+            (v1(resources, &[], throttles), expected_v1),
+            (v2(resources, &[], throttles), expected_v2),
         ] {
             let text: String = writes
                 .iter()
@@ -425,7 +458,7 @@ mod tests {
             memory_swap: 1 << 20,
             ..Resources::default()
         };
-        let writes = v2(&resources, &[]);
+        let writes = v2(&resources, &[], &[]);
         assert_eq!(writes[1].value, "0");
     }
 

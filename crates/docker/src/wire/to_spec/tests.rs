@@ -9,7 +9,7 @@ fn convert(body: &str, minor: u16) -> Result<(ContainerSpec, Vec<String>), ApiEr
     let body: CreateBody = parse_json(body.as_bytes())?;
     let context = Context {
         version: ApiVersion::minor(minor),
-        cpus: 2,
+        node: &crate::wire::testing::node(),
         platform: None,
         log: hoist_model::container::LogConfig::default(),
     };
