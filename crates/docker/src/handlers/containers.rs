@@ -315,7 +315,16 @@ pub(crate) async fn stop(call: Call) -> Reply {
 pub(crate) async fn restart(call: Call) -> Reply {
     let request = stop_request(&call)?;
     let id = id(&call)?;
-    call.engine().containers.restart(&id, request).await?;
+    let restarted = call.engine().containers.restart(&id, request).await;
+    restarted.map_err(|error| {
+        let mut refused = ApiError::from(error);
+        refused.message = format!(
+            "Cannot restart container {}: {}",
+            call.name(),
+            refused.message
+        );
+        refused
+    })?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 

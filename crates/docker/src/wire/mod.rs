@@ -25,6 +25,7 @@ pub(crate) mod stats;
 pub(crate) mod system;
 #[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod tmpfs;
 pub(crate) mod to_spec;
 pub(crate) mod top;
 pub(crate) mod unserved;

@@ -102,16 +102,11 @@ pub(crate) fn mount_from_wire(body: MountBody) -> Result<MountSpec, ApiError> {
                 return Err(invalid("field Source must not be specified"));
             }
             let options = body.tmpfs_options.unwrap_or_default();
-            let words: Vec<String> = options
-                .options
-                .unwrap_or_default()
-                .into_iter()
-                .map(|words| words.join("="))
-                .collect();
+            let words = super::tmpfs::words(options.options.unwrap_or_default());
             MountSource::Tmpfs {
                 size: options.size_bytes.unwrap_or_default(),
                 mode: options.mode.unwrap_or_default(),
-                options: words.join(","),
+                options: words.map_err(|why| invalid(&why))?,
             }
         }
         "image" => {

@@ -11,7 +11,7 @@ use hoist_model::{Platform, Signal};
 
 use super::binds::{Bind, check_target, parse_bind};
 use super::create_body::{
-    CreateBody, EndpointBody, HealthcheckBody, HostConfigBody, LogConfigBody, Words,
+    CreateBody, EndpointBody, HealthcheckBody, HostConfigBody, LogConfigBody, MountBody, Words,
 };
 use super::mounts::mount_from_wire;
 use super::ports::{parse_bindings, parse_exposed};
@@ -44,7 +44,7 @@ pub(crate) fn spec_from_wire(
     }
     let binds = host.binds.take().unwrap_or_default();
     let tmpfs = host.tmpfs.take().unwrap_or_default();
-    let mounts = mounts(&binds, &tmpfs, &mut host, &mut anonymous)?;
+    let mounts = mounts(&binds, &tmpfs, &mut host, &mut anonymous, context.version)?;
     check_volume_driver(&host, &mounts, &anonymous)?;
     let security = security_from_wire(&mut host)?;
     let exposed = body.exposed_ports.take().unwrap_or_default();
@@ -200,6 +200,7 @@ fn mounts(
     tmpfs: &BTreeMap<String, String>,
     host: &mut HostConfigBody,
     anonymous: &mut BTreeSet<String>,
+    version: ApiVersion,
 ) -> Result<Vec<MountSpec>, ApiError> {
     let mut mounts = Vec::new();
     for bind in binds {
@@ -211,9 +212,11 @@ fn mounts(
         }
     }
     for mount in host.mounts.take().unwrap_or_default() {
+        check_version(&mount, version)?;
         mounts.push(mount_from_wire(mount)?);
     }
     for (target, options) in tmpfs {
+        super::tmpfs::check(options)?;
         mounts.push(MountSpec {
             target: check_target(target, "tmpfs")?,
             source: MountSource::Tmpfs {
@@ -237,6 +240,28 @@ fn mounts(
     }
     anonymous.retain(|target| !targets.contains(target.as_str()));
     Ok(mounts)
+}
+
+/// Refuses what an older API does not have, in Docker's words, rather than to mount something else than was meant.
+fn check_version(mount: &MountBody, version: ApiVersion) -> Result<(), ApiError> {
+    let bind = mount.bind_options.as_ref();
+    let volume = mount.volume_options.as_ref();
+    let forced = bind.is_some_and(|options| options.read_only_force_recursive == Some(true));
+    let has_subpath = |path: &String| !path.is_empty();
+    let subpath = volume.is_some_and(|options| options.subpath.as_ref().is_some_and(has_subpath));
+    let image = mount.kind.as_deref() == Some("image");
+    for (asked, minor, what) in [
+        (forced, 44, "BindOptions.ReadOnlyForceRecursive"),
+        (subpath, 45, "VolumeOptions.Subpath"),
+        (image, 48, "Mount type \"image\""),
+    ] {
+        if asked && !version.at_least(minor) {
+            return Err(ApiError::invalid(format!(
+                "{what} needs API v1.{minor} or newer"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn network(

@@ -23,12 +23,14 @@ pub(super) fn image_mount(
     if point.subpath.is_empty() {
         return Ok(view);
     }
-    below(&view, &point.subpath).map_err(|source| ContainerError::Io {
-        context: format!(
-            "mount of image {} at {}: cannot access path {}",
-            point.name, point.destination, point.subpath
-        ),
-        source,
+    below(&view, &point.subpath).map_err(|error| {
+        ContainerError::Invalid(format!(
+            "cannot access path {} of image {} for {}: {}",
+            point.subpath,
+            point.name,
+            point.destination,
+            error.kind()
+        ))
     })
 }
 

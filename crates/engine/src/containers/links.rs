@@ -313,14 +313,11 @@ fn environment(name: &str, alias: &str, address: Ipv4Addr, other: &ContainerReco
 
 /// The last of the ports that follow each other without a gap.
 fn last_in_row(ports: &[PortKey], first: usize) -> usize {
-    let mut number = u32::from(ports[first].port);
-    for (at, port) in ports.iter().enumerate().skip(first + 1) {
-        if u32::from(port.port) > number + 1 {
-            return at - 1;
-        }
-        number += 1;
-    }
-    ports.len() - 1
+    let follows = |(at, port): &(usize, &PortKey)| {
+        usize::from(port.port) <= usize::from(ports[first].port) + at - first
+    };
+    let after = ports.iter().enumerate().skip(first + 1);
+    after.take_while(follows).last().map_or(first, |(at, _)| at)
 }
 
 #[cfg(test)]

@@ -117,6 +117,11 @@ impl Containers {
     /// Gives it another name.
     pub async fn rename(&self, id: &ContainerId, name: &str) -> Result<(), ContainerError> {
         let name = super::create::check_name(name)?;
+        if self.resolve(id.as_str())?.name == name {
+            return Err(ContainerError::Invalid(
+                "Renaming a container with the same name as its current name".to_owned(),
+            ));
+        }
         self.ask(id, |reply| Message::Rename { name, reply }).await
     }
 

@@ -6,13 +6,15 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use hoist_engine::ports::LaunchFailure;
-use hoist_engine::records::{ContainerRecord, MountPoint};
+use hoist_engine::records::{ContainerRecord, MountKind, MountPoint};
 use hoist_model::container::{NamespaceMode, Propagation};
 use hoist_runtime::cgroup::{CgroupMount, CgroupVersion};
 use hoist_runtime::defaults;
 use hoist_runtime::devices::{DeviceKind, DeviceNode, DeviceRule};
 use hoist_runtime::spec::{MountEntry, MountFrom};
-use hoist_sys::mount_attributes::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY, STRICT_ATIME};
+use hoist_sys::mount_attributes::{
+    NO_ACCESS_TIME, NO_DEV, NO_DIRECTORY_ACCESS_TIME, NO_EXEC, NO_SUID, READ_ONLY, STRICT_ATIME,
+};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::mount::{OpenTreeFlags, open_tree};
 
@@ -175,11 +177,18 @@ pub(crate) fn tmpfs(
             "suid" => attributes &= !NO_SUID,
             "nodev" => attributes |= NO_DEV,
             "dev" => attributes &= !NO_DEV,
-            // Propagation and access times of a memory file system of one's own change nothing.
-            "rprivate" | "private" | "rslave" | "slave" | "rshared" | "shared" | "noatime"
-            | "relatime" | "strictatime" | "tmpcopyup" | "defaults" => {}
+            "noatime" => attributes |= NO_ACCESS_TIME,
+            "strictatime" => attributes |= STRICT_ATIME,
+            "nodiratime" => attributes |= NO_DIRECTORY_ACCESS_TIME,
+            // What a memory file system of one's own has anyway, or what changes nothing of it.
+            "rprivate" | "private" | "rslave" | "slave" | "rshared" | "shared" | "relatime"
+            | "norelatime" | "atime" | "diratime" | "nostrictatime" | "tmpcopyup" | "defaults"
+            | "async" | "sync" | "dirsync" | "nomand" | "bind" | "rbind" | "remount" => {}
             word => match word.split_once('=') {
-                Some((name @ ("size" | "mode" | "uid" | "gid" | "nr_inodes"), value)) => {
+                Some((
+                    name @ ("size" | "mode" | "uid" | "gid" | "nr_inodes" | "nr_blocks" | "mpol"),
+                    value,
+                )) => {
                     has_mode |= name == "mode";
                     options.push((name.to_owned(), value.to_owned()));
                 }
@@ -292,6 +301,9 @@ pub(crate) fn of_point(point: &MountPoint) -> Result<MountEntry, LaunchFailure> 
         ))
     };
     let mut opened = openat(CWD, source, flags, Mode::empty()).map_err(failed)?;
+    if propagation != MS_PRIVATE && point.kind == MountKind::Bind {
+        check_propagation(source, propagation)?;
+    }
     if !point.subpath.is_empty() {
         // Links inside a volume belong to whoever writes to it: they must not lead out (CVE-2017-1002101).
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
@@ -314,6 +326,52 @@ pub(crate) fn of_point(point: &MountPoint) -> Result<MountEntry, LaunchFailure> 
     )?;
     made.recursive &= !point.writable_below;
     Ok(made)
+}
+
+/// Refuses propagation from what does not propagate, in Docker's words (moby `daemon/oci_linux.go`).
+fn check_propagation(source: &Path, propagation: u64) -> Result<(), LaunchFailure> {
+    let real = fs::canonicalize(source)
+        .map_err(|error| refuse(format!("bind source path {}: {error}", source.display())))?;
+    let table = fs::read_to_string("/proc/thread-self/mountinfo")
+        .map_err(|error| refuse(format!("read the table of mounts: {error}")))?;
+    let Some((place, shared, slave)) = mount_of(&real, &table) else {
+        return Ok(());
+    };
+    let kind = match propagation {
+        MS_SHARED if !shared => "a shared mount",
+        MS_SLAVE if !shared && !slave => "a shared or slave mount",
+        _ => return Ok(()),
+    };
+    Err(refuse(format!(
+        "path {} is mounted on {place} but it is not {kind}",
+        source.display()
+    )))
+}
+
+/// The mount that a path is on (proc_pid_mountinfo(5)): where it is, whether it is shared, whether it is a slave.
+fn mount_of(path: &Path, table: &str) -> Option<(String, bool, bool)> {
+    let mounts = table.lines().filter_map(|line| {
+        let (before, _) = line.split_once(" - ")?;
+        let mut words = before.split(' ').skip(4);
+        let place = unescaped(words.next()?);
+        let has = |kind: &str| before.split(' ').skip(6).any(|word| word.starts_with(kind));
+        let found = (place, has("shared:"), has("master:"));
+        path.starts_with(&found.0).then_some(found)
+    });
+    // Of two at the same place the later one is on top.
+    mounts.max_by_key(|(place, ..)| place.len())
+}
+
+/// Spaces and the like are written as three octal digits.
+fn unescaped(text: &str) -> String {
+    let codes = [
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\134", "\\"),
+    ];
+    let replaced = |text: String, (code, sign): (&str, &str)| text.replace(code, sign);
+    codes.into_iter().fold(text.to_owned(), replaced)
 }
 
 /// The device nodes of the host, for privileged containers. Terminals and what containers have of their own stay out.
@@ -377,5 +435,17 @@ mod tests {
                 .message
                 .contains("nope=1")
         );
+    }
+
+    #[test]
+    fn a_path_is_on_the_last_mount_that_covers_it() {
+        let table = "21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
+            30 21 0:5 / /a\\040b rw master:3 - tmpfs tmpfs rw\n\
+            31 21 0:6 / /ab rw - tmpfs tmpfs rw\n";
+        let of = |path: &str| mount_of(Path::new(path), table).unwrap();
+        assert_eq!(of("/x/y"), ("/".to_owned(), true, false));
+        assert_eq!(of("/a b/c"), ("/a b".to_owned(), false, true));
+        assert_eq!(of("/ab"), ("/ab".to_owned(), false, false));
+        assert_eq!(of("/abc"), ("/".to_owned(), true, false));
     }
 }

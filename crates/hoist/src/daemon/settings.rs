@@ -171,6 +171,10 @@ pub(crate) fn settle(arguments: Arguments, mut ignored: Vec<String>) -> anyhow::
             .keys()
             .map(|key| format!("daemon.json {key:?}")),
     );
+    if let Some(remap) = ignored.iter().find(|name| name.contains("userns-remap")) {
+        // Who asks for it relies on it: to go on without would make root of containers root of the host.
+        anyhow::bail!("{remap}: remapping the users of containers is not supported");
+    }
     let pick = |flags: Vec<String>, keys: Vec<String>| if flags.is_empty() { keys } else { flags };
     let data_root = arguments.data_root.or(file.data_root);
     let is_default = data_root
@@ -541,6 +545,7 @@ mod tests {
             (&["--log-opt", "nope=1"], "unknown log opt 'nope'"),
             (&["--config-file", "/no/such/file"], "/no/such/file"),
             (&["--data-root", "relative"], "relative"),
+            (&["--userns-remap=default"], "userns-remap"),
         ] {
             let error = format!("{:#}", check(words).unwrap_err());
             assert!(error.contains(operand), "{error}");

@@ -193,3 +193,73 @@ fn working_directories_never_lead_out() {
     world.docker(&["rm", "-f", "host"]).ok();
     world.finish();
 }
+
+/// Parts of an image that is mounted are found inside it only, whatever links it has (as CVE-2021-25741 and CVE-2017-1002101
+/// for sub-paths of volumes).
+#[test]
+fn a_part_of_a_hostile_image_is_inside_it() {
+    let Some(world) = World::start() else { return };
+    let outside = world.directory("outside");
+    std::fs::write(outside.join("secret"), "of the host").unwrap();
+    let outside = outside.display().to_string();
+    let links = [
+        ("absolute", outside.clone()),
+        ("climbing", format!("../../../../../../../..{outside}")),
+        ("magic", "/proc/self/root".to_owned()),
+        ("up", "..".to_owned()),
+    ];
+    let mut layer = TarBuilder::new();
+    for (name, to) in &links {
+        layer = layer.entry(name, 0o777, &EntryKind::Symlink(to.clone()), &[]);
+    }
+    world.load(&image().layer(layer.finish()).named("hostile:1"));
+    for (name, _) in &links {
+        for part in [(*name).to_owned(), format!("{name}/.")] {
+            let mount = format!("type=image,source=hostile:1,destination=/x,image-subpath={part}");
+            world
+                .docker(&["run", "--rm", "--mount", &mount, "busybox", "ls", "/x"])
+                .refused(125);
+        }
+    }
+    let mount = "type=image,source=hostile:1,destination=/x";
+    world
+        .docker(&[
+            "run",
+            "--rm",
+            "--mount",
+            mount,
+            "busybox",
+            "touch",
+            "/x/bin/new",
+        ])
+        .refused(1);
+    world.finish();
+}
+
+/// A volume that mounts a directory of the host takes nothing of it along when it is removed, be it with the container.
+#[test]
+fn removing_a_volume_leaves_what_it_mounts() {
+    let Some(world) = World::start() else { return };
+    let outside = world.directory("outside");
+    std::fs::write(outside.join("file"), "untouched").unwrap();
+    let device = format!("device={}", outside.display());
+    let options = ["-o", "type=none", "-o", "o=bind", "-o", &device];
+    for at in 0..3 {
+        let name = format!("bound{at}");
+        let create = [&["volume", "create"][..], &options, &[&name]].concat();
+        world.docker(&create).ok();
+        let volume = format!("{name}:/v");
+        let run = [
+            "run", "-d", "--name", "user", "-v", &volume, "busybox", "sleep", "1000",
+        ];
+        world.docker(&run).ok();
+        world.docker(&["volume", "rm", "-f", &name]).refused(1);
+        world.docker(&["rm", "-f", "-v", "user"]).ok();
+        world.docker(&["volume", "rm", &name]).ok();
+        assert_eq!(
+            std::fs::read_to_string(outside.join("file")).unwrap(),
+            "untouched"
+        );
+    }
+    world.finish();
+}
