@@ -400,7 +400,10 @@ fn config<'a>(record: &'a ContainerRecord, node: &'a Node) -> Config<'a> {
         mac_address: spec.network.mac_address.as_deref(),
         on_build: (!spec.on_build.is_empty()).then_some(&spec.on_build),
         labels: &spec.labels,
-        stop_signal: spec.stop_signal.map(|signal| signal.to_string()),
+        stop_signal: match spec.stop_signal_text.as_str() {
+            "" => spec.stop_signal.map(|signal| signal.to_string()),
+            text => Some(text.to_owned()),
+        },
         stop_timeout: spec.stop_timeout,
         shell: &spec.shell,
     }

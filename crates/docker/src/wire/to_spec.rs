@@ -68,6 +68,7 @@ pub(crate) fn spec_from_wire(
             "can't create 'AutoRemove' container with restart policy",
         ));
     }
+    let stop_signal_text = body.stop_signal.clone().unwrap_or_default();
     let stop_signal = body
         .stop_signal
         .filter(|signal| !signal.is_empty())
@@ -101,6 +102,7 @@ pub(crate) fn spec_from_wire(
         exposed_ports,
         anonymous_volumes: anonymous.into_iter().collect(),
         stop_signal,
+        stop_signal_text,
         stop_timeout: body.stop_timeout,
         mounts,
         binds,

@@ -212,7 +212,7 @@ impl Actor {
                 .iter()
                 .filter(|link| link.target == self.record.id);
             for link in own.filter(|_| other.state.running().is_some()) {
-                let path = self.containers.directory(&other.id).join("hosts");
+                let path = self.containers.etc_directory(&other.id).join("hosts");
                 // Written in place: the file is mounted.
                 let rewritten = std::fs::read_to_string(&path)
                     .map(|text| with_address(&text, &link.alias, address))
@@ -227,7 +227,7 @@ impl Actor {
     pub(super) async fn unlink(&mut self, alias: &str) -> Result<(), ContainerError> {
         self.change(|record| record.links.retain(|link| link.alias != alias));
         if self.life.state.running().is_some() {
-            let path = self.containers.directory(&self.record.id).join("hosts");
+            let path = self.containers.etc_directory(&self.record.id).join("hosts");
             let rewritten = std::fs::read_to_string(&path).and_then(|text| {
                 let kept = text.lines().filter(|line| !names_first(line, alias));
                 let text: String = kept.map(|line| format!("{line}\n")).collect();

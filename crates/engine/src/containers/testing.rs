@@ -24,6 +24,7 @@ pub(crate) fn spec() -> ContainerSpec {
         exposed_ports: Vec::new(),
         anonymous_volumes: Vec::new(),
         stop_signal: None,
+        stop_signal_text: String::new(),
         stop_timeout: None,
         mounts: Vec::new(),
         binds: Vec::new(),

@@ -33,6 +33,9 @@ pub struct ContainerSpec {
     pub anonymous_volumes: Vec<String>,
     /// Signal that asks the process to end; `None` is SIGTERM.
     pub stop_signal: Option<Signal>,
+    /// The same as written, for inspect; empty where nobody wrote one.
+    #[serde(default)]
+    pub stop_signal_text: String,
     /// Seconds between the stop signal and SIGKILL; `None` is the engine's default of 10, negative waits for ever.
     pub stop_timeout: Option<i64>,
     /// What is mounted where, beyond the defaults.

@@ -219,10 +219,11 @@ impl Hierarchies {
         let file = |controller, v1: &str, v2: &str| {
             self.position(controller).is_some_and(|position| {
                 let file = if self.list[position].unified { v2 } else { v1 };
-                self.parent_of(position, "")
-                    .ok()
-                    .flatten()
-                    .is_some_and(|parent| parent.has(file))
+                match self.parent_of(position, "") {
+                    Ok(Some(parent)) => parent.has(file),
+                    // Made with the first container that needs it; files for limits are in no root.
+                    _ => self.probe(position, file),
+                }
             })
         };
         let either = |files: [(&str, &str); 2]| {
@@ -253,6 +254,17 @@ impl Hierarchies {
             blkio: has(Controller::Blkio),
             devices: has(Controller::Devices),
         }
+    }
+
+    /// Whether a new group of this hierarchy has a file.
+    fn probe(&self, position: usize, file: &str) -> bool {
+        let root = &self.list[position].root;
+        let name = format!("hoist-probe-{}", std::process::id());
+        let has = matches!(root.make_child(&name), Ok(Some(made)) if made.has(file));
+        if let Err(error) = root.remove_child(&name) {
+            tracing::debug!(%error, "an empty control group stays");
+        }
+        has
     }
 
     /// The existing parent group of a container in one hierarchy; `Ok(None)` where there is none.

@@ -119,6 +119,7 @@ fn limits_security_and_network() {
             .labels.a = "b"
             .anonymous_volumes = ["/anon"]
             .stop_signal = 1
+            .stop_signal_text = "HUP"
             .stop_timeout = 3
             .mounts = [{"target":"/t","source":{"Bind":{"path":"/s","create_missing":false,"propagation":"rprivate","recursive":false,"writable_below":false}},"read_only":false,"from_bind":false,"mode":""}]
             .resources.memory = 67108864
