@@ -2,11 +2,13 @@
 
 use hoist_model::ImageReference;
 
+use crate::LimitSupport;
 use crate::query::Query;
 use crate::version::ApiVersion;
 use crate::wire::create_body::CreateBody;
 use crate::wire::detach_keys;
 use crate::wire::filters::Filters;
+use crate::wire::resources::Capacity;
 use crate::wire::to_spec::{Context, spec_from_wire};
 
 /// The body of a create, in the newest API and the oldest.
@@ -17,8 +19,25 @@ pub fn create_body(bytes: &[u8]) {
         };
         let context = Context {
             version,
-            cpus: 2,
+            capacity: Capacity {
+                cpus: 2,
+                limits: LimitSupport {
+                    memory: true,
+                    swap: true,
+                    oom_kill_disable: true,
+                    cpu_period: true,
+                    cpu_quota: true,
+                    cpu_shares: true,
+                    cpuset: true,
+                    pids: true,
+                    memory_swappiness: true,
+                    blkio: true,
+                    blkio_weight: true,
+                    blkio_weight_device: true,
+                },
+            },
             platform: None,
+            log: hoist_model::container::LogConfig::default(),
         };
         let _ = spec_from_wire(body, &context);
     }

@@ -21,7 +21,7 @@ use crate::wire::container::{self as wire, Around};
 use crate::wire::container_list::{self, Bounds};
 use crate::wire::create_body::CreateBody;
 use crate::wire::filters::Filters;
-use crate::wire::resources::check_sets;
+use crate::wire::resources::{Capacity, check_sets};
 use crate::wire::to_spec::{Context, spec_from_wire};
 use crate::wire::unserved;
 use crate::wire::until::until;
@@ -212,7 +212,7 @@ pub(crate) async fn create(mut call: Call) -> Reply {
         .map_err(|error| ApiError::invalid(error.to_string()))?;
     let context = Context {
         version: call.version,
-        node: &call.facade.node,
+        capacity: Capacity::of(&call.facade.node),
         platform: platform.clone(),
         log: call.facade.node.log.clone(),
     };

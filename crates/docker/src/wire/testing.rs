@@ -7,6 +7,7 @@ use hoist_model::container::{ContainerState, PortMapping, RunningState};
 use hoist_model::{ContainerId, Digest, EndpointId, NetworkId, Platform, SandboxId, Timestamp};
 
 use super::create_body::CreateBody;
+use super::resources::Capacity;
 use super::to_spec::{Context, spec_from_wire};
 use crate::{ApiVersion, LimitSupport, Node};
 
@@ -16,9 +17,10 @@ pub(crate) const NOW: i64 = 1_732_400_000;
 /// A running container of a body.
 pub(crate) fn record(body: &str) -> ContainerRecord {
     let body: CreateBody = serde_json::from_str(body).unwrap();
+    let node = node();
     let context = Context {
         version: ApiVersion::NEWEST,
-        node: &node(),
+        capacity: Capacity::of(&node),
         platform: None,
         log: hoist_model::container::LogConfig::default(),
     };

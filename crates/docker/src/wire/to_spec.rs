@@ -17,13 +17,13 @@ use super::mounts::mount_from_wire;
 use super::ports::{parse_bindings, parse_exposed};
 use super::resources::{Capacity, Purpose, resources_from_wire, restart_policy_from_wire};
 use super::security::{network_mode, security_from_wire};
+use crate::ApiVersion;
 use crate::error::ApiError;
-use crate::{ApiVersion, Node};
 
 /// What conversion needs beyond the body.
-pub(crate) struct Context<'a> {
+pub(crate) struct Context {
     pub(crate) version: ApiVersion,
-    pub(crate) node: &'a Node,
+    pub(crate) capacity: Capacity,
     pub(crate) platform: Option<Platform>,
     /// Where output goes when a container does not say.
     pub(crate) log: LogConfig,
@@ -32,7 +32,7 @@ pub(crate) struct Context<'a> {
 /// Converts a body; the second part is what the caller should be told.
 pub(crate) fn spec_from_wire(
     mut body: CreateBody,
-    context: &Context<'_>,
+    context: &Context,
 ) -> Result<(ContainerSpec, Vec<String>), ApiError> {
     let mut warnings = Vec::new();
     let mut host = body.host_config.take().unwrap_or_default();
@@ -110,7 +110,7 @@ pub(crate) fn spec_from_wire(
         volumes_from: host.volumes_from.take().unwrap_or_default(),
         resources: resources_from_wire(
             host.resources,
-            Capacity::of(context.node),
+            context.capacity,
             Purpose::Create,
             &mut warnings,
         )?,

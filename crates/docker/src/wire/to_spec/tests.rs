@@ -7,9 +7,10 @@ use crate::call::parse_json;
 
 fn convert(body: &str, minor: u16) -> Result<(ContainerSpec, Vec<String>), ApiError> {
     let body: CreateBody = parse_json(body.as_bytes())?;
+    let node = crate::wire::testing::node();
     let context = Context {
         version: ApiVersion::minor(minor),
-        node: &crate::wire::testing::node(),
+        capacity: Capacity::of(&node),
         platform: None,
         log: hoist_model::container::LogConfig::default(),
     };
