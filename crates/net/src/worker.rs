@@ -25,6 +25,11 @@ use crate::{nft, rtnl};
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long after another program's change of the firewall ours is compared: changes come in bursts.
 const SETTLE: Duration = Duration::from_millis(10);
+/// How long a used namespace waits for others that are let go: the kernel takes down those that die together in one pass,
+/// with one grace period for all (net/core/net_namespace.c, `cleanup_net`).
+const GATHER: Duration = Duration::from_millis(100);
+/// So many do not wait any longer.
+const GATHERED: usize = 16;
 
 /// Work for the thread.
 pub(crate) enum Job {
@@ -38,7 +43,7 @@ pub(crate) enum Job {
     ),
     /// Build a namespace with `lo` alone.
     Isolated(SyncSender<Result<OwnedFd, NetError>>),
-    /// Close a namespace that was used.
+    /// Close a namespace that was used, soon.
     Close(OwnedFd),
     /// Look at the pool again.
     Refill,
@@ -119,6 +124,9 @@ struct Seat {
     links: Socket,
     verify_at: Option<Instant>,
     failed_at: Option<Instant>,
+    /// Used namespaces, to be closed together, and when.
+    closing: Vec<OwnedFd>,
+    close_at: Option<Instant>,
 }
 
 impl Seat {
@@ -138,6 +146,8 @@ impl Seat {
                 .map_err(|source| NetError::kernel("listen to rtnetlink", source))?,
             verify_at: None,
             failed_at: None,
+            closing: Vec::new(),
+            close_at: None,
         })
     }
 
@@ -168,8 +178,12 @@ impl Seat {
                     tracing::warn!(%error, "cannot check the firewall table");
                 }
             }
+            if self.close_at.is_some_and(|at| at <= now) || self.closing.len() >= GATHERED {
+                self.close_at = None;
+                self.closing.clear();
+            }
             wait = self.refill_one(now);
-            for other in [self.verify_at, self.shared.first_leaving()]
+            for other in [self.verify_at, self.close_at, self.shared.first_leaving()]
                 .into_iter()
                 .flatten()
             {
@@ -195,7 +209,7 @@ impl Seat {
         let _ = rustix::io::read(&self.jobs.wake, &mut counter);
     }
 
-    fn work(&self, job: Job) {
+    fn work(&mut self, job: Job) {
         match job {
             // Who asked may have gone: then the answer, a namespace, is closed with it.
             Job::Next(reply) => {
@@ -209,7 +223,10 @@ impl Seat {
             Job::Isolated(reply) => {
                 let _ = reply.send(self.builder.isolated());
             }
-            Job::Close(netns) => drop(netns),
+            Job::Close(netns) => {
+                self.close_at.get_or_insert_with(|| Instant::now() + GATHER);
+                self.closing.push(netns);
+            }
             Job::Refill | Job::Stop => {}
         }
     }

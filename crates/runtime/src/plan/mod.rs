@@ -5,6 +5,7 @@
 //! rendered from here, "mount proc on /proc: EPERM (step 7 of 19)".
 
 mod build;
+mod instructions;
 
 use std::fmt;
 
@@ -127,7 +128,12 @@ pub(crate) enum Step {
         inheritable: u64,
     },
     /// Install the filter.
-    Seccomp { program: Vec<u8>, flags: u32 },
+    Seccomp {
+        /// Instructions of struct sock_filter, eight bytes each.
+        #[serde(with = "instructions")]
+        program: Vec<u8>,
+        flags: u32,
+    },
     /// Be confined by this AppArmor profile (kernel: Documentation/admin-guide/LSM/apparmor.rst).
     Confine(String),
 }
