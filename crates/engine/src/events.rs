@@ -6,8 +6,9 @@ use tokio::sync::mpsc;
 
 use crate::clock::now;
 
-/// How many events a slow reader may lag behind before the reading of the store waits for it.
-const BACKLOG: usize = 256;
+/// Events on their way to one reader. One that lags further behind stays in the store's ring of commits, which all share; an
+/// event may carry many KiB of labels.
+const BACKLOG: usize = 16;
 
 /// The event journal of this node.
 #[derive(Clone)]

@@ -143,6 +143,50 @@ fn a_container_that_fills_the_disk_is_told_and_ends_in_order() {
 }
 
 #[test]
+fn a_log_without_room_goes_on_once_there_is_some() {
+    let Some(cramped) = Cramped::start() else {
+        return;
+    };
+    let world = &cramped.world;
+    let script = "i=1; while true; do echo $i; i=$((i+1)); sleep 0.005; done";
+    world
+        .docker(&[
+            "run", "-d", "--name", "talker", "busybox", "sh", "-c", script,
+        ])
+        .ok();
+    let path = world
+        .docker(&["inspect", "-f", "{{.LogPath}}", "talker"])
+        .ok();
+    let length = || fs::metadata(path.trim()).unwrap().len();
+    cramped.disk.fill(0);
+    wait_for("the log to have no room", || {
+        let before = length();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        (length() == before).then_some(())
+    });
+    cramped.disk.clear();
+    let lines = wait_for("the log to go on", || {
+        let seen = world.docker(&["logs", "talker"]);
+        seen.err.contains("lines were lost").then_some(())?;
+        let lines: Vec<u64> = seen.out.lines().map(|line| line.parse().unwrap()).collect();
+        let (at, gap) = lines
+            .windows(2)
+            .map(|pair| pair[1] - pair[0] - 1)
+            .enumerate()
+            .find(|(_, gap)| *gap > 0)?;
+        let told = seen.err.strip_prefix("hoist: ")?;
+        let lost: u64 = told.split(' ').next()?.parse().ok()?;
+        assert_eq!(gap, lost, "{}", seen.err);
+        Some(lines.len() - at)
+    });
+    assert!(lines > 0);
+    let shown = world.docker(&["inspect", "talker"]).ok();
+    assert!(shown.contains("\"Unwritten\": "), "{shown}");
+    world.docker(&["rm", "-f", "talker"]).ok();
+    cramped.world.finish();
+}
+
+#[test]
 fn what_needs_room_is_refused_and_leaves_nothing() {
     let Some(cramped) = Cramped::start() else {
         return;

@@ -208,3 +208,26 @@ fn memchr(text: &[u8], wanted: &[u8]) -> Option<usize> {
     text.windows(wanted.len())
         .position(|window| window == wanted)
 }
+
+#[test]
+fn an_attached_client_that_is_stuck_holds_nobody_up() {
+    let Some(world) = World::start() else { return };
+    // Some 30 MB, in long lines.
+    let script = "sleep 0.5; seq 1 30000 | sed \"s/$/$(printf %1000s x)/\"";
+    world
+        .docker(&[
+            "run", "-d", "--name", "talker", "busybox", "sh", "-c", script,
+        ])
+        .ok();
+    let request = "POST /containers/talker/attach?stream=1&stdout=1";
+    let mut late = stuck(&world, request);
+    let begun = std::time::Instant::now();
+    assert_eq!(world.docker(&["wait", "talker"]).ok(), "0\n");
+    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+    // It was kept for it.
+    let mut text = Vec::new();
+    late.read_to_end(&mut text).unwrap();
+    assert!(text.len() > 30_000 * 1001, "{} bytes", text.len());
+    world.docker(&["rm", "talker"]).ok();
+    world.finish();
+}
