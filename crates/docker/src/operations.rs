@@ -59,7 +59,7 @@ const fn operation(
 #[rustfmt::skip]
 pub const OPERATIONS: &[Operation] = &[
     operation("ContainerList", "GET", "/containers/json", SERVED),
-    operation("ContainerCreate", "POST", "/containers/create", partly("501 for several networks, and log drivers beyond json-file, local and none")),
+    operation("ContainerCreate", "POST", "/containers/create", partly("501 for link-local addresses, several networks, and log drivers beyond json-file, local and none")),
     operation("ContainerInspect", "GET", "/containers/{id}/json", SERVED),
     operation("ContainerTop", "GET", "/containers/{id}/top", SERVED),
     operation("ContainerLogs", "GET", "/containers/{id}/logs", SERVED),

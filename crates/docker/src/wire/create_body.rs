@@ -306,4 +306,6 @@ pub(crate) struct EndpointIpamBody {
     pub(crate) ipv4_address: Option<String>,
     #[serde(rename = "IPv6Address")]
     pub(crate) ipv6_address: Option<String>,
+    #[serde(rename = "LinkLocalIPs")]
+    pub(crate) link_local_ips: Option<Vec<String>>,
 }

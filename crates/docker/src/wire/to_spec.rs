@@ -324,6 +324,11 @@ fn network(
 
 fn endpoint_from_wire(body: EndpointBody) -> Result<EndpointSpec, ApiError> {
     let ipam = body.ipam_config.unwrap_or_default();
+    if let Some(address) = ipam.link_local_ips.iter().flatten().next() {
+        return Err(ApiError::missing(format!(
+            "link-local addresses of endpoints ({address}) are not implemented yet"
+        )));
+    }
     let address = |text: Option<String>, family: &str| {
         text.filter(|text| !text.is_empty())
             .map(|text| {

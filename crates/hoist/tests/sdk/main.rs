@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     filters.retain(|argument| !argument.starts_with('-'));
+    outcome::check_itself();
     // `cargo test --workspace` must not download half the world; this tier is asked for by name.
     if std::env::var_os("HOIST_SDK").is_none() {
         println!("\nrunning 0 tests: the SDKs run with HOIST_SDK=1 (scripts/test sdk)");

@@ -103,3 +103,42 @@ impl Expected {
         report
     }
 }
+
+/// Panics unless a suite that got better, worse, or another shape than `excluded.txt` says is complained about. Without the
+/// standard harness this is where this file's own tests are.
+pub(crate) fn check_itself() {
+    let expected = "# why\npassing 2\neither race: it races\nbuild: a later issue\n";
+    let expected = Expected::parse(expected).expect("its own text");
+    let complaints = |output: &str| expected.judge(output).complaints;
+    let good =
+        "test a ... ok\nnoise\ntest b ... ok (1 s)\ntest build ... FAILED\ntest race ... FAILED\n";
+    assert_eq!(complaints(good), [""; 0]);
+    assert_eq!(
+        complaints(&good.replace("race ... FAILED", "race ... ok")),
+        [""; 0]
+    );
+    for (changed, expected) in [
+        (good.replace("b ... ok", "b ... FAILED"), "b FAILED"),
+        (
+            good.replace("build ... FAILED", "build ... ok"),
+            "build passes: take it out of excluded.txt",
+        ),
+        (good.replace("test build", "test built"), "built FAILED"),
+        (
+            good.replace("test a ... ok\n", ""),
+            "1 tests pass, 2 did before",
+        ),
+        (
+            good.to_owned() + "test c ... ok\n",
+            "3 tests pass: write `passing 3`",
+        ),
+    ] {
+        assert!(
+            complaints(&changed).iter().any(|one| one == expected),
+            "{changed}"
+        );
+    }
+    for bad in ["passing many", "no reason", "twice: a\ntwice: b"] {
+        assert!(Expected::parse(bad).is_err(), "{bad}");
+    }
+}

@@ -220,6 +220,18 @@ fn what_cannot_be_is_refused() {
             "unknown or invalid runtime name: kata",
         ),
         (
+            r#"{"HostConfig":{"VolumeDriver":"nfs","Binds":["data:/data"]}}"#,
+            "error looking up volume plugin nfs: plugin \"nfs\" not found",
+        ),
+        (
+            r#"{"Volumes":{"/data":{}},"HostConfig":{"VolumeDriver":"nfs"}}"#,
+            "error looking up volume plugin nfs: plugin \"nfs\" not found",
+        ),
+        (
+            r#"{"NetworkingConfig":{"EndpointsConfig":{"bridge":{"IPAMConfig":{"LinkLocalIPs":["169.254.8.8"]}}}}}"#,
+            "link-local addresses of endpoints (169.254.8.8) are not implemented yet",
+        ),
+        (
             r#"{"HostConfig":{"ShmSize":-1}}"#,
             "SHM size can not be less than 0",
         ),
@@ -278,4 +290,21 @@ fn the_engines_log_is_taken_where_none_is_named() {
             (driver, log(options))
         );
     }
+}
+
+#[test]
+fn names_that_change_nothing_are_kept_as_given() {
+    let named = |text| convert(text, 55).unwrap().0.named;
+    let given = named(
+        r#"{"HostConfig":{"Runtime":"runc","Isolation":"default","VolumeDriver":"nfs","Binds":["/a:/b"]}}"#,
+    );
+    assert_eq!(
+        (
+            given.runtime.as_str(),
+            given.isolation.as_str(),
+            given.volume_driver.as_str()
+        ),
+        ("runc", "default", "nfs")
+    );
+    assert_eq!(named("{}"), NamedAlternatives::default());
 }
