@@ -463,7 +463,7 @@ fn statistics_tell_what_the_processes_did() {
     // Direct, so that the group that writes is the one charged at once; some file systems cannot.
     let script = format!(
         "dd if=/dev/zero of={}/file bs=4096 count=16 oflag=direct && echo direct; \
-         i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done",
+         i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done",
         dir.path().display()
     );
     let mut child = host.run(&handle, &script);
