@@ -231,3 +231,50 @@ fn an_attached_client_that_is_stuck_holds_nobody_up() {
     world.docker(&["rm", "talker"]).ok();
     world.finish();
 }
+
+#[test]
+fn readers_of_events_that_are_stuck_hold_nobody_up() {
+    let Some(world) = World::start() else { return };
+    let readers: Vec<UnixStream> = (0..50)
+        .map(|_| stuck(&world, "GET /events?since=1"))
+        .collect();
+    let before = resident_kib(world.daemon.pid());
+    // Labels go with events: 400 of 8 KiB each, far more than a connection holds.
+    let label = "x".repeat(8192);
+    let body = format!(r#"{{"Image":"busybox","Labels":{{"big":"{label}"}}}}"#);
+    for _ in 0..200 {
+        let made = world
+            .daemon
+            .request("POST", "/containers/create", Some(&body))
+            .unwrap();
+        assert_eq!(made.0, 201);
+        let id: String = made
+            .1
+            .chars()
+            .skip_while(|c| *c != ':')
+            .skip(2)
+            .take(64)
+            .collect();
+        let gone = world
+            .daemon
+            .request("DELETE", &format!("/containers/{id}"), None)
+            .unwrap();
+        assert_eq!(gone.0, 204, "{}", gone.1);
+    }
+    let grown = resident_kib(world.daemon.pid()).saturating_sub(before);
+    // The journal of 400 such events, and what is on its way to 50 readers.
+    assert!(grown < 50 * 1500, "{grown} KiB for 50 readers");
+    // Others hear everything.
+    let until = world.docker(&[
+        "events",
+        "--since",
+        "1",
+        "--until",
+        "0s",
+        "--filter",
+        "event=destroy",
+    ]);
+    assert_eq!(until.ok().lines().count(), 200);
+    drop(readers);
+    world.finish();
+}
