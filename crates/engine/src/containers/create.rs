@@ -194,7 +194,7 @@ impl Containers {
             views.mount_ahead(&record.id, changes_of(&record), snapshotter, || {
                 let _ = answer.send(Ok(()));
             });
-            containers.make_ready();
+            in_background(|| containers.make_ready());
         };
         self.inner.tasks.spawn_blocking(work);
         let made = answered.await.unwrap_or_else(|_| {
@@ -303,8 +303,10 @@ impl Containers {
             };
             // Whoever asked may have gone away.
             let _ = answer.send(snapshot.and(renamed));
-            let deleted = doomed.map_or(Ok(()), hoist_image::Doomed::delete);
-            let deleted = deleted.and(remove_directory(&gone));
+            let deleted = in_background(|| {
+                let deleted = doomed.map_or(Ok(()), hoist_image::Doomed::delete);
+                deleted.and(remove_directory(&gone))
+            });
             if let Err(error) = deleted.and(remove_directory(&etc)) {
                 tracing::warn!(container = %key, %error, "removed files stay until the next start");
             }
@@ -339,6 +341,18 @@ impl Containers {
             _ => Ok(()),
         }
     }
+}
+
+/// How far a thread stands back while nobody waits for its work.
+const BACKGROUND_NICE: i32 = 5;
+
+/// Does work that nobody waits for without pushing whoever is waited for from a processor. On Linux niceness is the calling
+/// thread's alone; the engine may raise it again.
+fn in_background<T>(work: impl FnOnce() -> T) -> T {
+    let _ = rustix::process::nice(BACKGROUND_NICE);
+    let done = work();
+    let _ = rustix::process::nice(-BACKGROUND_NICE);
+    done
 }
 
 /// Deletes a directory; one that is not there is no error.

@@ -112,8 +112,13 @@ impl Background {
 
     /// A group made in advance, if there is one.
     pub(super) fn take_ready(&self) -> Option<Ready> {
-        let ready = self.shared.lock().ready.pop();
-        self.shared.changed.notify_all();
+        let mut queue = self.shared.lock();
+        let ready = queue.ready.pop();
+        // While there are enough, others are made with the next removal: making one now would hold the locks of the kernel's
+        // hierarchies just when this one is being renamed.
+        if queue.ready.len() < queue.target / 2 {
+            self.shared.changed.notify_all();
+        }
         ready
     }
 

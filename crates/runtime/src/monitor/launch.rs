@@ -116,7 +116,6 @@ impl Monitor {
         // that: grace periods, and a sync of the file system its changes are on. A kernel that cannot say is no loss.
         let mounts = process::mount_namespace(pidfd.as_fd()).ok();
         drop((theirs, plan_fds));
-        let terminal = await_program(&report, &pidfd)?;
         if order.plan.pid_namespace.is_some() {
             // Back in our own: whose children are born elsewhere can make no thread, which the log may want.
             let own = rustix::process::pidfd_open(
@@ -125,11 +124,12 @@ impl Monitor {
             );
             let _ = own.map(|own| process::enter_namespaces(own.as_fd(), libc::CLONE_NEWPID));
         }
-        // Now that the child is cloned there may be threads.
+        // Now that the child is cloned there may be threads. While it is busy with its plan, nobody waits for this.
         let log = log
             .map(|(directory, order)| Log::open(directory, order))
-            .transpose()
-            .map_err(failed("log"))?;
+            .transpose();
+        let terminal = await_program(&report, &pidfd)?;
+        let log = log.map_err(failed("log"))?;
         let mut monitor = Self {
             control: None,
             listener,
