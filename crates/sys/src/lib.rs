@@ -16,6 +16,7 @@
 
 pub mod bpf;
 pub mod children;
+pub mod code;
 pub mod datagram;
 pub mod floor;
 pub mod mount_attributes;

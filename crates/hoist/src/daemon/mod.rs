@@ -153,6 +153,9 @@ async fn serve(
     let mut doors = Doors::new(api.router(), metrics, options);
     doors.serve(opened);
     sockets::tell_service_manager("READY=1");
+    if let Err(error) = hoist_sys::code::let_go_of_code() {
+        tracing::debug!(%error, "the code of the start stays in memory");
+    }
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
