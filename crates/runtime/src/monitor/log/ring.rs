@@ -15,7 +15,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::writer::{LONGEST_LINE, Writer};
+use super::writer::{LONGEST_LINE, Writer, go_on};
 
 /// Bytes before the text of a record.
 const HEAD: usize = 13;
@@ -103,19 +103,13 @@ impl Ring {
     /// Takes what a stream gave, or drops what does not fit. Never waits for the disk.
     pub(super) fn write(&mut self, stream: u8, bytes: &[u8], at: i64) {
         let slot = usize::from(stream == 2);
-        let mut rest = bytes;
-        if !self.partial[slot].is_empty() {
-            let mut line = std::mem::take(&mut self.partial[slot]);
-            let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
-            let taken = end.min(LONGEST_LINE - line.len());
-            line.extend_from_slice(&rest[..taken]);
-            rest = &rest[taken..];
-            if line.len() == LONGEST_LINE || line.ends_with(b"\n") {
-                self.push(stream, &line, at);
-                line.clear();
-            }
-            self.partial[slot] = line;
+        let mut line = std::mem::take(&mut self.partial[slot]);
+        let (is_whole, rest) = go_on(&mut line, bytes);
+        if is_whole {
+            self.push(stream, &line, at);
+            line.clear();
         }
+        self.partial[slot] = line;
         // Whole lines in one piece; what is longer than a part goes part by part.
         let whole = memchr::memrchr(b'\n', rest).map_or(0, |at| at + 1);
         self.push(stream, &rest[..whole], at);

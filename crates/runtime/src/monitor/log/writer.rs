@@ -83,19 +83,13 @@ impl Writer {
     /// Logs what a stream gave at a time.
     pub(super) fn write(&mut self, stream: u8, bytes: &[u8], at: i64) {
         let slot = usize::from(stream == 2);
-        let mut rest = bytes;
-        if !self.partial[slot].is_empty() {
-            let mut line = std::mem::take(&mut self.partial[slot]);
-            let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
-            let taken = end.min(LONGEST_LINE - line.len());
-            line.extend_from_slice(&rest[..taken]);
-            rest = &rest[taken..];
-            if line.len() == LONGEST_LINE || line.ends_with(b"\n") {
-                self.add(stream, &line, at);
-                line.clear();
-            }
-            self.partial[slot] = line;
+        let mut line = std::mem::take(&mut self.partial[slot]);
+        let (is_whole, mut rest) = go_on(&mut line, bytes);
+        if is_whole {
+            self.add(stream, &line, at);
+            line.clear();
         }
+        self.partial[slot] = line;
         while !rest.is_empty() {
             let end = memchr::memchr(b'\n', rest).map(|at| at + 1);
             let taken = end.unwrap_or(rest.len()).min(LONGEST_LINE);
@@ -358,4 +352,16 @@ fn mode() -> Mode {
 
 fn length(file: &OwnedFd) -> u64 {
     fstat(file).map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0))
+}
+
+/// Goes on with a line that a stream had begun, if it had: whether it is now whole, or as long as a part may be, and what
+/// of `bytes` comes after it.
+pub(super) fn go_on<'b>(line: &mut Vec<u8>, bytes: &'b [u8]) -> (bool, &'b [u8]) {
+    if line.is_empty() {
+        return (false, bytes);
+    }
+    let end = memchr::memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
+    let (taken, rest) = bytes.split_at(end.min(LONGEST_LINE - line.len()));
+    line.extend_from_slice(taken);
+    (line.len() == LONGEST_LINE || line.ends_with(b"\n"), rest)
 }
