@@ -190,7 +190,8 @@ impl Views {
                 let idle = |place: MutexGuard<'_, Place>| {
                     place.ahead.is_none() && place.view.strong_count() == 0
                 };
-                !place.try_lock().is_ok_and(idle)
+                // Whoever has found it already is about to lock it.
+                Arc::strong_count(place) > 1 || !place.try_lock().is_ok_and(idle)
             });
         }
         all
