@@ -1,7 +1,7 @@
 //! Archives on their way: bodies of requests that threads write, replies that threads read, files that appear whole.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -194,6 +194,19 @@ pub(crate) async fn save(mut reply: Reply, path: Option<&str>) -> Result<(), Fai
         drop(std::fs::remove_file(&part));
     }
     outcome
+}
+
+/// Refuses, before the engine is asked for an archive, to write it to a terminal or to a file that cannot be one.
+/// `failed` begins the complaint about a file.
+pub(crate) fn check_archive_output(output: Option<&str>, failed: &str) -> Result<(), Failure> {
+    match output {
+        None if io::stdout().is_terminal() => Err(Failure::new(
+            "cowardly refusing to save to a terminal. Use the -o flag or redirect",
+        )),
+        None => Ok(()),
+        Some(path) => check_output(path)
+            .map_err(|failure| Failure::new(format!("{failed}: {}", failure.message))),
+    }
 }
 
 /// Refuses a file that cannot be written, before the engine is asked for its content

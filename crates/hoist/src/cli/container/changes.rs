@@ -1,7 +1,5 @@
 //! `diff`, `export`, `commit`.
 
-use std::io::IsTerminal;
-
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -51,17 +49,7 @@ pub(crate) struct Export {
 
 impl Run for Export {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
-        match &self.output {
-            None if std::io::stdout().is_terminal() => {
-                return Err(Failure::new(
-                    "cowardly refusing to save to a terminal. Use the -o flag or redirect",
-                ));
-            }
-            None => {}
-            Some(path) => transfer::check_output(path).map_err(|failure| {
-                Failure::new(format!("failed to export container: {}", failure.message))
-            })?,
-        }
+        transfer::check_archive_output(self.output.as_deref(), "failed to export container")?;
         let path = format!("/containers/{}/export", segment(&self.container));
         let reply = context.client()?.get(path).send().await?;
         transfer::save(reply, self.output.as_deref()).await?;

@@ -129,17 +129,7 @@ pub(crate) struct Save {
 
 impl Run for Save {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
-        match &self.output {
-            None if std::io::stdout().is_terminal() => {
-                return Err(Failure::new(
-                    "cowardly refusing to save to a terminal. Use the -o flag or redirect",
-                ));
-            }
-            None => {}
-            Some(path) => transfer::check_output(path).map_err(|failure| {
-                Failure::new(format!("failed to save image: {}", failure.message))
-            })?,
-        }
+        transfer::check_archive_output(self.output.as_deref(), "failed to save image")?;
         let mut call = context.client()?.get("/images/get");
         for image in &self.images {
             call = call.query("names", image.as_str());
