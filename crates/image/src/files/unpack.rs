@@ -82,6 +82,7 @@ pub fn unpack(
         root,
         destination,
         options,
+        top: directory,
         parent: None,
         directories: Vec::new(),
     };
@@ -107,7 +108,9 @@ struct Unpacker<'a> {
     root: &'a Root,
     destination: String,
     options: UnpackOptions<'a>,
-    /// The directory of the last entry: most come in runs.
+    /// The destination, as it was found at first: one that is renamed meanwhile is not made anew.
+    top: OwnedFd,
+    /// The directory of the last entry, where it is not the destination: most come in runs.
     parent: Option<(Vec<u8>, OwnedFd)>,
     /// Directories whose times are set at the end, when nothing is put into them any more.
     directories: Vec<(OwnedFd, Timestamps)>,
@@ -119,13 +122,14 @@ const MOST_WAITING: usize = 512;
 impl Unpacker<'_> {
     fn take(&mut self, entry: &Entry, data: &mut impl Read) -> Result<(), FilesError> {
         let (parent, last) = name::split(&entry.path);
-        if self.parent.as_ref().is_none_or(|(path, _)| path != parent) {
+        if !parent.is_empty() && self.parent.as_ref().is_none_or(|(path, _)| path != parent) {
             let path = self.below(parent);
             let opened = self.root.make_directories(&path);
             self.parent = Some((parent.to_vec(), opened.map_err(failed("opening", path))?));
         }
-        let Some((_, parent)) = &self.parent else {
-            return Ok(());
+        let parent = match &self.parent {
+            Some((_, opened)) if !parent.is_empty() => opened,
+            _ => &self.top,
         };
         let at = self.below(&entry.path);
         let is_directory = entry.kind == EntryKind::Directory;
