@@ -16,6 +16,7 @@ mod demand;
 mod error;
 mod firewall;
 mod ipam;
+mod names;
 mod networks;
 mod nft;
 mod ports;
@@ -31,6 +32,7 @@ mod worker;
 pub use attachment::{AttachRequest, Attachment, AttachmentRecord, Ipv6Attachment, MacAddress};
 pub use error::{HostAddress, NetError};
 pub use ipam::Addresses;
+pub use names::{NameBoard, Names, NetworkNames, ResolverView};
 pub use networks::{BridgeFacts, Networks};
 pub use resolver_files::{
     RESOLVED_FILE, ResolverOptions, needs_resolved_file, render_hostname, render_hosts,
