@@ -105,6 +105,24 @@ pub struct LimitSupport {
     pub blkio_weight_device: bool,
 }
 
+impl LimitSupport {
+    /// A kernel that can do everything.
+    pub const ALL: Self = Self {
+        memory: true,
+        swap: true,
+        oom_kill_disable: true,
+        cpu_period: true,
+        cpu_quota: true,
+        cpu_shares: true,
+        cpuset: true,
+        pids: true,
+        memory_swappiness: true,
+        blkio: true,
+        blkio_weight: true,
+        blkio_weight_device: true,
+    };
+}
+
 impl Node {
     /// What confines a container here: nothing where AppArmor is off.
     pub(crate) fn apparmor_profile<'a>(&self, security: &'a SecuritySpec) -> &'a str {

@@ -5,9 +5,8 @@ use hoist_engine::containers::UpdateRequest;
 use crate::call::{Call, ok};
 use crate::error::{ApiError, Reply};
 use crate::wire::create_body::UpdateBody;
-use crate::wire::resources::{
-    Capacity, Purpose, check_sets, resources_from_wire, restart_policy_from_wire,
-};
+use crate::wire::resources::{Capacity, Purpose, check_sets, resources_from_wire};
+use crate::wire::restart_policy::restart_policy_from_wire;
 
 /// Changes limits and the restart policy; what the body leaves out stays.
 pub(crate) async fn update(mut call: Call) -> Reply {

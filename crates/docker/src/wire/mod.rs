@@ -19,6 +19,7 @@ pub(crate) mod path_stat;
 pub(crate) mod ports;
 pub(crate) mod progress;
 pub(crate) mod resources;
+pub(crate) mod restart_policy;
 pub(crate) mod security;
 pub(crate) mod shape;
 pub(crate) mod stats;

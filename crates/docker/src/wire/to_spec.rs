@@ -15,7 +15,8 @@ use super::create_body::{
 };
 use super::mounts::mount_from_wire;
 use super::ports::{parse_bindings, parse_exposed};
-use super::resources::{Capacity, Purpose, resources_from_wire, restart_policy_from_wire};
+use super::resources::{Capacity, Purpose, resources_from_wire};
+use super::restart_policy::restart_policy_from_wire;
 use super::security::{network_mode, security_from_wire};
 use crate::ApiVersion;
 use crate::error::ApiError;
