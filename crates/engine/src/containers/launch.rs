@@ -1,8 +1,6 @@
 //! The two things an actor does that touch the machine: a start, and taking the container apart.
 
-use std::fs::DirBuilder;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use hoist_model::container::{NamespaceMode, NetworkMode};
@@ -65,14 +63,7 @@ impl Actor {
         if let Some(directory) = path.as_deref().and_then(Path::parent)
             && self.record.spec.log.driver == "local"
         {
-            let made = DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(directory);
-            made.map_err(|source| ContainerError::Io {
-                context: format!("mkdir {}", directory.display()),
-                source,
-            })?;
+            super::create::make_private_directory(directory)?;
         }
         Ok(path)
     }
