@@ -5,13 +5,13 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::devices::{self, Device};
 use super::flags::ContainerFlags;
-use super::values::{
-    bytes, duration, key_values, lines_of, nano_cpus, restart_policy, strict_key_values, ulimit,
-};
+use super::values::{bytes, duration, key_values, lines_of, strict_key_values};
 use super::volumes::{self, Volume};
 use super::{InvalidFlag, invalid, ports};
+
+mod isolation;
+mod limits;
 
 /// What the translation may know of the machine the command line runs on.
 pub(crate) struct Host<'a> {
@@ -87,8 +87,8 @@ pub(crate) fn create_body(
     host_config.map("PortBindings", ports.bindings);
     host_config.flag("PublishAllPorts", flags.publish_all);
     storage(&mut body, &mut host_config, flags, host)?;
-    limits(&mut host_config, flags)?;
-    isolation(&mut host_config, flags, host)?;
+    limits::limits(&mut host_config, flags)?;
+    isolation::isolation(&mut host_config, flags, host)?;
     network(&mut body, &mut host_config, flags)?;
     if flags.tty
         && let Some((rows, columns)) = host.console
@@ -263,195 +263,6 @@ fn storage(
     let options = strict_key_values("--storage-opt", &flags.storage_opt)?;
     host_config.map("StorageOpt", options);
     Ok(())
-}
-
-fn limits(host_config: &mut Fields, flags: &ContainerFlags) -> Result<(), InvalidFlag> {
-    for (name, flag, value) in [
-        ("Memory", "--memory", &flags.memory),
-        (
-            "MemoryReservation",
-            "--memory-reservation",
-            &flags.memory_reservation,
-        ),
-        ("MemorySwap", "--memory-swap", &flags.memory_swap),
-    ] {
-        let value = value.as_ref().map(|v| bytes(flag, v)).transpose()?;
-        host_config.some(name, value);
-    }
-    // Checked, and then without effect, as with Docker on the kernels of today.
-    let kernel = flags.kernel_memory.as_ref();
-    kernel.map(|v| bytes("--kernel-memory", v)).transpose()?;
-    if let Some(swappiness) = flags.memory_swappiness
-        && !(-1..=100).contains(&swappiness)
-    {
-        return Err(InvalidFlag::Said(format!(
-            "invalid value: {swappiness}. Valid memory swappiness range is 0-100"
-        )));
-    }
-    host_config.some("MemorySwappiness", flags.memory_swappiness);
-    host_config.some("CpuPeriod", flags.cpu_period);
-    host_config.some("CpuQuota", flags.cpu_quota);
-    host_config.some("CpuRealtimePeriod", flags.cpu_rt_period);
-    host_config.some("CpuRealtimeRuntime", flags.cpu_rt_runtime);
-    host_config.some("CpuShares", flags.cpu_shares);
-    let cpus = flags.cpus.as_ref().map(|c| nano_cpus(c)).transpose()?;
-    host_config.some("NanoCpus", cpus);
-    host_config.some("CpusetCpus", flags.cpuset_cpus.clone());
-    host_config.some("CpusetMems", flags.cpuset_mems.clone());
-    host_config.some("PidsLimit", flags.pids_limit);
-    host_config.flag("OomKillDisable", flags.oom_kill_disable);
-    host_config.some("OomScoreAdj", flags.oom_score_adj);
-    host_config.some("BlkioWeight", flags.blkio_weight);
-    host_config.each(
-        "BlkioWeightDevice",
-        &flags.blkio_weight_device,
-        devices::weight,
-    )?;
-    for (name, flag, values, in_bytes) in [
-        (
-            "BlkioDeviceReadBps",
-            "--device-read-bps",
-            &flags.device_read_bps,
-            true,
-        ),
-        (
-            "BlkioDeviceWriteBps",
-            "--device-write-bps",
-            &flags.device_write_bps,
-            true,
-        ),
-        (
-            "BlkioDeviceReadIOps",
-            "--device-read-iops",
-            &flags.device_read_iops,
-            false,
-        ),
-        (
-            "BlkioDeviceWriteIOps",
-            "--device-write-iops",
-            &flags.device_write_iops,
-            false,
-        ),
-    ] {
-        host_config.each(name, values, |v| devices::throttle(flag, v, in_bytes))?;
-    }
-    host_config.each("Ulimits", &flags.ulimit, ulimit)
-}
-
-fn isolation(
-    host_config: &mut Fields,
-    flags: &ContainerFlags,
-    host: &Host<'_>,
-) -> Result<(), InvalidFlag> {
-    host_config.flag("AutoRemove", flags.rm);
-    let policy = flags
-        .restart
-        .as_ref()
-        .map(|r| restart_policy(r))
-        .transpose()?;
-    if flags.rm && policy.as_ref().is_some_and(|p| p["Name"] != "no") {
-        return Err(InvalidFlag::Conflict("--restart", "--rm"));
-    }
-    host_config.some("RestartPolicy", policy);
-    host_config.flag("Privileged", flags.privileged);
-    host_config.flag("Init", flags.init);
-    host_config.list("CapAdd", &flags.cap_add);
-    host_config.list("CapDrop", &flags.cap_drop);
-    host_config.list("GroupAdd", &flags.group_add);
-    host_config.list("SecurityOpt", &security(flags, host)?);
-    for (flag, kind, value, modes) in [
-        ("--pid", "PID", &flags.pid, &["host"][..]),
-        ("--uts", "UTS", &flags.uts, &["host"]),
-        ("--userns", "USER", &flags.userns, &["host"]),
-        (
-            "--cgroupns",
-            "CGROUP",
-            &flags.cgroupns,
-            &["host", "private"],
-        ),
-    ] {
-        let Some(mode) = value.as_deref().filter(|mode| !mode.is_empty()) else {
-            continue;
-        };
-        let of = mode.strip_prefix("container:").unwrap_or_default();
-        if !modes.contains(&mode) && (flag != "--pid" || of.is_empty()) {
-            return Err(InvalidFlag::Said(format!("{flag}: invalid {kind} mode")));
-        }
-    }
-    for rule in &flags.device_cgroup_rule {
-        if !devices::is_cgroup_rule(rule) {
-            let detail = format!("invalid device cgroup format '{rule}'");
-            return Err(invalid("--device-cgroup-rule", rule, detail));
-        }
-    }
-    for (name, value) in [
-        ("PidMode", &flags.pid),
-        ("IpcMode", &flags.ipc),
-        ("UTSMode", &flags.uts),
-        ("UsernsMode", &flags.userns),
-        ("CgroupnsMode", &flags.cgroupns),
-        ("CgroupParent", &flags.cgroup_parent),
-        ("Isolation", &flags.isolation),
-        ("Runtime", &flags.runtime),
-    ] {
-        host_config.some(name, value.clone());
-    }
-    host_config.map("Sysctls", super::values::sysctls(&flags.sysctl)?);
-    host_config.map("Annotations", key_values(&flags.annotation));
-    let mut log = Fields::default();
-    log.some("Type", flags.log_driver.clone());
-    // What has no value is the engine's to refuse: it knows the driver's options.
-    log.map("Config", key_values(&flags.log_opt));
-    host_config.map("LogConfig", log.0);
-    let (mut mappings, mut named) = (Vec::new(), Vec::new());
-    for text in &flags.device {
-        match devices::device(text)? {
-            Device::Mapping(mapping) => mappings.push(mapping),
-            Device::Cdi(name) => named.push(name),
-        }
-    }
-    let mut requests = Vec::new();
-    for text in &flags.gpus {
-        requests.push(devices::gpus(text)?);
-    }
-    if !named.is_empty() {
-        requests.push(json!({"Driver": "cdi", "DeviceIDs": named}));
-    }
-    if !mappings.is_empty() {
-        host_config.set("Devices", mappings);
-    }
-    if !requests.is_empty() {
-        host_config.set("DeviceRequests", requests);
-    }
-    host_config.list("DeviceCgroupRules", &flags.device_cgroup_rule);
-    Ok(())
-}
-
-/// A seccomp profile is a file of this machine: its content travels, not its name.
-fn security(flags: &ContainerFlags, host: &Host<'_>) -> Result<Vec<String>, InvalidFlag> {
-    let mut options = Vec::with_capacity(flags.security_opt.len());
-    for option in &flags.security_opt {
-        let separator = if option.contains('=') { '=' } else { ':' };
-        match option.split_once(separator) {
-            Some(("seccomp", profile)) if !["unconfined", "builtin"].contains(&profile) => {
-                let wrong = |detail: String| invalid("--security-opt", option, detail);
-                let content = (host.read)(profile).map_err(|error| {
-                    let why = super::values::go_error(&error);
-                    InvalidFlag::Said(format!(
-                        "opening seccomp profile ({profile}) failed: open {profile}: {why}"
-                    ))
-                })?;
-                let profile: Value =
-                    serde_json::from_slice(&content).map_err(|e| wrong(e.to_string()))?;
-                options.push(format!("seccomp={profile}"));
-            }
-            None if option != "no-new-privileges" => {
-                return Err(invalid("--security-opt", option, "expected option=value"));
-            }
-            _ => options.push(option.clone()),
-        }
-    }
-    Ok(options)
 }
 
 fn network(
