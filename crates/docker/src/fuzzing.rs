@@ -25,6 +25,8 @@ pub fn create_body(bytes: &[u8]) {
             },
             platform: None,
             log: hoist_model::container::LogConfig::default(),
+            defaults: crate::ContainerDefaults::default(),
+            private_cgroups: true,
         };
         let _ = spec_from_wire(body, &context);
     }

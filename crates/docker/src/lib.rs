@@ -18,6 +18,6 @@ mod router;
 mod version;
 mod wire;
 
-pub use node::{APPARMOR, DOCKER_RELEASE, LimitSupport, Node};
+pub use node::{APPARMOR, ContainerDefaults, DOCKER_RELEASE, LimitSupport, Node};
 pub use router::{Api, is_hijackable};
 pub use version::ApiVersion;

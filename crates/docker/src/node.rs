@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use hoist_model::Timestamp;
-use hoist_model::container::{LogConfig, SecuritySpec};
+use hoist_model::container::{LogConfig, NamespaceMode, SecuritySpec};
+
+use crate::ApiVersion;
 
 /// The Docker release whose API is matched: `Version` of `/version`, `ServerVersion` of `/info`, the `Server` header.
 pub const DOCKER_RELEASE: &str = "29.7.2";
@@ -68,12 +70,34 @@ pub struct Node {
     pub registry_mirrors: Vec<String>,
     /// Where output goes when a container does not say.
     pub log: LogConfig,
+    /// What containers get that do not say.
+    pub defaults: ContainerDefaults,
+    /// Whether experimental features are said to be on.
+    pub experimental: bool,
+    /// The oldest API that is served here.
+    pub min_api_version: ApiVersion,
     /// Pools automatic subnets are taken of: base and prefix length.
     pub address_pools: Vec<(String, u8)>,
     /// Proxies of the daemon: `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`.
     pub proxies: BTreeMap<String, String>,
     /// What an operator should know.
     pub warnings: Vec<String>,
+}
+
+/// What containers get, when they are made, where the caller says nothing (daemon.json `default-shm-size`,
+/// `default-ipc-mode`, `default-cgroupns-mode`, `cgroup-parent`, `no-new-privileges`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerDefaults {
+    /// Bytes of /dev/shm; 0 is Docker's 64 MiB.
+    pub shm_size: i64,
+    /// Private or shareable.
+    pub ipc: NamespaceMode,
+    /// Private or host; `None` is host on v1 and hybrid, private on v2.
+    pub cgroup: Option<NamespaceMode>,
+    /// Parent of their control groups; empty is the engine's own.
+    pub cgroup_parent: String,
+    /// Whether no execve may gain privileges.
+    pub no_new_privileges: bool,
 }
 
 /// What the host's cgroups can limit.

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hoist_image::document::{ImageConfig, media_type};
 use hoist_image::{ContentError, ContentStore, MAX_LAYERS, Snapshotter, StoredImage};
-use hoist_model::{Digest, ImageReference, LayerPhase, Platform, Progress};
+use hoist_model::{DOCKER_HUB, Digest, ImageReference, LayerPhase, Platform, Progress};
+use http::{HeaderMap, Method};
 use tokio::task::JoinSet;
 
 use crate::client::Client;
 use crate::credentials::Credentials;
 use crate::error::PullError;
 use crate::manifest::{Chosen, choose, config, digest_of};
+use crate::origin::Origin;
 use crate::session::Session;
 use crate::transport::Transport;
 
@@ -29,6 +31,8 @@ pub type ProgressReport = Arc<dyn Fn(Progress) + Send + Sync>;
 /// Reports `Pulling from …`, every layer's phases and `Digest: …`; the `Status: …` line is the caller's, who knows
 /// what the tag meant before.
 ///
+/// Images of Docker Hub come from the first of the mirrors that has them whole, where there are mirrors.
+///
 /// # Errors
 /// See [`PullError`].
 pub async fn pull(
@@ -40,12 +44,74 @@ pub async fn pull(
     credentials: Option<Credentials>,
     progress: ProgressReport,
 ) -> Result<StoredImage, PullError> {
-    let transport = Transport::new(Arc::clone(&client.0), reference.repository().host());
-    let session = Arc::new(Session::new(transport, reference.repository(), credentials));
+    let platform = platform.cloned().unwrap_or_else(Platform::host);
+    let store = Store {
+        content,
+        snapshotter,
+        reference,
+        platform: &platform,
+        progress,
+    };
+    let repository = reference.repository();
+    let mirrors: &[String] = match repository.host() {
+        DOCKER_HUB => &client.0.settings.mirrors,
+        _ => &[],
+    };
+    for mirror in mirrors {
+        match Box::pin(from_mirror(client, mirror, &store)).await {
+            Ok(image) => return Ok(image),
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(%mirror, error = hoist_model::chain(error), "pulling from the next");
+            }
+        }
+    }
+    let transport = Transport::new(Arc::clone(&client.0), repository.host());
+    let session = Session::new(transport, repository, credentials);
     // Found before anything is said: "Pulling from" a registry that does not answer would mislead.
     session.endpoint().await?;
-    let platform = platform.cloned().unwrap_or_else(Platform::host);
-    let chosen = Box::pin(choose(&session, reference, &platform)).await?;
+    from(session, &store).await
+}
+
+/// What is wanted, and where it goes.
+struct Store<'a> {
+    content: &'a Arc<ContentStore>,
+    snapshotter: Arc<dyn Snapshotter>,
+    reference: &'a ImageReference,
+    platform: &'a Platform,
+    progress: ProgressReport,
+}
+
+/// Asks a mirror once whether it is there, then as any registry.
+async fn from_mirror(
+    client: &Client,
+    mirror: &str,
+    store: &Store<'_>,
+) -> Result<StoredImage, PullError> {
+    let broken = || PullError::Protocol {
+        host: mirror.to_owned(),
+        reason: "it is no mirror: expected scheme://host".to_owned(),
+    };
+    let uri = mirror.parse().map_err(|_| broken())?;
+    let origin = Origin::of_uri(&uri).ok_or_else(broken)?;
+    let transport = Transport::new(Arc::clone(&client.0), &origin.authority());
+    let none = HeaderMap::new();
+    // Once: a mirror that is away is no reason to wait.
+    transport.ask(&origin, Method::GET, "/v2/", &none).await?;
+    let session = Session::for_mirror(transport, origin, store.reference.repository());
+    from(session, store).await
+}
+
+async fn from(session: Session, store: &Store<'_>) -> Result<StoredImage, PullError> {
+    let session = Arc::new(session);
+    let Store {
+        content,
+        snapshotter,
+        reference,
+        platform,
+        progress,
+    } = store;
+    let chosen = Box::pin(choose(&session, reference, platform)).await?;
     progress(Progress::Message {
         subject: Some(reference.manifest_selector().to_owned()),
         text: format!("Pulling from {}", pulled_path(reference)),
@@ -58,8 +124,8 @@ pub async fn pull(
         reference,
         &chosen,
         &layers,
-        &snapshotter,
-        &progress,
+        snapshotter,
+        progress,
     ))
     .await?;
     progress(Progress::Message {
@@ -69,7 +135,7 @@ pub async fn pull(
     let manifest = chosen.below.last().unwrap_or(&chosen.top).digest.clone();
     let mut references = vec![reference.with_digest(&chosen.top.digest)];
     if reference.digest().is_none() {
-        references.insert(0, reference.clone());
+        references.insert(0, (*reference).clone());
     }
     let id = digest_of(&config_bytes);
     let mut documents = vec![config_bytes];

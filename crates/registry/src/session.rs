@@ -57,6 +57,19 @@ impl Session {
         Self::for_host(transport, repository.host(), scope, credentials, false)
     }
 
+    /// Asks this server in the place of the repository's own, without anybody's credentials.
+    pub(crate) fn for_mirror(
+        transport: Transport,
+        origin: Origin,
+        repository: &Repository,
+    ) -> Self {
+        let scope = Some(format!("repository:{}:pull", repository.path()));
+        Self {
+            endpoint: OnceCell::new_with(Some(origin.clone())),
+            ..Self::for_host(transport, &origin.authority(), scope, None, false)
+        }
+    }
+
     pub(crate) fn for_host(
         transport: Transport,
         host: &str,

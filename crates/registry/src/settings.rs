@@ -14,6 +14,9 @@ pub struct Settings {
     /// Registries that may be spoken to without TLS or with a certificate nobody vouches for. `127.0.0.0/8` and
     /// `::1` always may.
     pub insecure: Vec<InsecureRegistry>,
+    /// Servers that are asked for Docker Hub's images before it, in this order: `scheme://host[:port]` (daemon.json
+    /// `registry-mirrors`). They are given no credentials.
+    pub mirrors: Vec<String>,
     /// `<directory>/<host[:port]>/*.crt` are authorities for that host, `*.cert` and `*.key` our identity there
     /// (Docker: `/etc/docker/certs.d`).
     pub certificates: Option<PathBuf>,
@@ -38,6 +41,7 @@ impl Default for Settings {
         Self {
             hosts: HashMap::new(),
             insecure: Vec::new(),
+            mirrors: Vec::new(),
             certificates: Some(Path::new("/etc/docker/certs.d").to_owned()),
             max_concurrent_downloads: 3,
             max_attempts: 5,

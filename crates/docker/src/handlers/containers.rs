@@ -214,6 +214,8 @@ pub(crate) async fn create(mut call: Call) -> Reply {
         version: call.version,
         capacity: Capacity::of(&call.facade.node),
         platform: platform.clone(),
+        defaults: call.facade.node.defaults.clone(),
+        private_cgroups: call.facade.node.private_cgroup_namespace(),
         log: call.facade.node.log.clone(),
     };
     let (spec, mut warnings) = spec_from_wire(body, &context)?;

@@ -46,11 +46,12 @@ impl Api {
         axum::Router::new().fallback(move |request: Request<Body>| {
             let facade = api.facade();
             async move {
+                let experimental = facade.node.experimental;
                 let mut response = match answer(facade, request).await {
                     Ok(response) => response,
                     Err(error) => error.into_response(),
                 };
-                stamp(&mut response);
+                stamp(&mut response, experimental);
                 response
             }
         })
@@ -65,7 +66,7 @@ impl Api {
 /// Whether this request takes its connection over even without an `Upgrade` header: attach and exec start.
 #[must_use]
 pub fn is_hijackable(method: &Method, path: &str) -> bool {
-    let Ok((_, path)) = path::split_version(path) else {
+    let Ok((_, path)) = path::split_version(path, ApiVersion::OLDEST) else {
         return false;
     };
     path::find(method, path)
@@ -74,7 +75,7 @@ pub fn is_hijackable(method: &Method, path: &str) -> bool {
 
 async fn answer(facade: Arc<Facade>, request: Request<Body>) -> Reply {
     let (parts, body) = request.into_parts();
-    let (version, path) = path::split_version(parts.uri.path())?;
+    let (version, path) = path::split_version(parts.uri.path(), facade.node.min_api_version)?;
     let Some((operation, parameters)) = path::find(&parts.method, path) else {
         return Err(ApiError::new(ErrorClass::NotFound, "page not found"));
     };
@@ -111,7 +112,7 @@ async fn answer(facade: Arc<Facade>, request: Request<Body>) -> Reply {
 }
 
 /// Puts the headers on that clients read from every reply (moby `daemon/server/middleware/version.go`).
-fn stamp(response: &mut Response<Body>) {
+fn stamp(response: &mut Response<Body>, experimental: bool) {
     let headers = response.headers_mut();
     let mut put = |name: &'static str, value: String| {
         if let Ok(value) = HeaderValue::from_str(&value) {
@@ -120,7 +121,7 @@ fn stamp(response: &mut Response<Body>) {
     };
     put("api-version", ApiVersion::NEWEST.to_string());
     put("ostype", "linux".to_owned());
-    put("docker-experimental", "false".to_owned());
+    put("docker-experimental", experimental.to_string());
     put("server", format!("Docker/{DOCKER_RELEASE} (linux)"));
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().remove(http::header::CONTENT_LENGTH);

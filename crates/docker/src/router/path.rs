@@ -7,11 +7,14 @@ use crate::ApiVersion;
 use crate::error::ApiError;
 use crate::operations::{OPERATIONS, Operation};
 
-/// Takes `/v1.NN` off a path; without it the newest version is meant.
+/// Takes `/v1.NN` off a path; without it the newest version is meant. `oldest` is the oldest that is served.
 ///
 /// # Errors
 /// 400 with Docker's sentences, which scripts look for (moby `daemon/server/middleware/version.go`).
-pub(super) fn split_version(path: &str) -> Result<(ApiVersion, &str), ApiError> {
+pub(super) fn split_version(
+    path: &str,
+    oldest: ApiVersion,
+) -> Result<(ApiVersion, &str), ApiError> {
     let unversioned = Ok((ApiVersion::NEWEST, path));
     let Some(rest) = path.strip_prefix("/v") else {
         return unversioned;
@@ -25,10 +28,10 @@ pub(super) fn split_version(path: &str) -> Result<(ApiVersion, &str), ApiError> 
         return Err(ApiError::invalid(format!("invalid API version: {version}")));
     };
     let asked = ApiVersion::minor(minor);
-    if major < 1 || (major == 1 && asked < ApiVersion::OLDEST) {
+    if major < 1 || (major == 1 && asked < oldest) {
         return Err(ApiError::invalid(format!(
             "client version {version} is too old. Minimum supported API version is {}, please upgrade your client to a newer version",
-            ApiVersion::OLDEST
+            oldest
         )));
     }
     if major > 1 || asked > ApiVersion::NEWEST {
@@ -155,7 +158,7 @@ mod tests {
 
     #[test]
     fn versions_are_gated_with_dockers_sentences() {
-        let split = |path| match split_version(path) {
+        let split = |path| match split_version(path, ApiVersion::OLDEST) {
             Ok((version, rest)) => format!("{version} {rest}"),
             Err(error) => format!("{} {}", error.status.as_u16(), error.message),
         };

@@ -6,9 +6,13 @@ use hoist_model::container::{NamespaceMode, NetworkMode, SeccompChoice, Security
 use super::create_body::{HostConfigBody, Words};
 use crate::error::ApiError;
 
-/// Reads everything that decides about privileges.
-pub(crate) fn security_from_wire(host: &mut HostConfigBody) -> Result<SecuritySpec, ApiError> {
+/// Reads everything that decides about privileges; `no_new_privileges` is what holds where no option says otherwise.
+pub(crate) fn security_from_wire(
+    host: &mut HostConfigBody,
+    no_new_privileges: bool,
+) -> Result<SecuritySpec, ApiError> {
     let mut security = SecuritySpec {
+        no_new_privileges,
         privileged: host.privileged.unwrap_or_default(),
         cap_add: host.cap_add.take().map(Words::into_vec).unwrap_or_default(),
         cap_drop: host
@@ -72,7 +76,8 @@ fn apply_option(security: &mut SecuritySpec, option: &str) -> Result<(), ApiErro
         "seccomp" => {
             security.seccomp = match value {
                 "unconfined" => SeccompChoice::Unconfined,
-                "builtin" | "" => SeccompChoice::Default,
+                "" => SeccompChoice::Default,
+                "builtin" => SeccompChoice::Builtin,
                 profile => SeccompChoice::Profile(profile.to_owned()),
             };
         }
@@ -186,7 +191,7 @@ mod tests {
 
     fn read(text: &str) -> Result<SecuritySpec, String> {
         let mut host: HostConfigBody = serde_json::from_str(text).unwrap();
-        security_from_wire(&mut host).map_err(|error| error.message)
+        security_from_wire(&mut host, false).map_err(|error| error.message)
     }
 
     #[test]
@@ -204,6 +209,14 @@ mod tests {
             read(r#"{"SecurityOpt":["no-new-privileges:false","seccomp={\"a\":1}"]}"#).unwrap();
         assert!(!off.no_new_privileges);
         assert_eq!(off.seccomp, SeccompChoice::Profile("{\"a\":1}".into()));
+        let security = |text: &str| {
+            let mut host: HostConfigBody = serde_json::from_str(text).unwrap();
+            security_from_wire(&mut host, true).unwrap()
+        };
+        let engines = security(r#"{"SecurityOpt":["seccomp=builtin"]}"#);
+        assert!(engines.no_new_privileges && engines.options.len() == 1);
+        assert_eq!(engines.seccomp, SeccompChoice::Builtin);
+        assert!(!security(r#"{"SecurityOpt":["no-new-privileges=false"]}"#).no_new_privileges);
     }
 
     #[test]

@@ -78,10 +78,10 @@ pub(crate) fn version(node: &Node) -> Version<'_> {
     let architecture = go_architecture(node);
     let engine = BTreeMap::from([
         ("ApiVersion", ApiVersion::NEWEST.to_string()),
-        ("MinAPIVersion", ApiVersion::OLDEST.to_string()),
+        ("MinAPIVersion", node.min_api_version.to_string()),
         ("Arch", architecture.clone()),
         ("BuildTime", node.build_time.clone()),
-        ("Experimental", "false".to_owned()),
+        ("Experimental", node.experimental.to_string()),
         ("GitCommit", node.git_commit.clone()),
         ("GoVersion", String::new()),
         ("KernelVersion", node.kernel_version.clone()),
@@ -94,7 +94,7 @@ pub(crate) fn version(node: &Node) -> Version<'_> {
         },
         version: DOCKER_RELEASE,
         api_version: ApiVersion::NEWEST.to_string(),
-        min_api_version: ApiVersion::OLDEST.to_string(),
+        min_api_version: node.min_api_version.to_string(),
         os: "linux",
         arch: architecture,
         components: [
@@ -197,7 +197,7 @@ pub(crate) fn info(node: &Node, counts: &Counts, version: ApiVersion) -> Value {
         "NoProxy": proxy("NO_PROXY"),
         "Name": node.name,
         "Labels": node.labels,
-        "ExperimentalBuild": false,
+        "ExperimentalBuild": node.experimental,
         "ServerVersion": DOCKER_RELEASE,
         "ClusterStore": "",
     });

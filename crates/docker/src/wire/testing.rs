@@ -23,6 +23,8 @@ pub(crate) fn record(body: &str) -> ContainerRecord {
         capacity: Capacity::of(&node),
         platform: None,
         log: hoist_model::container::LogConfig::default(),
+        defaults: crate::ContainerDefaults::default(),
+        private_cgroups: true,
     };
     let (mut spec, _) = spec_from_wire(body, &context).unwrap();
     spec.image_id = Some(Digest::from_sha256(&[0xcd; 32]));
@@ -116,6 +118,9 @@ pub(crate) fn node() -> Node {
         insecure_registries: vec!["r.example:5000".to_owned(), "10.0.0.0/8".to_owned()],
         registry_mirrors: Vec::new(),
         log: hoist_model::container::LogConfig::default(),
+        defaults: crate::ContainerDefaults::default(),
+        experimental: false,
+        min_api_version: ApiVersion::OLDEST,
         address_pools: vec![("172.18.0.0/16".to_owned(), 16)],
         proxies: BTreeMap::new(),
         warnings: vec!["something to know".to_owned()],

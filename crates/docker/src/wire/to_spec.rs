@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use hoist_model::container::{
     AttachFlags, ContainerSpec, EndpointSpec, Healthcheck, LogConfig, MountSource, MountSpec,
     NamedAlternatives, NamespaceMode, NetworkMode, NetworkSpec, ProcessSpec, RestartPolicy,
+    SecuritySpec,
 };
 use hoist_model::{Platform, Signal};
 
@@ -18,8 +19,8 @@ use super::ports::{parse_bindings, parse_exposed};
 use super::resources::{Capacity, Purpose, resources_from_wire};
 use super::restart_policy::restart_policy_from_wire;
 use super::security::{network_mode, security_from_wire};
-use crate::ApiVersion;
 use crate::error::ApiError;
+use crate::{ApiVersion, ContainerDefaults};
 
 /// What conversion needs beyond the body.
 pub(crate) struct Context {
@@ -28,6 +29,10 @@ pub(crate) struct Context {
     pub(crate) platform: Option<Platform>,
     /// Where output goes when a container does not say.
     pub(crate) log: LogConfig,
+    /// What else it gets then.
+    pub(crate) defaults: ContainerDefaults,
+    /// Whether the machine has cgroup v2 alone.
+    pub(crate) private_cgroups: bool,
 }
 
 /// Converts a body; the second part is what the caller should be told.
@@ -47,7 +52,9 @@ pub(crate) fn spec_from_wire(
     let tmpfs = host.tmpfs.take().unwrap_or_default();
     let mounts = mounts(&binds, &tmpfs, &mut host, &mut anonymous, context.version)?;
     check_volume_driver(&host, &mounts, &anonymous)?;
-    let security = security_from_wire(&mut host)?;
+    let asked = asked_modes(&host);
+    let mut security = security_from_wire(&mut host, context.defaults.no_new_privileges)?;
+    default_modes(&mut security, asked, context);
     let exposed = body.exposed_ports.take().unwrap_or_default();
     let mut exposed_ports = parse_exposed(exposed.keys().map(String::as_str))?;
     let network = network(&mut body, &mut host, context.version)?;
@@ -92,7 +99,13 @@ pub(crate) fn spec_from_wire(
         additional_groups: host.group_add.take().unwrap_or_default(),
     };
     let init = host.resources.init;
-    let cgroup_parent = host.resources.cgroup_parent.take().unwrap_or_default();
+    let cgroup_parent = host
+        .resources
+        .cgroup_parent
+        .take()
+        .filter(|parent| !parent.is_empty())
+        // Noted with the container, unlike in Docker: it is found there again, whatever the engine is told meanwhile.
+        .unwrap_or_else(|| context.defaults.cgroup_parent.clone());
     let spec = ContainerSpec {
         image: body.image.unwrap_or_default(),
         image_id: None,
@@ -120,7 +133,10 @@ pub(crate) fn spec_from_wire(
         restart_policy,
         auto_remove,
         init,
-        shm_size: host.shm_size.unwrap_or_default(),
+        shm_size: host
+            .shm_size
+            .filter(|size| *size != 0)
+            .unwrap_or(context.defaults.shm_size),
         log: log_from_wire(log, &context.log),
         attach: AttachFlags {
             stdin: body.attach_stdin.unwrap_or_default(),
@@ -145,6 +161,33 @@ pub(crate) fn spec_from_wire(
         },
     };
     Ok((spec, warnings))
+}
+
+/// Which namespaces the caller spoke of: IPC and cgroup.
+fn asked_modes(host: &HostConfigBody) -> [bool; 2] {
+    let said = |mode: &Option<String>| mode.as_ref().is_some_and(|mode| !mode.is_empty());
+    [said(&host.ipc_mode), said(&host.cgroupns_mode)]
+}
+
+/// The modes of namespaces that the caller left open, with what clients of older APIs rely on (moby
+/// `daemon/daemon_unix.go`, `adaptContainerSettings`, and `container_routes.go`, `postContainersCreate`).
+fn default_modes(security: &mut SecuritySpec, [ipc, cgroup]: [bool; 2], context: &Context) {
+    if !ipc {
+        security.ipc = if context.version.at_least(40) {
+            context.defaults.ipc.clone()
+        } else {
+            NamespaceMode::Shareable
+        };
+    }
+    if !cgroup && let Some(default) = &context.defaults.cgroup {
+        let shared =
+            !context.private_cgroups && (security.privileged || !context.version.at_least(41));
+        security.cgroup = Some(if shared {
+            NamespaceMode::Host
+        } else {
+            default.clone()
+        });
+    }
 }
 
 /// What only ever has one good value here.

@@ -18,7 +18,7 @@ mod output;
 mod reference;
 mod refusal;
 mod registry;
-mod spec;
+pub(crate) mod spec;
 mod system;
 mod terminal;
 mod transfer;

@@ -32,8 +32,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) config_file: Option<PathBuf>,
     /// Log what a developer wants to see
-    #[arg(short = 'D', long)]
-    pub(crate) debug: bool,
+    #[arg(short = 'D', long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = yes_or_no, value_name = "BOOL")]
+    pub(crate) debug: Option<bool>,
     /// debug, info, warn, error or fatal
     #[arg(short = 'l', long, value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
@@ -77,11 +77,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) metrics_addr: Option<String>,
     /// Speak TLS on TCP sockets; clients need no certificate
-    #[arg(long)]
-    pub(crate) tls: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = yes_or_no, value_name = "BOOL")]
+    pub(crate) tls: Option<bool>,
     /// Speak TLS on TCP sockets, to clients whose certificate the authority signed
-    #[arg(long)]
-    pub(crate) tlsverify: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = yes_or_no, value_name = "BOOL")]
+    pub(crate) tlsverify: Option<bool>,
     /// Authority of clients' certificates
     #[arg(long, value_name = "FILE")]
     pub(crate) tlscacert: Option<PathBuf>,
@@ -94,6 +94,66 @@ pub(crate) struct Arguments {
     /// native.cgroupdriver=cgroupfs or native.cgroupdriver=systemd
     #[arg(long = "exec-opt", value_name = "OPTION")]
     pub(crate) exec_opts: Vec<String>,
+    /// text or json
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<String>,
+    /// No colours in the log, even on a terminal
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = yes_or_no, value_name = "BOOL")]
+    pub(crate) raw_logs: Option<bool>,
+    /// Limit of processes in containers that do not say, nofile=1024:4096; may be repeated
+    #[arg(long = "default-ulimit", value_name = "LIMIT")]
+    pub(crate) default_ulimits: Vec<String>,
+    /// Size of /dev/shm in containers that do not say [default: 64MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) default_shm_size: Option<String>,
+    /// IPC namespace of containers that do not say: private or shareable
+    #[arg(long, value_name = "MODE")]
+    pub(crate) default_ipc_mode: Option<String>,
+    /// Cgroup namespace of containers that do not say: private or host
+    #[arg(long, value_name = "MODE")]
+    pub(crate) default_cgroupns_mode: Option<String>,
+    /// Parent cgroup, or slice, of containers that do not say
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup_parent: Option<String>,
+    /// Run an init as the first process of containers that do not say
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = yes_or_no, value_name = "BOOL")]
+    pub(crate) init: Option<bool>,
+    /// No container that does not say otherwise may gain privileges
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = yes_or_no, value_name = "BOOL")]
+    pub(crate) no_new_privileges: Option<bool>,
+    /// System calls that containers may do: builtin, unconfined or a profile's file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) seccomp_profile: Option<String>,
+    /// DNS server of containers that do not say; may be repeated
+    #[arg(long = "dns", value_name = "ADDRESS")]
+    pub(crate) dns: Vec<String>,
+    /// Option of their resolver; may be repeated
+    #[arg(long = "dns-opt", value_name = "OPTION")]
+    pub(crate) dns_opts: Vec<String>,
+    /// Domain that they look names up in; may be repeated
+    #[arg(long = "dns-search", value_name = "DOMAIN")]
+    pub(crate) dns_search: Vec<String>,
+    /// What host-gateway means in --add-host; once for IPv4, once for IPv6
+    #[arg(long = "host-gateway-ip", value_name = "ADDRESS")]
+    pub(crate) host_gateway_ips: Vec<String>,
+    /// Layers downloaded at a time, over all pulls [default: 3]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub(crate) max_concurrent_downloads: Option<i64>,
+    /// Attempts for each download [default: 5]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub(crate) max_download_attempts: Option<i64>,
+    /// Containers go on when the engine ends [default: true]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = yes_or_no, value_name = "BOOL")]
+    pub(crate) live_restore: Option<bool>,
+    /// Seconds for containers to end with the engine, if they do; -1 for as long as it takes [default: 15]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(crate) shutdown_timeout: Option<i64>,
+    /// Say that experimental features are on
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = yes_or_no, value_name = "BOOL")]
+    pub(crate) experimental: Option<bool>,
+    /// Runtime of containers that do not say: hoist, or runc by another name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) default_runtime: Option<String>,
     /// Check the configuration and exit
     #[arg(long)]
     pub(crate) validate: bool,
@@ -105,55 +165,58 @@ pub(crate) struct Arguments {
 /// Flags of dockerd without a meaning here, and whether each takes a value.
 const WITHOUT_MEANING: &[(&str, bool)] = &[
     ("--add-runtime", true),
+    ("--allow-direct-routing", false),
     ("--allow-nondistributable-artifacts", true),
     ("--api-cors-header", true),
-    ("--authorization-plugin", true),
-    ("--bridge", true),
     ("-b", true),
-    ("--cgroup-parent", true),
+    ("--bip6", true),
+    ("--bridge", true),
+    ("--bridge-accept-fwmark", true),
+    ("--cdi-spec-dir", true),
     ("--containerd", true),
     ("--containerd-namespace", true),
     ("--containerd-plugins-namespace", true),
-    ("--cpu-rt-period", true),
-    ("--cpu-rt-runtime", true),
     ("--cri-containerd", false),
-    ("--default-cgroupns-mode", true),
     ("--default-gateway", true),
     ("--default-gateway-v6", true),
-    ("--default-ipc-mode", true),
-    ("--default-runtime", true),
-    ("--default-shm-size", true),
-    ("--default-ulimit", true),
-    ("--dns", true),
-    ("--dns-opt", true),
-    ("--dns-search", true),
-    ("--experimental", false),
+    ("--default-network-opt", true),
+    ("--feature", true),
     ("--firewall-backend", true),
-    ("--host-gateway-ip", true),
-    ("--init", false),
+    ("--fixed-cidr", true),
+    ("--fixed-cidr-v6", true),
+    ("--http-proxy", true),
+    ("--https-proxy", true),
+    ("--icc", true),
     ("--init-path", true),
+    ("--ip", true),
+    ("--ip-forward", true),
+    ("--ip-forward-no-drop", false),
+    ("--ip-masq", true),
     ("--ip6tables", true),
     ("--iptables", true),
-    ("--live-restore", false),
-    ("--log-format", true),
-    ("--max-concurrent-downloads", true),
+    ("--ipv6", false),
     ("--max-concurrent-uploads", true),
-    ("--max-download-attempts", true),
     ("--network-control-plane-mtu", true),
-    ("--no-new-privileges", false),
+    ("--no-proxy", true),
     ("--node-generic-resource", true),
     ("--oom-score-adjust", true),
-    ("--raw-logs", false),
     ("--rootless", false),
-    ("--seccomp-profile", true),
     ("--selinux-enabled", false),
-    ("--shutdown-timeout", true),
     ("--storage-opt", true),
     ("--swarm-default-advertise-addr", true),
     ("--userland-proxy", true),
     ("--userland-proxy-path", true),
     ("--userns-remap", true),
 ];
+
+/// Booleans as dockerd's flags take them (Go's `strconv.ParseBool`).
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("expected true or false".to_owned()),
+    }
+}
 
 /// Parses; answers the arguments and the flags that were taken out.
 pub(crate) fn parse(
@@ -198,7 +261,7 @@ mod tests {
         let (arguments, ignored) = check(&[
             "--data-root",
             "/d",
-            "--live-restore",
+            "--live-restore=false",
             "--containerd",
             "/c.sock",
             "-H",
@@ -208,11 +271,9 @@ mod tests {
         ]);
         assert_eq!(arguments.data_root.unwrap().to_str(), Some("/d"));
         assert_eq!(arguments.hosts, ["unix:///a"]);
-        assert!(arguments.debug);
-        assert_eq!(
-            ignored,
-            ["--live-restore", "--containerd", "--iptables=false"]
-        );
+        assert_eq!(arguments.debug, Some(true));
+        assert_eq!(arguments.live_restore, Some(false));
+        assert_eq!(ignored, ["--containerd", "--iptables=false"]);
     }
 
     #[test]

@@ -71,14 +71,19 @@ impl Doors {
         self.open.insert(door, Open { closing, task });
     }
 
-    /// Opens what `new` has beyond `old` and closes what it has no more. TCP hosts are opened anew where TLS differs. What
+    /// Opens what `new` has beyond `old` and closes what it has no more. TCP hosts are opened anew where TLS differs, also in a file's contents, and unix
+    /// sockets where the group does. What
     /// cannot be opened is said, and leaves the others as they are.
     pub(super) async fn change(&mut self, old: &Settings, new: &Settings) {
         // Sockets that were handed over can be neither opened nor closed by us.
         let movable = |host: &&Host| !matches!(host, Host::Inherited);
         let stays = |host: &Host, among: &Settings| {
-            let tls = matches!(host, Host::Tcp(_)) && old.tls != new.tls;
-            among.hosts.contains(host) && !tls
+            let differs = match host {
+                Host::Tcp(_) => old.tls != new.tls,
+                Host::Unix(_) => old.group != new.group,
+                Host::Inherited => false,
+            };
+            among.hosts.contains(host) && !differs
         };
         for host in old.hosts.iter().filter(movable) {
             if !stays(host, new) {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use hoist_engine::containers::log_attributes;
 use hoist_engine::ports::{ExecLaunch, LaunchFailure, LaunchRequest, NetworkNamespace};
 use hoist_engine::records::{ContainerRecord, MountKind};
-use hoist_model::container::{LogFormat, LogOptions, NamespaceMode, SeccompChoice};
+use hoist_model::container::{LogFormat, LogOptions, NamespaceMode, SeccompChoice, Ulimit};
 use hoist_model::{ContainerId, chain};
 use hoist_runtime::cgroup::{CgroupHandle, CgroupRequest, CgroupVersion, Cgroups, Group};
 use hoist_runtime::devices::{self, DeviceNode, DeviceRule};
@@ -20,11 +20,12 @@ use hoist_runtime::sysctl::{Separate, Sysctl};
 use hoist_runtime::{Seed, capabilities, defaults, users};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::apparmor::AppArmor;
 use super::mounts;
 use super::rlimits;
+use super::settings::{SeccompDefault, StartDefaults};
 
 /// What of this machine a start needs.
 pub(crate) struct Machine {
@@ -34,6 +35,8 @@ pub(crate) struct Machine {
     pub(crate) parents: Mutex<HashMap<ContainerId, String>>,
     pub(crate) apparmor: AppArmor,
     pub(crate) seeds: Seeds,
+    /// What containers get that do not say. Read once per start, replaced by a reload.
+    pub(crate) defaults: RwLock<Arc<StartDefaults>>,
     /// Keeps the engine's scope there, where it has one.
     pub(crate) _seed: Option<Seed>,
 }
@@ -53,6 +56,11 @@ impl Machine {
         let seed = Seed::start(&self.seeds.executable, &self.seeds.exec_root);
         seed.map(Some)
             .map_err(|error| refuse(format!("begin a scope: {error}")))
+    }
+
+    pub(crate) fn defaults(&self) -> Arc<StartDefaults> {
+        let defaults = self.defaults.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&defaults)
     }
 
     pub(crate) fn group(&self, id: &ContainerId) -> Group {
@@ -206,7 +214,7 @@ pub(crate) fn launch_spec(
         sysctls,
         cgroup,
         process,
-        init: spec.init.unwrap_or(false),
+        init: spec.init.unwrap_or(machine.defaults().init),
         log: log_spec(&record, request.log_path)?,
         attached,
         kept: request.kept,
@@ -306,7 +314,8 @@ fn process(
         available,
     )
     .map_err(refused)?;
-    let seccomp = filter(machine, record, wanted.privileged, set)?;
+    let engines = machine.defaults();
+    let seccomp = filter(machine, record, &engines.seccomp, wanted.privileged, set)?;
     let mut environment = vec![];
     let has = |own: &[String], name: &str| {
         own.iter()
@@ -357,7 +366,8 @@ fn process(
             .profile(&record.spec.security)
             .map_err(refused)?,
         seccomp,
-        rlimits: rlimits::resolve(&record.spec.resources.ulimits).map_err(refuse)?,
+        rlimits: rlimits::resolve(&merged(&record.spec.resources.ulimits, &engines.ulimits))
+            .map_err(refuse)?,
         oom_score_adj: i32::try_from(security.oom_score_adj)
             .ok()
             .filter(|score| *score != 0),
@@ -370,6 +380,7 @@ fn process(
 fn filter(
     machine: &Machine,
     record: &ContainerRecord,
+    engines: &SeccompDefault,
     privileged: bool,
     set: capabilities::CapabilitySet,
 ) -> Result<Option<Arc<Program>>, LaunchFailure> {
@@ -377,7 +388,12 @@ fn filter(
     let profile = match &record.spec.security.seccomp {
         SeccompChoice::Unconfined => return Ok(None),
         SeccompChoice::Default if privileged => return Ok(None),
-        SeccompChoice::Default => Profile::docker_default(),
+        SeccompChoice::Default => match engines {
+            SeccompDefault::Builtin => Profile::docker_default(),
+            SeccompDefault::Unconfined => return Ok(None),
+            SeccompDefault::File { profile, .. } => profile,
+        },
+        SeccompChoice::Builtin => Profile::docker_default(),
         SeccompChoice::Profile(text) => {
             own = Profile::parse(text.as_bytes()).map_err(refused)?;
             &own
@@ -388,6 +404,14 @@ fn filter(
         .program(profile, set)
         .map(Some)
         .map_err(refused)
+}
+
+/// A container's limits, and the engine's for those it does not name.
+fn merged(own: &[Ulimit], engines: &[Ulimit]) -> Vec<Ulimit> {
+    let mut limits = own.to_vec();
+    let named = |limit: &&Ulimit| own.iter().any(|own| own.name == limit.name);
+    limits.extend(engines.iter().filter(|limit| !named(limit)).cloned());
+    limits
 }
 
 /// Each variable once, with the value that was set last: programs differ in which of two they take.

@@ -3,8 +3,10 @@
 mod apparmor;
 mod arguments;
 mod doors;
+mod ending;
 mod keys;
 mod launch_spec;
+mod logging;
 mod lost_store;
 mod metrics;
 mod mounts;
@@ -21,7 +23,6 @@ mod zygote;
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -60,7 +61,7 @@ pub(crate) fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             println!("configuration OK");
             return Ok(());
         }
-        let log_level = start_logging(&settings);
+        let log_level = logging::start(&settings);
         run(settings, words, log_level)
     });
     match result {
@@ -70,31 +71,6 @@ pub(crate) fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Starts logging, and answers what changes its level later. `HOIST_LOG` wins over every other word on it.
-fn start_logging(settings: &Settings) -> LogLevel {
-    use tracing_subscriber::EnvFilter;
-    let told = EnvFilter::try_from_env("HOIST_LOG").ok();
-    let is_free = told.is_none();
-    let filter = told.unwrap_or_else(|| EnvFilter::new(settings.log_filter()));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        // A journal or a file is read by programs, too.
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_filter_reloading();
-    let handle = subscriber.reload_handle();
-    subscriber.init();
-    let level: LogLevel = Box::new(move |level| {
-        if is_free && let Err(error) = handle.reload(EnvFilter::new(level)) {
-            tracing::warn!(%error, "the log level stays");
-        }
-    });
-    for flag in &settings.ignored {
-        tracing::warn!(%flag, "has no meaning here and is ignored");
-    }
-    level
 }
 
 fn run(settings: Settings, words: Vec<OsString>, log_level: LogLevel) -> anyhow::Result<()> {
@@ -147,6 +123,9 @@ async fn serve(
         node: wired.node,
         api: api.clone(),
         registry: wired.registry,
+        runtime: wired.runtime,
+        network: wired.network,
+        confines: wired.confines,
         events: engine.events.clone(),
     };
     let delivery = tokio::spawn(wire::deliver(engine.clone(), wired.exits));
@@ -171,7 +150,11 @@ async fn serve(
         }
     }
     sockets::tell_service_manager("STOPPING=1");
-    tracing::info!("asked to end; containers go on running");
+    if reload.settings.live_restore {
+        tracing::info!("asked to end; containers go on running");
+    } else {
+        ending::end_containers(&engine, reload.settings.shutdown_timeout).await;
+    }
     doors.close_all().await;
     delivery.abort();
     engine.containers.shut_down().await;

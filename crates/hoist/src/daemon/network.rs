@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
+use std::sync::{PoisonError, RwLock};
 
 use hoist_engine::error::NetworkError;
 use hoist_engine::ports::{BoxFuture, BridgeFacts, Network, NetworkLease};
@@ -15,16 +16,28 @@ use hoist_net::{
 
 use hoist_model::chain;
 
+use super::settings::{Dns, Settings};
+
 /// hoist-net, and the identity of the default network as the store has it.
 pub(crate) struct HostNetwork {
     networks: Networks,
+    /// Read once per start of a container, replaced by a reload.
+    names: RwLock<Names>,
     bridge_id: std::sync::OnceLock<NetworkId>,
+}
+
+/// What the engine was told about names in containers.
+#[derive(Clone, Debug, Default)]
+struct Names {
+    dns: Dns,
+    gateways: Vec<IpAddr>,
 }
 
 impl HostNetwork {
     pub(crate) fn new(networks: Networks) -> Self {
         Self {
             networks,
+            names: RwLock::default(),
             bridge_id: std::sync::OnceLock::new(),
         }
     }
@@ -32,6 +45,20 @@ impl HostNetwork {
     /// Says under which id the store knows the default bridge. Called once, before the first attach.
     pub(crate) fn name_bridge(&self, id: NetworkId) {
         let _ = self.bridge_id.set(id);
+    }
+
+    /// From the next start on, containers that do not say have these in resolv.conf, and `host-gateway` means these.
+    pub(crate) fn renew(&self, settings: &Settings) {
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        *names = Names {
+            dns: settings.dns.clone(),
+            gateways: settings.host_gateways.clone(),
+        };
+    }
+
+    fn names(&self) -> Names {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        names.clone()
     }
 
     fn attachment(&self, record: AttachmentRecord) -> NetworkAttachment {
@@ -130,8 +157,21 @@ impl Network for HostNetwork {
 
     fn resolv_conf(&self, record: &ContainerRecord) -> String {
         let network = &record.spec.network;
+        let engines = self.names().dns;
+        let or = |own: &[String], engines: Vec<String>| {
+            if own.is_empty() {
+                engines
+            } else {
+                own.to_vec()
+            }
+        };
+        let servers = if network.dns.is_empty() {
+            engines.servers
+        } else {
+            network.dns.clone()
+        };
         let mut host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        if network.mode == NetworkMode::Host && network.dns.is_empty() {
+        if network.mode == NetworkMode::Host && servers.is_empty() {
             return host;
         }
         if needs_resolved_file(&host)
@@ -140,16 +180,23 @@ impl Network for HostNetwork {
             host = text;
         }
         let options = ResolverOptions {
-            servers: network.dns.clone(),
-            search: network.dns_search.clone(),
-            options: network.dns_options.clone(),
+            servers,
+            search: or(&network.dns_search, engines.search),
+            options: or(&network.dns_options, engines.options),
             ipv6: false,
         };
         render_resolv_conf(&host, &options)
     }
 
     fn host_gateway(&self) -> Option<IpAddr> {
-        Some(IpAddr::V4(self.networks.bridge().gateway))
+        let told = self.names().gateways;
+        // /etc/hosts has one line for it: the first IPv4 address, else what there is.
+        let told = told
+            .iter()
+            .find(|address| address.is_ipv4())
+            .or(told.first());
+        let own = || IpAddr::V4(self.networks.bridge().gateway);
+        Some(told.copied().unwrap_or_else(own))
     }
 
     fn bridge(&self) -> BridgeFacts {

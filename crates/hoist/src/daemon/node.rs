@@ -8,6 +8,7 @@ use anyhow::Context;
 use hoist_docker::{LimitSupport, Node};
 use hoist_image::SnapshotterKind;
 use hoist_model::Timestamp;
+use hoist_model::container::NamespaceMode;
 use hoist_runtime::cgroup::{CgroupDriver, CgroupSupport, CgroupVersion};
 
 use super::apparmor::AppArmor;
@@ -74,7 +75,7 @@ pub(crate) fn describe(settings: &Settings, found: Found) -> anyhow::Result<Node
             blkio_weight: support.blkio_weight,
             blkio_weight_device: support.blkio_weight_device,
         },
-        security_options: security_options(found.cgroups, found.apparmor),
+        security_options: security_options(settings, found.cgroups, found.apparmor),
         labels: settings.labels.clone(),
         debug: settings.debug,
         ipv4_forwarding: fs::read_to_string("/proc/sys/net/ipv4/ip_forward")
@@ -82,6 +83,9 @@ pub(crate) fn describe(settings: &Settings, found: Found) -> anyhow::Result<Node
         insecure_registries: settings.insecure_registries.clone(),
         registry_mirrors: settings.registry_mirrors.clone(),
         log: settings.log.clone(),
+        defaults: settings.containers.clone(),
+        experimental: settings.experimental,
+        min_api_version: settings.min_api_version,
         address_pools: settings
             .pools
             .iter()
@@ -95,14 +99,29 @@ pub(crate) fn describe(settings: &Settings, found: Found) -> anyhow::Result<Node
     })
 }
 
-fn security_options(cgroups: CgroupVersion, apparmor: AppArmor) -> Vec<String> {
+/// As `/info` lists them (moby `daemon/info.go`, `fillSecurityOptions`).
+pub(crate) fn security_options(
+    settings: &Settings,
+    cgroups: CgroupVersion,
+    apparmor: AppArmor,
+) -> Vec<String> {
     let mut options = Vec::new();
     if apparmor == AppArmor::Loaded {
         options.push(hoist_docker::APPARMOR.to_owned());
     }
-    options.push("name=seccomp,profile=builtin".to_owned());
-    if cgroups == CgroupVersion::V2 {
+    options.push(format!(
+        "name=seccomp,profile={}",
+        settings.start.seccomp.name()
+    ));
+    let private = match &settings.containers.cgroup {
+        Some(mode) => *mode == NamespaceMode::Private,
+        None => cgroups == CgroupVersion::V2,
+    };
+    if private {
         options.push("name=cgroupns".to_owned());
+    }
+    if settings.containers.no_new_privileges {
+        options.push("name=no-new-privileges".to_owned());
     }
     options
 }

@@ -6,12 +6,18 @@ use std::sync::Arc;
 
 use hoist_docker::{Api, Node};
 use hoist_engine::events::Events;
+use hoist_model::container::NamespaceMode;
 use hoist_model::{Event, EventKind, chain};
+use hoist_runtime::cgroup::CgroupVersion;
+use serde_json::json;
 
+use super::apparmor::AppArmor;
 use super::doors::Doors;
+use super::network::HostNetwork;
 use super::registry::RegistrySource;
 use super::settings::Settings;
-use super::{arguments, settings, wire};
+use super::zygote::ZygoteRuntime;
+use super::{arguments, node, settings, wire};
 
 /// Sets the log level.
 pub(super) type LogLevel = Box<dyn Fn(&str) + Send + Sync>;
@@ -25,6 +31,10 @@ pub(super) struct Reload {
     pub(super) node: Node,
     pub(super) api: Api,
     pub(super) registry: Arc<RegistrySource>,
+    pub(super) runtime: Arc<ZygoteRuntime>,
+    pub(super) network: Arc<HostNetwork>,
+    /// How this machine confines containers, for `/info`.
+    pub(super) confines: (CgroupVersion, AppArmor),
     pub(super) events: Events,
 }
 
@@ -41,6 +51,11 @@ struct Difference {
 impl Reload {
     /// Reads, compares, applies. A configuration that is wrong in any value changes nothing.
     pub(super) async fn run(&mut self, doors: &mut Doors) {
+        self.apply(doors).await;
+        tracing::info!("reload: done");
+    }
+
+    async fn apply(&mut self, doors: &mut Doors) {
         let new = match read(&self.words) {
             Ok(new) => new,
             Err(error) => {
@@ -77,6 +92,13 @@ impl Reload {
         let settings = &self.settings;
         (self.log_level)(settings.log_filter());
         self.registry.renew(registry);
+        self.runtime.renew(settings.start.clone());
+        self.network.renew(settings);
+        let (cgroups, apparmor) = self.confines;
+        self.node.security_options = node::security_options(settings, cgroups, apparmor);
+        self.node.defaults = settings.containers.clone();
+        self.node.experimental = settings.experimental;
+        self.node.min_api_version = settings.min_api_version;
         self.node.debug = settings.debug;
         self.node.labels.clone_from(&settings.labels);
         self.node.log.clone_from(&settings.log);
@@ -92,25 +114,19 @@ impl Reload {
         }
     }
 
-    /// As dockerd tells it: an event of the daemon's, with the settings that a reload can change.
+    /// As dockerd tells it: an event of the daemon's, with every setting as it is now (moby `daemon/reload.go`).
     fn event(&self) -> Event {
-        let settings = &self.settings;
-        let list = |items: &[String]| serde_json::json!(items).to_string();
-        let attributes = [
-            ("name", self.node.name.clone()),
-            ("debug", settings.debug.to_string()),
-            ("log-level", settings.log_level.clone()),
-            ("labels", list(&settings.labels)),
-            ("insecure-registries", list(&settings.insecure_registries)),
-            ("registry-mirrors", list(&settings.registry_mirrors)),
-        ];
+        let settings = SETTINGS.iter();
+        let settings = settings.map(|(name, _, reading)| (*name, reading(&self.settings)));
+        let attributes = [("name", self.node.name.clone())]
+            .into_iter()
+            .chain(settings);
         Event {
             at: super::now(),
             kind: EventKind::Daemon,
             action: "reload".to_owned(),
             actor: self.node.id.clone(),
             attributes: attributes
-                .into_iter()
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect::<BTreeMap<_, _>>(),
         }
@@ -122,6 +138,25 @@ fn read(words: &[OsString]) -> anyhow::Result<Settings> {
     settings::settle(arguments, ignored)
 }
 
+/// A list as Docker's event has it: JSON.
+fn list<T: ToString>(items: &[T]) -> String {
+    let items: Vec<String> = items.iter().map(T::to_string).collect();
+    json!(items).to_string()
+}
+
+fn some<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(String::new, |value| value.to_string())
+}
+
+fn mode(mode: Option<&NamespaceMode>) -> String {
+    match mode {
+        None => String::new(),
+        Some(NamespaceMode::Host) => "host".to_owned(),
+        Some(NamespaceMode::Shareable) => "shareable".to_owned(),
+        Some(_) => "private".to_owned(),
+    }
+}
+
 /// How one setting reads.
 type Reading = fn(&Settings) -> String;
 
@@ -129,34 +164,76 @@ type Reading = fn(&Settings) -> String;
 const SETTINGS: &[(&str, bool, Reading)] = &[
     ("debug", true, |s| s.debug.to_string()),
     ("log-level", true, |s| s.log_level.clone()),
-    ("labels", true, |s| s.labels.join(" ")),
+    ("labels", true, |s| list(&s.labels)),
     ("log-driver", true, |s| s.log.driver.clone()),
-    ("log-opts", true, |s| format!("{:?}", s.log.options)),
+    ("log-opts", true, |s| json!(s.log.options).to_string()),
     ("insecure-registries", true, |s| {
-        s.insecure_registries.join(" ")
+        list(&s.insecure_registries)
     }),
-    ("registry-mirrors", true, |s| s.registry_mirrors.join(" ")),
+    ("registry-mirrors", true, |s| list(&s.registry_mirrors)),
     ("registry-host-overrides", true, |s| {
-        format!("{:?}", s.registry_host_overrides)
+        json!(s.registry_host_overrides).to_string()
     }),
     ("registry-certificates", true, |s| {
         s.registry_certificates.display().to_string()
     }),
     ("data-root", false, |s| s.data_root.display().to_string()),
     ("exec-root", false, |s| s.exec_root.display().to_string()),
-    ("hosts", true, |s| {
-        let hosts: Vec<String> = s.hosts.iter().map(ToString::to_string).collect();
-        hosts.join(" ")
+    ("hosts", true, |s| list(&s.hosts)),
+    ("pidfile", false, |s| {
+        let path = s.pidfile.as_deref();
+        path.map_or_else(String::new, |path| path.display().to_string())
     }),
-    ("pidfile", false, |s| format!("{:?}", s.pidfile)),
-    ("bip", false, |s| format!("{:?}", s.bip)),
+    ("bip", false, |s| some(s.bip)),
     ("default-address-pools", false, |s| format!("{:?}", s.pools)),
     ("storage-driver", false, |s| format!("{:?}", s.storage)),
-    ("group", false, |s| format!("{:?}", s.group)),
+    ("group", true, |s| some(s.group.as_ref())),
     ("mtu", false, |s| s.mtu.to_string()),
-    ("metrics-addr", true, |s| format!("{:?}", s.metrics)),
+    ("metrics-addr", true, |s| some(s.metrics)),
     ("exec-opts", false, |s| format!("{:?}", s.cgroup_driver)),
-    ("tls", true, |s| format!("{:?}", s.tls)),
+    ("tls", true, |s| some(s.tls.as_ref())),
+    ("log-format", false, |s| {
+        format!("{:?}", s.log_format).to_lowercase()
+    }),
+    ("raw-logs", false, |s| s.raw_logs.to_string()),
+    ("default-ulimits", true, |s| {
+        let limits = s.start.ulimits.iter();
+        let limits = limits.map(|u| format!("{}={}:{}", u.name, u.soft, u.hard));
+        list(&limits.collect::<Vec<_>>())
+    }),
+    ("init", true, |s| s.start.init.to_string()),
+    ("seccomp-profile", true, |s| s.start.seccomp.to_string()),
+    ("default-shm-size", true, |s| match s.containers.shm_size {
+        0 => (64 << 20).to_string(),
+        size => size.to_string(),
+    }),
+    ("default-ipc-mode", true, |s| mode(Some(&s.containers.ipc))),
+    ("default-cgroupns-mode", true, |s| {
+        mode(s.containers.cgroup.as_ref())
+    }),
+    ("cgroup-parent", true, |s| {
+        s.containers.cgroup_parent.clone()
+    }),
+    ("no-new-privileges", true, |s| {
+        s.containers.no_new_privileges.to_string()
+    }),
+    ("dns", true, |s| list(&s.dns.servers)),
+    ("dns-opts", true, |s| list(&s.dns.options)),
+    ("dns-search", true, |s| list(&s.dns.search)),
+    ("host-gateway-ips", true, |s| list(&s.host_gateways)),
+    ("max-concurrent-downloads", true, |s| {
+        s.max_concurrent_downloads.to_string()
+    }),
+    ("max-download-attempts", true, |s| {
+        s.max_download_attempts.to_string()
+    }),
+    ("live-restore", true, |s| s.live_restore.to_string()),
+    ("shutdown-timeout", true, |s| {
+        s.shutdown_timeout
+            .map_or_else(|| "-1".to_owned(), |limit| limit.as_secs().to_string())
+    }),
+    ("experimental", true, |s| s.experimental.to_string()),
+    ("min-api-version", true, |s| s.min_api_version.to_string()),
 ];
 
 fn differences(old: &Settings, new: &Settings) -> Vec<Difference> {
@@ -202,7 +279,7 @@ mod tests {
             told,
             [
                 ("debug", "false", "true", true),
-                ("labels", "a=1", "a=2", true),
+                ("labels", r#"["a=1"]"#, r#"["a=2"]"#, true),
                 // The flag wins over the file, before and after.
                 ("mtu", "1400", "1300", false),
             ]

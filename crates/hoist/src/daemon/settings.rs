@@ -1,10 +1,12 @@
 //! What the engine was told: flags over daemon.json over defaults. Plain data; every crate gets its part.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+use hoist_docker::{ApiVersion, ContainerDefaults};
 use hoist_image::SnapshotterChoice;
 use hoist_model::container::LogConfig;
 use hoist_net::AddressPool;
@@ -13,16 +15,23 @@ use hoist_runtime::cgroup::CgroupDriver;
 use super::arguments::Arguments;
 use super::keys;
 
+mod containers;
 mod file;
 mod hosts;
 mod network;
 mod values;
 
+use containers::{Said, check_runtime};
+pub(crate) use containers::{SeccompDefault, StartDefaults};
 use file::{Pool, read_file};
 pub(crate) use hosts::{Host, TlsFiles};
 use hosts::{parse_host, tls_files};
 use network::{check_pool, parse_net, parse_pool};
-use values::{absolute, cgroup_driver, log, log_level, storage};
+pub(crate) use values::LogFormat;
+use values::{
+    absolute, addresses, cgroup_driver, count, labels, log, log_format, log_level, min_api_version,
+    mirrors, storage,
+};
 
 /// The default engine's directories and sockets.
 pub(crate) const DATA_ROOT: &str = "/var/lib/hoist";
@@ -60,9 +69,42 @@ pub(crate) struct Settings {
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) cgroup_driver: CgroupDriver,
+    pub(crate) log_format: LogFormat,
+    /// Without colours, wherever the log goes.
+    pub(crate) raw_logs: bool,
+    /// What containers get when they are made.
+    pub(crate) containers: ContainerDefaults,
+    /// What they get at each start.
+    pub(crate) start: StartDefaults,
+    /// For the resolv.conf of containers that do not say.
+    pub(crate) dns: Dns,
+    /// What `host-gateway` means; empty is the bridge's own address.
+    pub(crate) host_gateways: Vec<IpAddr>,
+    pub(crate) max_concurrent_downloads: u32,
+    pub(crate) max_download_attempts: u32,
+    /// Whether containers go on when the engine ends.
+    pub(crate) live_restore: bool,
+    /// How long they may take to end with it, if not; none is as long as it takes.
+    pub(crate) shutdown_timeout: Option<Duration>,
+    pub(crate) experimental: bool,
+    pub(crate) min_api_version: ApiVersion,
     /// Flags and keys that have no meaning here, to be named in the log.
     pub(crate) ignored: Vec<String>,
 }
+
+/// What resolv.conf says where the container leaves it open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Dns {
+    pub(crate) servers: Vec<IpAddr>,
+    pub(crate) options: Vec<String>,
+    pub(crate) search: Vec<String>,
+}
+
+/// Downloads at a time and attempts of each (dockerd(8)).
+const DOWNLOADS: u32 = 3;
+const ATTEMPTS: u32 = 5;
+/// Seconds for containers to end with the engine.
+const SHUTDOWN_TIMEOUT: i64 = 15;
 
 impl Settings {
     /// The level of what is logged.
@@ -84,6 +126,17 @@ impl Settings {
         self.default_hosts = new.default_hosts;
         self.metrics = new.metrics;
         self.tls = new.tls;
+        self.group = new.group;
+        self.containers = new.containers;
+        self.start = new.start;
+        self.dns = new.dns;
+        self.host_gateways = new.host_gateways;
+        self.max_concurrent_downloads = new.max_concurrent_downloads;
+        self.max_download_attempts = new.max_download_attempts;
+        self.live_restore = new.live_restore;
+        self.shutdown_timeout = new.shutdown_timeout;
+        self.experimental = new.experimental;
+        self.min_api_version = new.min_api_version;
     }
 }
 
@@ -116,6 +169,20 @@ pub(crate) fn settle(arguments: Arguments, mut ignored: Vec<String>) -> anyhow::
         // Who asks for it relies on it: to go on without would make root of containers root of the host.
         anyhow::bail!("{remap}: remapping the users of containers is not supported");
     }
+    if let Some(plugin) = file.authorization_plugins.first() {
+        // As above: it would let in whom the plugin keeps out.
+        bail!("authorization-plugins {plugin:?}: authorization plugins are not supported");
+    }
+    for (name, value) in [
+        ("cpu-rt-period", file.cpu_rt_period),
+        ("cpu-rt-runtime", file.cpu_rt_runtime),
+    ] {
+        if value.is_some_and(|value| value != 0) {
+            bail!("{name}: kernel does not support CPU real-time scheduler");
+        }
+    }
+    let runtime = arguments.default_runtime.or(file.default_runtime);
+    check_runtime(runtime.as_deref(), file.runtimes.into_keys())?;
     let pick = |flags: Vec<String>, keys: Vec<String>| if flags.is_empty() { keys } else { flags };
     let data_root = arguments.data_root.or(file.data_root);
     let is_default = data_root
@@ -160,8 +227,8 @@ pub(crate) fn settle(arguments: Arguments, mut ignored: Vec<String>) -> anyhow::
             .collect::<anyhow::Result<_>>()?
     };
     let tls = tls_files(
-        arguments.tls || file.tls,
-        arguments.tlsverify || file.tlsverify,
+        arguments.tls.or(file.tls).unwrap_or_default(),
+        arguments.tlsverify.or(file.tlsverify).unwrap_or_default(),
         [
             (
                 "tlscacert",
@@ -172,13 +239,20 @@ pub(crate) fn settle(arguments: Arguments, mut ignored: Vec<String>) -> anyhow::
             ("tlskey", arguments.tlskey.or(file.tlskey), "key.pem"),
         ],
     )?;
+    let mut gateways = file.host_gateway_ips;
+    gateways.extend(file.host_gateway_ip);
+    let gateways = pick(arguments.host_gateway_ips, gateways);
+    // dockerd's variable, where nothing else is said.
+    let minimum = file
+        .min_api_version
+        .or_else(|| std::env::var("DOCKER_MIN_API_VERSION").ok());
     Ok(Settings {
         data_root,
         exec_root,
         hosts,
         default_hosts,
         pidfile: arguments.pidfile.or(file.pidfile),
-        debug: arguments.debug || file.debug,
+        debug: arguments.debug.or(file.debug).unwrap_or_default(),
         log_level: log_level(arguments.log_level.or(file.log_level))?,
         bip: arguments
             .bip
@@ -190,7 +264,7 @@ pub(crate) fn settle(arguments: Arguments, mut ignored: Vec<String>) -> anyhow::
             .map(check_pool)
             .collect::<anyhow::Result<_>>()?,
         insecure_registries: pick(arguments.insecure_registries, file.insecure_registries),
-        registry_mirrors: pick(arguments.registry_mirrors, file.registry_mirrors),
+        registry_mirrors: mirrors(pick(arguments.registry_mirrors, file.registry_mirrors))?,
         registry_host_overrides: overrides
             .into_iter()
             .map(|(name, address)| {
@@ -214,7 +288,7 @@ pub(crate) fn settle(arguments: Arguments, mut ignored: Vec<String>) -> anyhow::
             &arguments.log_opts,
             file.log_opts,
         )?,
-        labels: pick(arguments.labels, file.labels),
+        labels: labels(pick(arguments.labels, file.labels))?,
         metrics: arguments
             .metrics_addr
             .or(file.metrics_addr)
@@ -228,6 +302,59 @@ pub(crate) fn settle(arguments: Arguments, mut ignored: Vec<String>) -> anyhow::
             .transpose()?,
         tls,
         cgroup_driver: cgroup_driver(&pick(arguments.exec_opts, file.exec_opts))?,
+        log_format: log_format(arguments.log_format.or(file.log_format).as_deref())?,
+        raw_logs: arguments.raw_logs.or(file.raw_logs).unwrap_or_default(),
+        containers: containers::defaults(Said {
+            shm_size: arguments.default_shm_size.or(file.default_shm_size),
+            ipc_mode: arguments.default_ipc_mode.or(file.default_ipc_mode),
+            cgroupns_mode: arguments
+                .default_cgroupns_mode
+                .or(file.default_cgroupns_mode),
+            cgroup_parent: arguments.cgroup_parent.or(file.cgroup_parent),
+            no_new_privileges: arguments
+                .no_new_privileges
+                .or(file.no_new_privileges)
+                .unwrap_or_default(),
+        })?,
+        start: StartDefaults {
+            ulimits: containers::ulimits(&arguments.default_ulimits, file.default_ulimits)?,
+            init: arguments.init.or(file.init).unwrap_or_default(),
+            seccomp: containers::seccomp(arguments.seccomp_profile.or(file.seccomp_profile))?,
+        },
+        dns: Dns {
+            servers: addresses("dns", pick(arguments.dns, file.dns))?,
+            options: pick(arguments.dns_opts, file.dns_opts),
+            search: pick(arguments.dns_search, file.dns_search),
+        },
+        host_gateways: addresses("host-gateway-ip", gateways)?,
+        max_concurrent_downloads: count(
+            "max concurrent downloads",
+            arguments
+                .max_concurrent_downloads
+                .or(file.max_concurrent_downloads),
+            DOWNLOADS,
+        )?,
+        max_download_attempts: count(
+            "max download attempts",
+            arguments
+                .max_download_attempts
+                .or(file.max_download_attempts),
+            ATTEMPTS,
+        )?,
+        live_restore: arguments.live_restore.or(file.live_restore).unwrap_or(true),
+        shutdown_timeout: u64::try_from(
+            arguments
+                .shutdown_timeout
+                .or(file.shutdown_timeout)
+                .unwrap_or(SHUTDOWN_TIMEOUT),
+        )
+        .ok()
+        .map(Duration::from_secs),
+        experimental: arguments
+            .experimental
+            .or(file.experimental)
+            .unwrap_or_default(),
+        min_api_version: min_api_version(minimum.as_deref())?,
         ignored,
     })
 }

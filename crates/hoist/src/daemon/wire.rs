@@ -18,6 +18,7 @@ use hoist_engine::volumes::Volumes;
 use hoist_image::ContentStore;
 use hoist_model::{Timestamp, chain};
 use hoist_net::Instance;
+use hoist_runtime::cgroup::CgroupVersion;
 use hoist_store::Store;
 use sha2::Digest as _;
 use tokio::sync::mpsc;
@@ -38,6 +39,11 @@ pub(crate) struct Wired {
     pub(crate) node: hoist_docker::Node,
     /// Where images come from; a reload changes how it is spoken to.
     pub(crate) registry: Arc<RegistrySource>,
+    /// What containers get at their start; a reload changes it.
+    pub(crate) runtime: Arc<ZygoteRuntime>,
+    pub(crate) network: Arc<HostNetwork>,
+    /// How this machine confines containers.
+    pub(crate) confines: (CgroupVersion, AppArmor),
     /// Ends of processes, to be handed to [`deliver`].
     pub(crate) exits: mpsc::UnboundedReceiver<ExitNotice>,
     networks: hoist_net::Networks,
@@ -75,6 +81,7 @@ pub(crate) async fn wire(settings: &Settings, started_at: Timestamp) -> anyhow::
     // The host's side: bridge, namespaces and ports; zygote, monitors and cgroups.
     let networks = hoist_net::Networks::start(network_settings(settings, instance.clone()))?;
     let network = Arc::new(HostNetwork::new(networks.clone()));
+    network.renew(settings);
     let (report, exits) = mpsc::unbounded_channel();
     let (report_oom, ooms) = mpsc::unbounded_channel();
     let apparmor = AppArmor::find();
@@ -137,6 +144,9 @@ pub(crate) async fn wire(settings: &Settings, started_at: Timestamp) -> anyhow::
         engine,
         node,
         registry: source,
+        confines: (runtime.cgroups().version(), apparmor),
+        runtime,
+        network,
         exits,
         networks,
     })
@@ -205,6 +215,10 @@ pub(super) fn registry_client(settings: &Settings) -> anyhow::Result<hoist_regis
             .map(|text| text.parse())
             .collect::<Result<_, _>>()?,
         certificates: Some(settings.registry_certificates.clone()),
+        mirrors: settings.registry_mirrors.clone(),
+        max_concurrent_downloads: usize::try_from(settings.max_concurrent_downloads)
+            .unwrap_or(usize::MAX),
+        max_attempts: settings.max_download_attempts,
         ..hoist_registry::Settings::default()
     };
     Ok(hoist_registry::Client::new(settings))

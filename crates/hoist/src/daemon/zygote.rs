@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::apparmor::AppArmor;
 use super::launch_spec::{Machine, Seeds, exec_spec, launch_spec};
 use super::oom::OomWatches;
-use super::settings::Settings;
+use super::settings::{Settings, StartDefaults};
 
 /// hoist-runtime and the cgroups and filters that go with it.
 pub(crate) struct ZygoteRuntime {
@@ -51,6 +51,7 @@ impl ZygoteRuntime {
         let runtime_root = exec_root.clone();
         let name = instance.table().replace('_', "-");
         let (cgroups, seed) = control_groups(settings, &name, &executable)?;
+        let defaults = RwLock::new(Arc::new(settings.start.clone()));
         let settings = hoist_runtime::Settings {
             exec_root,
             executable: executable.clone(),
@@ -66,6 +67,7 @@ impl ZygoteRuntime {
                 executable,
                 exec_root: runtime_root,
             },
+            defaults,
             _seed: seed,
         });
         // Ends with the runtime, which holds the other side of the channel.
@@ -75,6 +77,16 @@ impl ZygoteRuntime {
             machine,
             ooms: OomWatches::new(ooms),
         })
+    }
+
+    /// From the next start on, containers that do not say get these.
+    pub(crate) fn renew(&self, defaults: StartDefaults) {
+        let mut held = self
+            .machine
+            .defaults
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *held = Arc::new(defaults);
     }
 
     pub(crate) fn cgroups(&self) -> &Cgroups {

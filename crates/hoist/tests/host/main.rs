@@ -14,6 +14,7 @@ mod attack_process;
 mod attack_state;
 mod broken_disk;
 mod crowd;
+mod defaults;
 mod exits;
 mod full_disk;
 mod killed_start;

@@ -101,6 +101,39 @@ fn tls_lets_in_whom_the_authority_signed_and_nobody_else() {
         .env("DOCKER_CERT_PATH", &place)
         .args(["image", "ls", "-q"]);
     assert!(!seen(&mut by_variables).ok().is_empty());
+
+    // Renewed in place, the files hold from the next reload on.
+    for (from, to) in [
+        (&foreign.authority, &ours.authority),
+        (&foreign.certificate, &ours.certificate),
+        (&foreign.key, &ours.key),
+    ] {
+        std::fs::copy(from, to).unwrap();
+    }
+    let pid = i32::try_from(world.daemon.pid()).unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::HUP).unwrap();
+    wait_for("the reload is done", || {
+        world.daemon.log().contains("reload: done").then_some(())
+    });
+    // A port that the kernel chose is another one when it is opened anew.
+    let log = world.daemon.log();
+    let (_, after) = log.rsplit_once("tcp://127.0.0.1:").unwrap();
+    let port: String = after.chars().take_while(char::is_ascii_digit).collect();
+    assert_eq!(ping(&port, &foreign.authority, Some(&foreign)).ok(), "OK");
+    let former = seen(
+        Command::new("curl")
+            .args(["--silent", "--show-error", "--cacert"])
+            .arg(&foreign.authority)
+            .arg("--cert")
+            .arg(place.join("cert.pem"))
+            .arg("--key")
+            .arg(place.join("key.pem"))
+            .arg(format!("https://127.0.0.1:{port}/_ping")),
+    );
+    assert!(
+        !former.out.contains("OK") && former.status != Some(0),
+        "{former:?}"
+    );
     world.finish();
 }
 

@@ -263,9 +263,11 @@ pub enum NamespaceMode {
 /// Which system calls are allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SeccompChoice {
-    /// Docker's default profile.
+    /// The engine's: Docker's default profile where it was told nothing else.
     #[default]
     Default,
+    /// Docker's default profile, whatever the engine's is.
+    Builtin,
     /// All.
     Unconfined,
     /// The profile whose JSON text this is.

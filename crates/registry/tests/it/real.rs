@@ -200,3 +200,78 @@ async fn two_pulls_of_one_image_fetch_each_layer_once() {
         assert_eq!(fetched, 1, "{}", layer.digest);
     }
 }
+
+#[tokio::test]
+async fn images_of_docker_hub_come_from_a_mirror_that_has_them_else_from_the_hub() {
+    let options = RegistryOptions {
+        tls: true,
+        names: vec!["registry-1.docker.io".into()],
+        ..RegistryOptions::default()
+    };
+    let (Some(hub), Some(mirror)) = (registry(&options), registry(&RegistryOptions::default()))
+    else {
+        return;
+    };
+    let built = |text: &str| {
+        let layer = TarBuilder::new().file("where", 0o644, text).finish();
+        ImageBuilder::new().layer(layer)
+    };
+    let (mirrored, original, other) = (built("mirror"), built("hub"), built("other"));
+    mirror.put("library/both", "latest", &mirrored);
+    hub.put("library/both", "latest", &original);
+    hub.put("library/other", "latest", &other);
+    let trusted = trusting(&hub, &["docker.io"]);
+    let mut settings = settings();
+    settings.certificates = Some(trusted.path().to_owned());
+    settings
+        .hosts
+        .insert("registry-1.docker.io".into(), hub.address());
+    // Nobody listens at the first.
+    let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = away.local_addr().unwrap();
+    drop(away);
+    settings.mirrors = vec![
+        format!("http://{nobody}"),
+        format!("http://{}/", mirror.address()),
+    ];
+    let house = House::new();
+    let client = Client::new(settings);
+    for (name, expected) in [("both", &mirrored), ("other", &other)] {
+        let pulled = house.pull(&client, name, None).await.unwrap();
+        assert_eq!(pulled.id.to_string(), expected.id(), "{name}");
+        assert_eq!(pulled.references[0].familiar(), format!("{name}:latest"));
+    }
+    // What is not Docker Hub's has no mirror.
+    let elsewhere = format!("{}/library/other", mirror.address());
+    assert!(house.pull(&client, &elsewhere, None).await.is_err());
+}
+
+#[tokio::test]
+async fn a_mirror_is_not_given_the_hubs_credentials() {
+    let options = RegistryOptions {
+        login: Login::Basic,
+        ..RegistryOptions::default()
+    };
+    let Some(mirror) = registry(&options) else {
+        return;
+    };
+    let layer = TarBuilder::new().file("hello", 0o644, "hello").finish();
+    mirror.put("library/hello", "latest", &ImageBuilder::new().layer(layer));
+    let mut settings = settings();
+    let nobody = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    settings.hosts.insert("registry-1.docker.io".into(), nobody);
+    settings.mirrors = vec![format!("http://{}", mirror.address())];
+    let alice = Credentials {
+        username: USER.into(),
+        password: PASSWORD.into(),
+        ..Credentials::default()
+    };
+    let house = House::new();
+    let refused = house
+        .pull(&Client::new(settings), "hello", Some(alice))
+        .await;
+    // They would have opened it.
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("registry-1.docker.io"), "{error}");
+    assert!(house.is_empty());
+}

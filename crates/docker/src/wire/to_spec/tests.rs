@@ -6,6 +6,15 @@ use super::*;
 use crate::call::parse_json;
 
 fn convert(body: &str, minor: u16) -> Result<(ContainerSpec, Vec<String>), ApiError> {
+    convert_with(body, minor, ContainerDefaults::default(), true)
+}
+
+fn convert_with(
+    body: &str,
+    minor: u16,
+    defaults: ContainerDefaults,
+    private_cgroups: bool,
+) -> Result<(ContainerSpec, Vec<String>), ApiError> {
     let body: CreateBody = parse_json(body.as_bytes())?;
     let node = crate::wire::testing::node();
     let context = Context {
@@ -13,8 +22,63 @@ fn convert(body: &str, minor: u16) -> Result<(ContainerSpec, Vec<String>), ApiEr
         capacity: Capacity::of(&node),
         platform: None,
         log: hoist_model::container::LogConfig::default(),
+        defaults,
+        private_cgroups,
     };
     spec_from_wire(body, &context)
+}
+
+#[test]
+fn what_the_caller_leaves_open_is_the_engines_default() {
+    let defaults = ContainerDefaults {
+        shm_size: 5 << 20,
+        ipc: NamespaceMode::Shareable,
+        cgroup: Some(NamespaceMode::Private),
+        cgroup_parent: "/theirs".to_owned(),
+        no_new_privileges: true,
+    };
+    let made = |body: &str, minor: u16, private_cgroups: bool| {
+        let defaults = defaults.clone();
+        convert_with(body, minor, defaults, private_cgroups)
+            .unwrap()
+            .0
+    };
+    let open = made("{}", 55, false);
+    assert_eq!(
+        (open.shm_size, open.cgroup_parent.as_str()),
+        (5 << 20, "/theirs")
+    );
+    assert_eq!(open.security.ipc, NamespaceMode::Shareable);
+    assert_eq!(open.security.cgroup, Some(NamespaceMode::Private));
+    assert!(open.security.no_new_privileges && open.security.options.is_empty());
+    let said = made(
+        r#"{"HostConfig":{"ShmSize":7,"IpcMode":"private","CgroupnsMode":"host","CgroupParent":"/own",
+            "SecurityOpt":["no-new-privileges=false"]}}"#,
+        55,
+        false,
+    );
+    assert_eq!((said.shm_size, said.cgroup_parent.as_str()), (7, "/own"));
+    assert_eq!(said.security.ipc, NamespaceMode::Private);
+    assert_eq!(said.security.cgroup, Some(NamespaceMode::Host));
+    assert!(!said.security.no_new_privileges);
+
+    // Beside cgroup v1, the privileged and those of older clients share the host's view.
+    let privileged = r#"{"HostConfig":{"Privileged":true}}"#;
+    assert_eq!(
+        made(privileged, 55, false).security.cgroup,
+        Some(NamespaceMode::Host)
+    );
+    assert_eq!(
+        made(privileged, 55, true).security.cgroup,
+        Some(NamespaceMode::Private)
+    );
+    assert_eq!(
+        made("{}", 40, false).security.cgroup,
+        Some(NamespaceMode::Host)
+    );
+    // What older clients take for granted.
+    let old = convert("{}", 39).unwrap().0;
+    assert_eq!(old.security.ipc, NamespaceMode::Shareable);
 }
 
 /// Shows where a specification differs from that of an empty body.

@@ -17,7 +17,7 @@ pub(super) struct File {
     pub(super) exec_root: Option<PathBuf>,
     pub(super) hosts: Vec<String>,
     pub(super) pidfile: Option<PathBuf>,
-    pub(super) debug: bool,
+    pub(super) debug: Option<bool>,
     pub(super) log_level: Option<String>,
     pub(super) bip: Option<String>,
     pub(super) default_address_pools: Vec<Pool>,
@@ -32,14 +32,49 @@ pub(super) struct File {
     pub(super) log_opts: BTreeMap<String, String>,
     pub(super) labels: Vec<String>,
     pub(super) metrics_addr: Option<String>,
-    pub(super) tls: bool,
-    pub(super) tlsverify: bool,
+    pub(super) tls: Option<bool>,
+    pub(super) tlsverify: Option<bool>,
     pub(super) tlscacert: Option<PathBuf>,
     pub(super) tlscert: Option<PathBuf>,
     pub(super) tlskey: Option<PathBuf>,
     pub(super) exec_opts: Vec<String>,
+    pub(super) log_format: Option<String>,
+    pub(super) raw_logs: Option<bool>,
+    pub(super) default_ulimits: BTreeMap<String, UlimitKey>,
+    pub(super) default_shm_size: Option<String>,
+    pub(super) default_ipc_mode: Option<String>,
+    pub(super) default_cgroupns_mode: Option<String>,
+    pub(super) cgroup_parent: Option<String>,
+    pub(super) init: Option<bool>,
+    pub(super) no_new_privileges: Option<bool>,
+    pub(super) seccomp_profile: Option<String>,
+    pub(super) dns: Vec<String>,
+    pub(super) dns_opts: Vec<String>,
+    pub(super) dns_search: Vec<String>,
+    pub(super) host_gateway_ip: Option<String>,
+    pub(super) host_gateway_ips: Vec<String>,
+    pub(super) max_concurrent_downloads: Option<i64>,
+    pub(super) max_download_attempts: Option<i64>,
+    pub(super) live_restore: Option<bool>,
+    pub(super) shutdown_timeout: Option<i64>,
+    pub(super) experimental: Option<bool>,
+    pub(super) default_runtime: Option<String>,
+    pub(super) runtimes: BTreeMap<String, Value>,
+    pub(super) min_api_version: Option<String>,
+    pub(super) authorization_plugins: Vec<String>,
+    pub(super) cpu_rt_period: Option<i64>,
+    pub(super) cpu_rt_runtime: Option<i64>,
     #[serde(flatten)]
     pub(super) unknown: BTreeMap<String, Value>,
+}
+
+/// One of `default-ulimits`, by its name; dockerd wants the name once more inside.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct UlimitKey {
+    pub(super) name: Option<String>,
+    pub(super) soft: i64,
+    pub(super) hard: i64,
 }
 
 #[derive(Debug, Deserialize)]

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
+use hoist_model::Digest;
+use sha2::{Digest as _, Sha256};
+
 use super::DOCKER_SOCKET;
 use super::values::absolute;
 
@@ -16,6 +19,18 @@ pub(crate) struct TlsFiles {
     pub(crate) key: PathBuf,
     /// Whoever wants in shows a certificate of this authority.
     pub(crate) client_authority: Option<PathBuf>,
+    /// sha256 of what was in them: a reload finds those that were renewed in place.
+    pub(crate) contents: Digest,
+}
+
+impl fmt::Display for TlsFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.certificate.display(), self.key.display())?;
+        if let Some(authority) = &self.client_authority {
+            write!(f, " {}", authority.display())?;
+        }
+        write!(f, " (contents {})", &self.contents.hex()[..12])
+    }
 }
 
 /// Where to listen.
@@ -84,9 +99,19 @@ pub(super) fn tls_files(
             )
         }
     };
+    let (certificate, key) = (there(certificate)?, there(key)?);
+    let client_authority = verify.then(|| there(authority)).transpose()?;
+    let mut contents = Sha256::new();
+    for path in [Some(&certificate), Some(&key), client_authority.as_ref()] {
+        let Some(path) = path else { continue };
+        let bytes = std::fs::read(path)
+            .with_context(|| format!("could not load TLS files: {}", path.display()))?;
+        contents.update(Sha256::digest(bytes));
+    }
     Ok(Some(TlsFiles {
-        certificate: there(certificate)?,
-        key: there(key)?,
-        client_authority: verify.then(|| there(authority)).transpose()?,
+        certificate,
+        key,
+        client_authority,
+        contents: Digest::from_sha256(&contents.finalize().into()),
     }))
 }

@@ -13,7 +13,7 @@ fn flags_win_over_the_file_and_private_roots_stay_together() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(
         file.path(),
-        r#"{"debug":true,"data-root":"/a","labels":["x=y"],"live-restore":true}"#,
+        r#"{"debug":true,"data-root":"/a","labels":["x=y"],"live-restore":false,"icc":false}"#,
     )
     .unwrap();
     let path = file.path().to_str().unwrap();
@@ -22,7 +22,8 @@ fn flags_win_over_the_file_and_private_roots_stay_together() {
     assert_eq!(settings.data_root, Path::new("/b"));
     assert_eq!(settings.exec_root, Path::new("/b/exec"));
     assert_eq!(settings.labels, ["x=y"]);
-    assert_eq!(settings.ignored, ["daemon.json \"live-restore\""]);
+    assert!(!settings.live_restore);
+    assert_eq!(settings.ignored, ["daemon.json \"icc\""]);
 }
 
 #[test]
@@ -64,6 +65,27 @@ fn wrong_values_are_named() {
         (&["--config-file", "/no/such/file"], "/no/such/file"),
         (&["--data-root", "relative"], "relative"),
         (&["--userns-remap=default"], "userns-remap"),
+        (&["--label", "=x"], "'=x': empty name"),
+        (
+            &["--label", "a=x", "--label", "a=y"],
+            "conflict labels for a=y and a=x",
+        ),
+        (&["--registry-mirror", "ftp://x"], "ftp"),
+        (&["--registry-mirror", "https://x/path"], "https://x/path"),
+        (&["--log-format", "xml"], "xml"),
+        (&["--dns", "1.2.3"], "not correctly formatted: 1.2.3"),
+        (
+            &["--max-concurrent-downloads", "0"],
+            "max concurrent downloads: 0",
+        ),
+        (
+            &["--max-download-attempts", "-1"],
+            "max download attempts: -1",
+        ),
+        (&["--default-ulimit", "nope=1"], "nope"),
+        (&["--default-shm-size", "much"], "much"),
+        (&["--seccomp-profile", "/no/profile"], "/no/profile"),
+        (&["--default-runtime", "kata"], "kata"),
     ] {
         let error = format!("{:#}", check(words).unwrap_err());
         assert!(error.contains(operand), "{error}");

@@ -1,9 +1,11 @@
 //! Single values, checked: errors name the flag or key and what was given.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use hoist_docker::ApiVersion;
 use hoist_image::SnapshotterChoice;
 use hoist_model::container::LogConfig;
 use hoist_runtime::cgroup::CgroupDriver;
@@ -74,5 +76,101 @@ pub(super) fn storage(driver: Option<String>) -> anyhow::Result<SnapshotterChoic
         Some(other) => {
             bail!("unknown storage driver {other:?}: known are erofs and directory (overlay2)")
         }
+    }
+}
+
+/// How the engine's own log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Text,
+    /// One object a line.
+    Json,
+}
+
+pub(super) fn log_format(format: Option<&str>) -> anyhow::Result<LogFormat> {
+    match format {
+        None | Some("" | "text") => Ok(LogFormat::Text),
+        Some("json") => Ok(LogFormat::Json),
+        Some(other) => bail!("invalid log-format {other:?}: use \"text\" or \"json\""),
+    }
+}
+
+/// Labels are pairs, and each name has one value (moby `daemon/config/config.go`, `GetConflictFreeLabels`).
+pub(super) fn labels(labels: Vec<String>) -> anyhow::Result<Vec<String>> {
+    let mut values: BTreeMap<&str, &str> = BTreeMap::new();
+    for label in &labels {
+        let (name, value) = label.split_once('=').unwrap_or((label, ""));
+        if name.trim().is_empty() {
+            bail!("invalid label '{label}': empty name");
+        }
+        if let Some(other) = values.insert(name, value).filter(|other| *other != value) {
+            bail!("conflict labels for {name}={value} and {name}={other}");
+        }
+    }
+    Ok(labels)
+}
+
+/// Addresses by flag or key.
+pub(super) fn addresses(name: &str, texts: Vec<String>) -> anyhow::Result<Vec<IpAddr>> {
+    let parse = |text: String| {
+        let parsed = text.trim().parse();
+        parsed.with_context(|| {
+            format!("invalid {name}: IP address is not correctly formatted: {text}")
+        })
+    };
+    texts.into_iter().map(parse).collect()
+}
+
+/// A mirror is a server and nothing below it (moby `registry/config.go`, `ValidateMirror`).
+pub(super) fn mirrors(mirrors: Vec<String>) -> anyhow::Result<Vec<String>> {
+    for mirror in &mirrors {
+        let (scheme, rest) = mirror
+            .split_once("://")
+            .with_context(|| format!("invalid mirror: no scheme in {mirror:?}"))?;
+        if !matches!(scheme, "http" | "https") {
+            bail!("invalid mirror: unsupported scheme {scheme:?} in {mirror:?}");
+        }
+        let host = rest.strip_suffix('/').unwrap_or(rest);
+        if host.is_empty() || host.contains(['/', '?', '#', '@']) {
+            bail!(
+                "invalid mirror: expected scheme and host, without path, query, fragment or user, in {mirror:?}"
+            );
+        }
+    }
+    Ok(mirrors)
+}
+
+/// The oldest API that is served, between the oldest and the newest there are.
+pub(super) fn min_api_version(text: Option<&str>) -> anyhow::Result<ApiVersion> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(ApiVersion::OLDEST);
+    };
+    let minor = text.strip_prefix("1.").and_then(|minor| minor.parse().ok());
+    let minor: u16 = minor
+        .with_context(|| format!("invalid min-api-version {text:?}: expected a version, 1.44"))?;
+    let version = ApiVersion::minor(minor);
+    if version < ApiVersion::OLDEST {
+        bail!(
+            "invalid min-api-version {text:?}: minimum supported API version is {}",
+            ApiVersion::OLDEST
+        );
+    }
+    if version > ApiVersion::NEWEST {
+        bail!(
+            "invalid min-api-version {text:?}: maximum supported API version is {}",
+            ApiVersion::NEWEST
+        );
+    }
+    Ok(version)
+}
+
+/// A number that has to be more than nothing.
+pub(super) fn count(name: &str, given: Option<i64>, default: u32) -> anyhow::Result<u32> {
+    match given {
+        None => Ok(default),
+        Some(number) => u32::try_from(number)
+            .ok()
+            .filter(|number| *number > 0)
+            .with_context(|| format!("invalid {name}: {number}")),
     }
 }
