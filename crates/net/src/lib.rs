@@ -2,7 +2,7 @@
 //!
 //! rtnetlink and nf_tables are spoken natively; no helper program runs. One worker thread owns the making of
 //! namespaces and answers kernel notifications; one relay thread serves what NAT cannot (`[::1]`, IPv6 to
-//! IPv4-only containers). Neither blocks a request. Nothing here knows images, processes or a wire protocol.
+//! IPv4-only containers), and answers names inside containers. Neither blocks a request. Nothing here knows images, processes or a wire protocol.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -13,8 +13,12 @@ mod attachment;
 mod bridge;
 mod build;
 mod demand;
+mod dns;
 mod error;
+mod event_thread;
 mod firewall;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzzing;
 mod ipam;
 mod names;
 mod networks;
@@ -30,6 +34,7 @@ mod sysctl;
 mod worker;
 
 pub use attachment::{AttachRequest, Attachment, AttachmentRecord, Ipv6Attachment, MacAddress};
+pub use dns::NAME_SERVER;
 pub use error::{HostAddress, NetError};
 pub use ipam::Addresses;
 pub use names::{NameBoard, Names, NetworkNames, ResolverView};

@@ -13,8 +13,11 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::attachment::{AttachRequest, Attachment, AttachmentRecord};
 use crate::build::Prepared;
+use crate::dns::NameServers;
 use crate::error::NetError;
+use crate::event_thread::EventThread;
 use crate::ipam::Addresses;
+use crate::names::NameBoard;
 use crate::nft::{BridgeRules, Ruleset, Tables};
 use crate::ports::{Kept, PortTable, Reservation, Reserved};
 use crate::relay::Relay;
@@ -22,7 +25,7 @@ use crate::rtnl::Links;
 use crate::settings::Settings;
 use crate::shared::{Firewall, Live, Pool, Shared, State, elements, lock};
 use crate::worker::{Job, Worker};
-use crate::{bridge, rtnl};
+use crate::{bridge, dns, rtnl};
 
 /// How long `stop` waits for the kernel to finish taking down what it was told to.
 const TEARDOWN: Duration = Duration::from_secs(3);
@@ -44,14 +47,16 @@ pub struct Networks {
 struct Inner {
     shared: Arc<Shared>,
     worker: Worker,
+    events: Arc<EventThread>,
     relay: Relay,
+    name_servers: NameServers,
     forwarding: AtomicBool,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         self.worker.stop();
-        self.relay.stop();
+        self.events.stop();
     }
 }
 
@@ -82,6 +87,7 @@ impl Networks {
                 leaving: HashMap::new(),
             }),
             pool: Mutex::new(Pool::default()),
+            names: NameBoard::default(),
             links: Mutex::new(links),
             tables: Mutex::new(Firewall {
                 tables,
@@ -93,11 +99,17 @@ impl Networks {
             settings,
         });
         let worker = Worker::start(Arc::clone(&shared))?;
+        let events = Arc::new(EventThread::new(
+            shared.names.clone(),
+            shared.settings.resolv_conf.clone(),
+        ));
         Ok(Self {
             inner: Arc::new(Inner {
                 shared,
                 worker,
-                relay: Relay::default(),
+                relay: Relay::new(Arc::clone(&events)),
+                name_servers: NameServers::new(Arc::clone(&events)),
+                events,
                 forwarding: AtomicBool::new(false),
             }),
         })
@@ -111,8 +123,9 @@ impl Networks {
         &self,
         mut record: AttachmentRecord,
         netns: OwnedFd,
-        kept: Vec<OwnedFd>,
+        mut kept: Vec<OwnedFd>,
     ) -> Result<(), NetError> {
+        let name_server = dns::Sockets::among(&mut kept);
         let mut kept = Kept::new(kept);
         let mut sockets = Vec::new();
         {
@@ -149,6 +162,12 @@ impl Networks {
             );
         }
         self.inner.relay.add(&record.container, sockets)?;
+        if let Some(sockets) = name_server {
+            let netns = self.netns(&record.container)?;
+            self.inner
+                .name_servers
+                .add(&record.container, netns, sockets)?;
+        }
         if lock(&self.inner.shared.tables).written {
             self.inner.shared.publish(&elements(&record))?;
         }
@@ -170,6 +189,7 @@ impl Networks {
             .map(|live| live.record.host_interface.clone())
             .collect();
         self.remove_veths(&kept)?;
+        self.inner.name_servers.open()?;
         lock(&shared.pool).open = true;
         self.inner.worker.send(Job::Refill);
         Ok(())
@@ -338,6 +358,7 @@ impl Networks {
             .remove(container)
             .ok_or_else(|| NetError::NotAttached(container.clone()))?;
         self.inner.relay.remove(container);
+        self.inner.name_servers.remove(container);
         let unpublished = shared.unpublish(&elements(&live.record));
         {
             let mut state = lock(&shared.state);
@@ -370,6 +391,25 @@ impl Networks {
             .netns
             .try_clone()
             .map_err(|source| NetError::kernel("duplicate a network namespace", source))
+    }
+
+    /// Whom containers find by name; changes count at once.
+    #[must_use]
+    pub fn names(&self) -> &NameBoard {
+        &self.inner.shared.names
+    }
+
+    /// Serves names to an attached container at [`dns::NAME_SERVER`], as the board tells. The duplicates of its sockets
+    /// are for who keeps [`Attachment::reserving`]: the next engine finds them there in `restore`. A container that was
+    /// restored without them is served anew.
+    pub fn serve_names(&self, container: &ContainerId) -> Result<[OwnedFd; 2], NetError> {
+        let netns = self.netns(container)?;
+        let sockets = dns::Sockets::open_in(&netns)?;
+        let kept = sockets
+            .duplicate()
+            .map_err(|source| NetError::kernel("duplicate a name server's socket", source))?;
+        self.inner.name_servers.add(container, netns, sockets)?;
+        Ok(kept)
     }
 
     /// What is remembered of an attached container.
@@ -419,7 +459,7 @@ impl Networks {
         let shared = &self.inner.shared;
         lock(&shared.pool).open = false;
         self.inner.worker.stop();
-        self.inner.relay.stop();
+        self.inner.events.stop();
         {
             let mut pool = lock(&shared.pool);
             pool.ready.clear();

@@ -37,6 +37,14 @@ pub fn needs_resolved_file(host: &str) -> bool {
     !servers.is_empty() && servers.iter().all(|text| text.parse() == Ok(stub))
 }
 
+/// The name servers of a resolv.conf; those with a zone are left out.
+#[must_use]
+pub(crate) fn name_servers(text: &str) -> Vec<IpAddr> {
+    values(text, "nameserver")
+        .filter_map(|server| server.parse().ok())
+        .collect()
+}
+
 /// A container's resolv.conf from the host's.
 #[must_use]
 pub fn render_resolv_conf(host: &str, options: &ResolverOptions) -> String {

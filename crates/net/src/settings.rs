@@ -1,8 +1,12 @@
 //! What an operator decides about the default bridge; plain data, read once at start.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use ipnet::{Ipv4Net, Ipv6Net};
+
+/// The host's resolver file (resolv.conf(5)).
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Settings of the networks of one engine.
 #[derive(Clone, Debug)]
@@ -29,6 +33,8 @@ pub struct Settings {
     pub default_host_ip: Option<IpAddr>,
     /// Namespaces kept ready when nothing happens; 0 keeps none.
     pub pool_size: usize,
+    /// Where the host's name servers stand, which the containers' own ask for names that are not ours.
+    pub resolv_conf: PathBuf,
 }
 
 impl Settings {
@@ -47,6 +53,7 @@ impl Settings {
             mtu: 1500,
             default_host_ip: None,
             pool_size: 8,
+            resolv_conf: PathBuf::from(RESOLV_CONF),
         }
     }
 }

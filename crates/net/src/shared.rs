@@ -16,6 +16,7 @@ use crate::build::{BridgePlan, Prepared};
 use crate::demand::Demand;
 use crate::error::NetError;
 use crate::ipam::Addresses;
+use crate::names::NameBoard;
 use crate::nft::{self, Element, Ruleset, Tables};
 use crate::ports::PortTable;
 use crate::rtnl::{Link, Links};
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) state: Mutex<State>,
     /// What is ready.
     pub(crate) pool: Mutex<Pool>,
+    /// Whom containers find by name.
+    pub(crate) names: NameBoard,
 }
 
 /// Our table as it should be, and the socket to make it so.

@@ -1,5 +1,7 @@
 //! Rules as lists of expressions, in the order the kernel evaluates them.
 
+use std::net::Ipv4Addr;
+
 use hoist_sys::netlink::{Attributes, attribute_bytes};
 use ipnet::IpNet;
 
@@ -134,6 +136,65 @@ impl Rule {
             .payload(1, offset, address.len() as u32, REGISTER)
             .mask(&mask)
             .compare(EQUAL, &address)
+    }
+
+    /// The packet is of this transport protocol, and of a header that says so: not a later fragment.
+    pub(super) fn protocol(self, number: u8) -> Self {
+        self.meta(16, REGISTER).compare(EQUAL, &[number])
+    }
+
+    /// The source address, in a table of IPv4.
+    pub(super) fn ipv4_source(self, address: Ipv4Addr) -> Self {
+        self.payload(1, 12, 4, REGISTER)
+            .compare(EQUAL, &address.octets())
+    }
+
+    /// The destination address, in a table of IPv4.
+    pub(super) fn ipv4_destination(self, address: Ipv4Addr) -> Self {
+        self.payload(1, 16, 4, REGISTER)
+            .compare(EQUAL, &address.octets())
+    }
+
+    /// The source port.
+    pub(super) fn source_port(self, port: u16) -> Self {
+        self.payload(2, 0, 2, REGISTER)
+            .compare(EQUAL, &port.to_be_bytes())
+    }
+
+    /// The destination port.
+    pub(super) fn destination_port(self, port: u16) -> Self {
+        self.payload(2, 2, 2, REGISTER)
+            .compare(EQUAL, &port.to_be_bytes())
+    }
+
+    /// The packet goes on with another source port.
+    pub(super) fn rewrite_source_port(self, protocol: u8, port: u16) -> Self {
+        self.rewrite(0, protocol, port)
+    }
+
+    /// The packet goes on with another destination port.
+    pub(super) fn rewrite_destination_port(self, protocol: u8, port: u16) -> Self {
+        self.rewrite(2, protocol, port)
+    }
+
+    /// Writes a port into the transport header and mends its checksum (NFT_PAYLOAD_CSUM_INET).
+    fn rewrite(self, offset: u32, protocol: u8, port: u16) -> Self {
+        const TRANSPORT: u32 = 2;
+        const INTERNET_CHECKSUM: u32 = 1;
+        let checksum = if protocol == 17 { 6 } else { 16 };
+        self.expression("immediate", |a| {
+            a.put_be32(1, REGISTER).nest(2, |a| {
+                a.put(DATA_VALUE, &port.to_be_bytes());
+            });
+        })
+        .expression("payload", |a| {
+            a.put_be32(5, REGISTER)
+                .put_be32(2, TRANSPORT)
+                .put_be32(3, offset)
+                .put_be32(4, 2)
+                .put_be32(6, INTERNET_CHECKSUM)
+                .put_be32(7, checksum);
+        })
     }
 
     /// The destination is an address of the host.

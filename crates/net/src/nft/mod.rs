@@ -2,6 +2,7 @@
 
 mod expression;
 mod foreign;
+mod name_server;
 mod ruleset;
 
 use std::net::{IpAddr, SocketAddr};
@@ -11,6 +12,7 @@ use hoist_sys::netlink::{ACKNOWLEDGE, Attributes, Batch, Family, Reply, Socket};
 
 pub(crate) use expression::Rule;
 pub(crate) use foreign::forward_drops;
+pub(crate) use name_server::name_server;
 pub(crate) use ruleset::{BridgeRules, Element, Ruleset, element};
 
 use crate::error::NetError;

@@ -197,7 +197,7 @@ impl Ruleset {
             .into_iter()
             .chain(self.guard.then_some(("guard", None)))
         {
-            transaction.chain(table, chain, base);
+            transaction.chain(INET, table, chain, base);
         }
         for (map, id) in MAPS.iter().zip(1..) {
             transaction.map(table, map, id);
@@ -239,12 +239,19 @@ impl Tables {
 }
 
 impl Transaction {
-    fn chain(&mut self, table: &str, chain: &str, base: Option<(u32, i32, &str)>) {
+    /// Adds a chain; a base chain has a hook, a priority and a type.
+    pub(super) fn chain(
+        &mut self,
+        family: u8,
+        table: &str,
+        chain: &str,
+        base: Option<(u32, i32, &str)>,
+    ) {
         self.message(
-            format!("create chain inet {table} {chain}"),
+            format!("create chain {table} {chain}"),
             NEW_CHAIN,
             CREATE,
-            INET,
+            family,
             |a| {
                 a.put_text(1, table).put_text(3, chain);
                 if let Some((hook, priority, kind)) = base {

@@ -10,7 +10,8 @@ use hoist_model::ContainerId;
 use hoist_sys::datagram;
 use rustix::event::epoll::{self, EventFlags};
 
-use super::{Listener, SESSION, TICK, TURN, token};
+use super::{Listener, TICK, TURN};
+use crate::event_thread::{Kind, token};
 use crate::ports::Reservation;
 
 /// Silence after which an asker is forgotten (moby: UDPConnTrackTimeout).
@@ -92,7 +93,7 @@ impl Sessions {
         socket.connect(target)?;
         let number = self.next;
         self.next += 1;
-        epoll::add(epoll, &socket, token(SESSION, number), EventFlags::IN)?;
+        epoll::add(epoll, &socket, token(Kind::Session, number), EventFlags::IN)?;
         self.by_asker.insert(asker, number);
         self.by_number.insert(
             number,

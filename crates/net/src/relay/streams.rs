@@ -10,7 +10,7 @@ use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::{STREAM, token};
+use crate::event_thread::{Kind, token};
 
 /// Bytes one connection may carry before others get their turn.
 const TURN: usize = 1 << 20;
@@ -65,8 +65,8 @@ impl Streams {
         // Two tokens per connection: even is the client's socket.
         self.next += 2;
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        epoll::add(epoll, &client, token(STREAM, number), flags)?;
-        epoll::add(epoll, &server, token(STREAM, number + 1), flags)?;
+        epoll::add(epoll, &client, token(Kind::Stream, number), flags)?;
+        epoll::add(epoll, &server, token(Kind::Stream, number + 1), flags)?;
         self.by_number.insert(
             number,
             Connection {
