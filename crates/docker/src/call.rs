@@ -90,10 +90,12 @@ fn is_json(kind: &str) -> bool {
     kind.eq_ignore_ascii_case("application/json")
 }
 
-/// Reads one JSON value and nothing after it; the error says which member is wrong.
+/// Reads one JSON object and nothing after it; the error says which member is wrong. `null` is an object without members, as
+/// Go reads it: older clients send it for `POST /commit`.
 pub(crate) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = match serde_json::Value::deserialize(&mut reader) {
+        Ok(serde_json::Value::Null) => serde_json::json!({}),
         Ok(value) => value,
         Err(error) if error.is_eof() => {
             return Err(ApiError::invalid(
@@ -227,6 +229,8 @@ mod tests {
 
     #[test]
     fn nulls_and_unknown_members_are_fine() {
+        let nothing: Outer = parse_json(b"null").unwrap();
+        assert!(nothing.name.is_none() && nothing.inner.is_none());
         let outer: Outer = parse_json(br#"{"Name":null,"Other":[1]}"#).unwrap();
         assert!(outer.name.is_none());
     }

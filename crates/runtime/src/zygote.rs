@@ -58,7 +58,17 @@ fn live() -> io::Result<()> {
     process::close_from(3)?;
     let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     crate::init::prepare();
-    enter_private_root()?;
+    enter_private_root().map_err(|error| {
+        // pivot_root(2): the present root must be a mount point.
+        let hint = match error.raw_os_error() {
+            Some(libc::EINVAL) => " (an engine in a chroot needs a mount point as its root)",
+            _ => "",
+        };
+        io::Error::new(
+            error.kind(),
+            format!("enter a root of its own: {error}{hint}"),
+        )
+    })?;
     let null = rustix::fs::openat(
         CWD,
         NULL,
