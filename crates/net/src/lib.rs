@@ -19,6 +19,7 @@ mod event_thread;
 mod firewall;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzzing;
+mod inner_resolv_conf;
 mod ipam;
 mod names;
 mod networks;
@@ -36,6 +37,7 @@ mod worker;
 pub use attachment::{AttachRequest, Attachment, AttachmentRecord, Ipv6Attachment, MacAddress};
 pub use dns::NAME_SERVER;
 pub use error::{HostAddress, NetError};
+pub use inner_resolv_conf::{has_ndots, render_inner_resolv_conf};
 pub use ipam::Addresses;
 pub use names::{NameBoard, Names, NetworkNames, ResolverView};
 pub use networks::{BridgeFacts, Networks};

@@ -103,12 +103,13 @@ fn is_usable(text: &str, ipv6: bool) -> bool {
 }
 
 /// What follows a keyword on its line, comments and blanks aside.
-fn directive<'a>(line: &'a str, keyword: &str) -> Option<&'a str> {
+pub(crate) fn directive<'a>(line: &'a str, keyword: &str) -> Option<&'a str> {
     let rest = line.trim().strip_prefix(keyword)?;
     rest.starts_with([' ', '\t']).then(|| rest.trim())
 }
 
-fn values<'a>(text: &'a str, keyword: &'a str) -> impl Iterator<Item = &'a str> {
+/// The first words that follow a keyword, line by line.
+pub(crate) fn values<'a>(text: &'a str, keyword: &'a str) -> impl Iterator<Item = &'a str> {
     text.lines()
         .filter_map(move |line| directive(line, keyword))
         .filter_map(|rest| rest.split_whitespace().next())
