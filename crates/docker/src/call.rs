@@ -191,7 +191,6 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(rename_all = "PascalCase")]
-    #[expect(dead_code, reason = "only its shape matters")]
     struct Outer {
         name: Option<String>,
         inner: Option<Inner>,
