@@ -54,13 +54,24 @@ pub fn fork_single_threaded() -> io::Result<Forked> {
 /// Forks into new namespaces (`CLONE_NEW*` in `namespaces`), and into a cgroup of the unified hierarchy if given
 /// (clone3(2), `CLONE_PIDFD`, `CLONE_INTO_CGROUP`). Memory is copied, never shared. One thread only, as above.
 pub fn clone_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
+    clone_with(namespaces, cgroup, libc::SIGCHLD as u64)
+}
+
+/// Forks into new namespaces a process that is not the caller's child but its sibling (`CLONE_PARENT`): whoever waits for the
+/// caller waits for it. One thread only, as above.
+pub fn clone_sibling(namespaces: u64) -> io::Result<Cloned> {
+    // The signal is the one the caller's own end sends.
+    clone_with(namespaces | libc::CLONE_PARENT as u64, None, 0)
+}
+
+fn clone_with(flags: u64, cgroup: Option<BorrowedFd<'_>>, signal: u64) -> io::Result<Cloned> {
     let mut pidfd: c_int = -1;
     // SAFETY: all-zero is a valid clone_args.
     // JUSTIFICATION: no safe crate offers clone3.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = namespaces | libc::CLONE_PIDFD as u64;
+    args.flags = flags | libc::CLONE_PIDFD as u64;
     args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    args.exit_signal = signal;
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
@@ -287,6 +298,21 @@ pub fn mount_namespace(pidfd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // SAFETY: the call takes no argument and answers a new descriptor, close-on-exec, or -1.
     // JUSTIFICATION: rustix does not have it.
     let fd = unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_MOUNT_NAMESPACE, 0) };
+    check(fd.into())?;
+    // SAFETY: the kernel made this descriptor for us just now; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The user namespace that owns a namespace (`NS_GET_USERNS`, ioctl_ns(2)).
+///
+/// # Errors
+/// `EPERM` where that is not the caller's own or one below it.
+pub fn owner_of_namespace(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    /// `_IO(NSIO, 1)`.
+    const GET_USER_NAMESPACE: libc::Ioctl = 0xb701;
+    // SAFETY: the call takes no argument and answers a new descriptor, close-on-exec, or -1.
+    // JUSTIFICATION: rustix does not have it.
+    let fd = unsafe { libc::ioctl(namespace.as_raw_fd(), GET_USER_NAMESPACE, 0) };
     check(fd.into())?;
     // SAFETY: the kernel made this descriptor for us just now; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
