@@ -10,6 +10,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::attachment::{Ipv6Attachment, MacAddress};
 use crate::error::NetError;
 use crate::rtnl::{self, Links, VethPair, is_errno};
+use crate::settings::MakeNamespace;
 use crate::sysctl;
 
 /// What every namespace on a bridge has in common.
@@ -64,13 +65,16 @@ pub(crate) struct Prepared {
 /// The worker's means of building: sockets of the host's namespace, and the way back to it.
 pub(crate) struct Builder {
     home: OwnedFd,
+    /// Makes namespaces where this process does not.
+    make: Option<MakeNamespace>,
     pub(crate) links: Links,
 }
 
 impl Builder {
     /// Builds for the calling thread's namespace.
-    pub(crate) fn new() -> Result<Self, NetError> {
+    pub(crate) fn new(make: Option<MakeNamespace>) -> Result<Self, NetError> {
         Ok(Self {
+            make,
             home: netns::current()
                 .map_err(|source| NetError::kernel("open the host's network namespace", source))?,
             links: Links::open()?,
@@ -156,8 +160,17 @@ impl Builder {
         work: impl FnOnce(&Links) -> Result<T, NetError>,
     ) -> Result<(OwnedFd, T), NetError> {
         let fail = |what: &'static str| move |source| NetError::kernel(what, source);
-        netns::enter_new().map_err(fail("create a network namespace"))?;
-        let done = netns::current()
+        let create = fail("create a network namespace");
+        let made = match &self.make {
+            None => netns::enter_new().map(|()| None).map_err(create)?,
+            Some(make) => {
+                let made = make.0().map_err(create)?;
+                netns::enter(&made).map_err(fail("enter a network namespace"))?;
+                Some(made)
+            }
+        };
+        let done = made
+            .map_or_else(netns::current, Ok)
             .map_err(fail("open a network namespace"))
             .and_then(|netns| Ok((netns, work(&Links::open()?)?)));
         netns::enter(&self.home).map_err(fail("return to the host's network namespace"))?;

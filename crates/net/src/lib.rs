@@ -45,4 +45,4 @@ pub use resolver_files::{
     RESOLVED_FILE, ResolverOptions, needs_resolved_file, render_hostname, render_hosts,
     render_resolv_conf,
 };
-pub use settings::{AddressPool, Instance, Settings};
+pub use settings::{AddressPool, Instance, MakeNamespace, Settings};

@@ -1,7 +1,11 @@
 //! What an operator decides about the default bridge; plain data, read once at start.
 
+use std::fmt;
+use std::io;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
@@ -35,6 +39,19 @@ pub struct Settings {
     pub pool_size: usize,
     /// Where the host's name servers stand, which the containers' own ask for names that are not ours.
     pub resolv_conf: PathBuf,
+    /// Makes a network namespace where not simply the engine makes them: one belongs for good to the user namespace it is made
+    /// in, and only with privileges there is it administered. Blocking.
+    pub make_namespace: Option<MakeNamespace>,
+}
+
+/// Makes an empty network namespace.
+#[derive(Clone)]
+pub struct MakeNamespace(pub Arc<dyn Fn() -> io::Result<OwnedFd> + Send + Sync>);
+
+impl fmt::Debug for MakeNamespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MakeNamespace").finish_non_exhaustive()
+    }
 }
 
 impl Settings {
@@ -54,6 +71,7 @@ impl Settings {
             default_host_ip: None,
             pool_size: 8,
             resolv_conf: PathBuf::from(RESOLV_CONF),
+            make_namespace: None,
         }
     }
 }

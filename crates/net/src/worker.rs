@@ -131,6 +131,7 @@ struct Seat {
 
 impl Seat {
     fn new(shared: Arc<Shared>, jobs: Arc<Jobs>) -> Result<Self, NetError> {
+        let make = shared.settings.make_namespace.clone();
         let subscribed = |family, group| -> std::io::Result<Socket> {
             let socket = Socket::open(family)?;
             socket.subscribe(group)?;
@@ -139,7 +140,7 @@ impl Seat {
         Ok(Self {
             shared,
             jobs,
-            builder: Builder::new()?,
+            builder: Builder::new(make)?,
             firewall: subscribed(Family::Netfilter, nft::GROUP)
                 .map_err(|source| NetError::kernel("listen to nf_tables", source))?,
             links: subscribed(Family::Route, rtnl::GROUP_LINK)
