@@ -39,6 +39,8 @@ pub struct Volumes {
     root: Arc<Path>,
     uses: Arc<mounted::Uses>,
     resolve: Arc<ResolveName>,
+    /// Whom new ones belong to on the host.
+    owner: (u32, u32),
 }
 
 /// A wish for a volume.
@@ -70,8 +72,13 @@ impl From<StoreError> for VolumeError {
 
 impl Volumes {
     /// Keeps volumes under `root`, made if missing, which only root may enter. `resolve` finds servers of volumes that are
-    /// file systems of the network.
-    pub fn open(store: Store, root: &Path, resolve: Arc<ResolveName>) -> Result<Self, VolumeError> {
+    /// file systems of the network, `owner` is whom on the host new ones belong to: who is root in containers.
+    pub fn open(
+        store: Store,
+        root: &Path,
+        resolve: Arc<ResolveName>,
+        owner: (u32, u32),
+    ) -> Result<Self, VolumeError> {
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o701)
@@ -86,6 +93,7 @@ impl Volumes {
             root: root.into(),
             uses: Arc::default(),
             resolve,
+            owner,
         })
     }
 
@@ -110,7 +118,7 @@ impl Volumes {
             name: name.clone(),
             source,
         };
-        make_directory(&self.mountpoint(&name)).map_err(failed)?;
+        make_directory(&self.mountpoint(&name), self.owner).map_err(failed)?;
         let record = Arc::new(VolumeRecord {
             name,
             created_at: now(),
@@ -315,7 +323,7 @@ fn users(containers: &[Arc<ContainerRecord>], name: &str) -> Vec<ContainerId> {
         .collect()
 }
 
-fn make_directory(path: &Path) -> io::Result<()> {
+fn make_directory(path: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         std::fs::DirBuilder::new()
             .recursive(true)
@@ -324,7 +332,10 @@ fn make_directory(path: &Path) -> io::Result<()> {
     }
     match std::fs::DirBuilder::new().mode(0o755).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        result => result,
+        // Whoever made it, it is the engine's own already.
+        Ok(()) if (uid, gid) == (0, 0) => Ok(()),
+        Ok(()) => std::os::unix::fs::chown(path, Some(uid), Some(gid)),
+        Err(error) => Err(error),
     }
 }
 

@@ -27,6 +27,9 @@ fn main() -> ExitCode {
     if hoist_runtime::is_zygote(arguments.first().map(OsString::as_os_str)) {
         return hoist_runtime::zygote_main();
     }
+    if hoist_runtime::is_keeper(arguments.first().map(OsString::as_os_str)) {
+        return hoist_runtime::keeper_main();
+    }
     let name = arguments
         .first()
         .and_then(|path| Path::new(path).file_name())

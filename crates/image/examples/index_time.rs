@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use hoist_image::{SnapshotterChoice, open_snapshotter};
+use hoist_image::{Ids, SnapshotterChoice, open_snapshotter};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args_os().skip(1);
@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             record.tar_bytes
         );
         let start = Instant::now();
-        let view = snapshotter.view(std::slice::from_ref(&record.diff_id))?;
+        let view = snapshotter.view(std::slice::from_ref(&record.diff_id), Ids::Host)?;
         println!(
             "{}: first mount {:?}",
             snapshotter.kind().as_str(),

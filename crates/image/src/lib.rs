@@ -32,7 +32,8 @@ pub use import::{ImportError, ImportOptions, import_rootfs};
 pub use load::{LoadError, load_archive};
 pub use save::{SaveError, SavedImage, save_images};
 pub use snapshot::{
-    Blanks, Changes, Doomed, LayerError, LayerRecord, LayerWriter, MAX_LAYERS, SnapshotError,
-    Snapshotter, SnapshotterChoice, SnapshotterKind, open_snapshotter,
+    Blanks, Changes, Doomed, Ids, LayerError, LayerRecord, LayerWriter, MAX_LAYERS, Remap,
+    SnapshotError, Snapshotter, SnapshotterChoice, SnapshotterKind, open_remapping_snapshotter,
+    open_snapshotter,
 };
 pub use stored::StoredImage;

@@ -77,6 +77,7 @@ fn main() -> ExitCode {
             },
             process,
             attached: None,
+            remapped: None,
         };
         let begin = Instant::now();
         runtime.exec(spec).blocking_recv().unwrap().unwrap();

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use hoist_sys::mount_attributes::{self, MountAttributes};
-use hoist_sys::process::{self, StringTable};
+use hoist_sys::process::{self, Cloned, StringTable};
 use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fstat, openat, openat2};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -149,6 +149,13 @@ impl Child<'_> {
                 process::enter_namespaces(self.fd(*namespace)?, *kinds)?;
             }
             Step::Unshare { kinds, .. } => process::unshare(*kinds)?,
+            Step::Descend {
+                user,
+                pid,
+                namespaces,
+            } => self.descend(*user, *pid, *namespaces)?,
+            // No privilege is lost: who was root outside is nobody in here.
+            Step::BecomeRoot => process::set_credentials(0, 0, &[])?,
             Step::PlaceRoot { mount } => {
                 let place = openat(
                     CWD,
@@ -300,6 +307,23 @@ impl Child<'_> {
             Step::Seccomp { program, flags } => process::install_seccomp(program, *flags)?,
         }
         Ok(())
+    }
+
+    /// Returns as the new process, a child of the monitor's as this one is; this one tells the monitor of it and ends.
+    fn descend(&self, user: FdIndex, pid: Option<FdIndex>, namespaces: u64) -> io::Result<()> {
+        if let Some(pid) = pid {
+            process::enter_namespaces(self.fd(pid)?, libc::CLONE_NEWPID)?;
+        }
+        process::enter_namespaces(self.fd(user)?, libc::CLONE_NEWUSER)?;
+        process::set_credentials(0, 0, &[])?;
+        match process::clone_sibling(namespaces)? {
+            Cloned::Child => Ok(()),
+            Cloned::Parent { pid, pidfd } => {
+                // Without a monitor nobody waits for either.
+                let _ = message::send(self.report, Kind::Descended, &pid, &[pidfd.as_fd()]);
+                process::end_now(0)
+            }
+        }
     }
 
     fn place_streams(&self, uid: u32) -> io::Result<()> {

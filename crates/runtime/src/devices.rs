@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hoist_model::ErrorClass;
 use hoist_model::container::DeviceMapping;
@@ -44,6 +44,8 @@ pub struct DeviceRule {
 pub struct DeviceNode {
     /// Absolute path inside the container.
     pub path: String,
+    /// Where it is on the host, to be mounted where nodes cannot be made.
+    pub host: PathBuf,
     /// `Char` or `Block`.
     pub kind: DeviceKind,
     /// Major number.
@@ -159,7 +161,7 @@ pub fn resolve(mappings: &[DeviceMapping]) -> Result<Vec<DeviceNode>, DeviceErro
         if metadata.is_dir() {
             walk(host, inside, permissions, &mut nodes).map_err(not_a_device)?;
         } else {
-            let node = node(inside, &metadata, permissions)
+            let node = node(inside, host, &metadata, permissions)
                 .ok_or_else(|| not_a_device(io::Error::other("not a device node")))?;
             nodes.push(node);
         }
@@ -186,7 +188,7 @@ fn walk(
         if metadata.is_dir() {
             walk(&entry.path(), &inside, permissions, nodes)?;
         } else {
-            nodes.extend(node(&inside, &metadata, permissions));
+            nodes.extend(node(&inside, &entry.path(), &metadata, permissions));
         }
     }
     Ok(())
@@ -194,6 +196,7 @@ fn walk(
 
 fn node(
     path: &str,
+    host: &Path,
     metadata: &fs::Metadata,
     (read, write, mknod): (bool, bool, bool),
 ) -> Option<DeviceNode> {
@@ -207,6 +210,7 @@ fn node(
     let (major, minor) = (major(metadata.rdev()), minor(metadata.rdev()));
     Some(DeviceNode {
         path: path.to_owned(),
+        host: host.to_owned(),
         kind,
         major,
         minor,

@@ -32,10 +32,12 @@ mod seed;
 pub mod spec;
 pub mod sysctl;
 pub mod systemd;
+mod user_namespace;
 pub mod users;
 mod zygote;
 
 pub use exit_record::ExitRecord;
 pub use handle::{Adoption, ExitNotice, LaunchError, Launched, Runtime, RuntimeError, Settings};
 pub use seed::Seed;
+pub use user_namespace::{UserNamespace, is_keeper, keeper_main};
 pub use zygote::{MARKER, is_zygote, zygote_main};

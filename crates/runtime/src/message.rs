@@ -59,6 +59,10 @@ pub(crate) enum Kind {
     Succeed = 8,
     /// Monitor to daemon: standard input is closed, its duplicate has to go too.
     InputClosed = 9,
+    /// Daemon to the keeper of a user namespace: make a namespace; and its answer. See [`crate::user_namespace`].
+    Namespace = 10,
+    /// Child to monitor: another process, the one beside this, goes on with the plan.
+    Descended = 11,
 }
 
 impl Kind {
@@ -73,6 +77,8 @@ impl Kind {
             Self::Resize,
             Self::Succeed,
             Self::InputClosed,
+            Self::Namespace,
+            Self::Descended,
         ]
         .into_iter()
         .find(|kind| *kind as u16 == number)

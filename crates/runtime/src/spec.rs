@@ -59,6 +59,21 @@ pub struct LaunchSpec {
     /// Kept open by the monitor for as long as it runs, for an engine that adopts it: see [`crate::Runtime::kept`]. Closed
     /// before the end is told.
     pub kept: Vec<OwnedFd>,
+    /// The user namespace it is made in, if not the engine's own. Then no device is among `devices`: nodes cannot be made in
+    /// there, they are mounted.
+    pub remapped: Option<Remapped>,
+}
+
+/// What a container in a user namespace of its own needs that has to be had outside of it.
+#[derive(Debug)]
+pub struct Remapped {
+    /// The user namespace.
+    pub namespace: OwnedFd,
+    /// A whole procfs and a whole sysfs, as detached mounts: the kernel lets only who sees one whole make one (fs/namespace.c,
+    /// `mount_too_revealing`). They lie under the root, and are gone with what else is there.
+    pub visible: Vec<OwnedFd>,
+    /// The host's user and group that the standard streams belong to.
+    pub streams: (u32, u32),
 }
 
 /// A further process in a running container.
@@ -74,6 +89,8 @@ pub struct ExecSpec {
     pub process: Process,
     /// The stream attached from the first byte on.
     pub attached: Option<(Streams, UnixStream)>,
+    /// Of a remapped container: the host's user and group that the standard streams belong to.
+    pub remapped: Option<(u32, u32)>,
 }
 
 /// What runs.

@@ -204,7 +204,8 @@ fn enter_private_root() -> io::Result<()> {
     let private = MountAttributes::new(0, 0, libc::MS_PRIVATE);
     mount_attributes::set_attributes(slash.as_fd(), true, &private)?;
     let options = [
-        ("mode".to_owned(), "700".to_owned()),
+        // Root of a user namespace finds its way in it, too.
+        ("mode".to_owned(), "711".to_owned()),
         ("size".to_owned(), "64k".to_owned()),
     ];
     let root = file_system(

@@ -53,6 +53,7 @@ pub(crate) async fn start() -> Option<Server> {
         store.clone(),
         &root.join("volumes"),
         std::sync::Arc::new(|_| Err(std::io::Error::other("no names here"))),
+        (0, 0),
     )
     .unwrap();
     let networks = Networks::open(store.clone(), network.clone())
@@ -69,6 +70,7 @@ pub(crate) async fn start() -> Option<Server> {
         network,
         root: root.join("containers"),
         etc_root: root.join("etc"),
+        remap: None,
     });
     let execs = Execs::new(store.clone(), containers.clone(), runtime);
     let engine = Engine {

@@ -1,15 +1,13 @@
 //! What a container changed of its image: told, exported, and made an image of.
 
 use std::io::Write;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use hoist_image::CommitOptions;
 use hoist_image::document::{Healthcheck, HistoryEntry, ImageConfig, ImageRuntimeConfig};
 use hoist_image::files::{self, Change, Root};
+use hoist_image::{CommitOptions, Ids};
 use hoist_model::{ContainerId, ImageReference, chain};
 use hoist_store::Class;
-use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::files::blocking;
 use super::{Containers, container_event};
@@ -131,17 +129,11 @@ impl Containers {
     /// The container's upper directory, and how it differs from the image. Blocking.
     fn compare(&self, record: &ContainerRecord) -> Result<(Root, Vec<Change>), ContainerError> {
         let snapshotter = self.inner.parts.images.snapshotter();
-        let lower = snapshotter
-            .view(&record.layers)
-            .map_err(|error| broken(&error))?;
-        let path = snapshotter.upper(&record.id);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let upper: OwnedFd =
-            openat(CWD, &path, flags, Mode::empty()).map_err(|error| ContainerError::Io {
-                context: format!("open {}", path.display()),
-                source: error.into(),
-            })?;
-        let upper = Root::new(upper);
+        // Both with the ids that its processes see.
+        let lower = snapshotter.view(&record.layers, Ids::Host);
+        let lower = lower.map_err(|error| broken(&error))?;
+        let upper = snapshotter.upper(&record.id);
+        let upper = Root::new(upper.map_err(|error| broken(&error))?);
         let changes = files::differences(&upper, &Root::new(lower))?;
         Ok((upper, changes))
     }

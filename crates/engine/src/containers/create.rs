@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_model::ContainerId;
-use hoist_model::container::{ContainerState, NetworkMode, is_container_name};
+use hoist_model::container::{
+    ContainerSpec, ContainerState, NamespaceMode, NetworkMode, is_container_name,
+};
 use hoist_store::{Class, Transaction};
 use tokio::sync::oneshot;
 
@@ -79,6 +81,7 @@ impl Containers {
         let mut spec = merge_image(request.spec, &config)?;
         spec.image_id = Some(image.id.clone());
         self.check_network(&spec.network.mode)?;
+        self.check_user_namespace(&spec)?;
         if spec.network.mode == NetworkMode::Host && spec.hostname.is_empty() {
             // Whoever shares the host's network answers to its name.
             spec.hostname = rustix::system::uname()
@@ -215,7 +218,7 @@ impl Containers {
             ContainerError::Internal(format!("container file system: {}", chain(error)))
         };
         snapshotter
-            .prepare(&record.id, &record.layers)
+            .prepare(&record.id, &record.layers, self.ids(&record.spec))
             .map_err(|error| failed(&error))?;
         let directory = self.directory(&record.id);
         let blank = self.inner.blanks.take();
@@ -327,6 +330,25 @@ impl Containers {
                 tracing::debug!(volume = mount.name, %error, "an anonymous volume stays");
             }
         }
+    }
+
+    /// Refuses what takes privileges of the host from who has none, in Docker's words (moby daemon/daemon_unix.go,
+    /// `verifyPlatformContainerSettings`).
+    fn check_user_namespace(&self, spec: &ContainerSpec) -> Result<(), ContainerError> {
+        if self.mapping(spec).is_none() {
+            return Ok(());
+        }
+        let security = &spec.security;
+        let why = if security.privileged {
+            "privileged mode is incompatible with user namespaces.  You must run the container in the host namespace when running privileged mode"
+        } else if spec.network.mode == NetworkMode::Host {
+            "cannot share the host's network namespace when user namespaces are enabled"
+        } else if security.pid == NamespaceMode::Host {
+            "cannot share the host PID namespace when user namespaces are enabled"
+        } else {
+            return Ok(());
+        };
+        Err(ContainerError::Invalid(why.to_owned()))
     }
 
     /// Refuses networks that are there and cannot be joined yet. One that is not there is told at the start, as Docker

@@ -35,9 +35,16 @@ impl Actor {
             files.push(("resolv.conf", network.resolv_conf(record)));
         }
         super::create::make_private_directory(&directory)?;
+        let mapping = self.containers.mapping(&record.spec);
+        let owner = mapping.map(|mapping| mapping.root());
         for (name, text) in files {
             let path = directory.join(name);
-            replace(&path, &text).map_err(|source| ContainerError::Io {
+            let written = replace(&path, &text).and_then(|()| match owner {
+                // The container's root may write to them, as to any file of its own.
+                Some((uid, gid)) => std::os::unix::fs::chown(&path, Some(uid), Some(gid)),
+                None => Ok(()),
+            });
+            written.map_err(|source| ContainerError::Io {
                 context: format!("write {}", path.display()),
                 source,
             })?;

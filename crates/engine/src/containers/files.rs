@@ -38,7 +38,7 @@ impl Containers {
 
     fn view(&self, record: &ContainerRecord) -> Result<Arc<View>, ContainerError> {
         if let Some(running) = record.state.running() {
-            let view = View::of_running(running.pid);
+            let view = View::of_running(running.pid, self.mapping(&record.spec));
             // Seen after the root was opened, the same process cannot have been another before.
             let now = self.resolve(record.id.as_str())?;
             let same = now.state.running().map(|now| now.pid) == Some(running.pid);
@@ -55,6 +55,7 @@ impl Containers {
         let places = Places {
             directory: &self.directory(&record.id),
             etc: &self.etc_directory(&record.id),
+            mapping: self.mapping(&record.spec),
         };
         self.inner
             .views

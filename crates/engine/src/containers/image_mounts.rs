@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use hoist_image::Snapshotter;
+use hoist_image::{Ids, Snapshotter};
 use hoist_model::chain;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
@@ -14,11 +14,12 @@ use crate::records::MountPoint;
 /// A detached read-only mount of what a mount point shows of its image. Blocking.
 pub(super) fn image_mount(
     point: &MountPoint,
+    ids: Ids,
     snapshotter: &dyn Snapshotter,
 ) -> Result<OwnedFd, ContainerError> {
     let layers = point.image.as_ref().map_or(&[][..], |image| &image.layers);
     let view = snapshotter
-        .view(layers)
+        .view(layers, ids)
         .map_err(|error| ContainerError::Internal(chain(&error)))?;
     if point.subpath.is_empty() {
         return Ok(view);

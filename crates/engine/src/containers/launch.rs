@@ -121,11 +121,12 @@ impl Actor {
         }
         let snapshotter = self.containers.inner.parts.images.snapshotter().clone();
         let record = self.record.clone();
+        let ids = self.containers.ids(&record.spec);
         super::files::blocking(move || {
             let images = record.mounts.iter().filter(|point| point.image.is_some());
             images
                 .map(|point| {
-                    let mount = image_mount(point, snapshotter.as_ref())?;
+                    let mount = image_mount(point, ids, snapshotter.as_ref())?;
                     Ok((point.destination.clone(), mount))
                 })
                 .collect()

@@ -45,8 +45,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hoist_model::ContainerId;
-use hoist_model::container::{LogFormat, LogOptions};
+use hoist_image::Ids;
+use hoist_model::container::{ContainerSpec, LogFormat, LogOptions};
+use hoist_model::{ContainerId, UserMapping};
 use hoist_store::{Store, StoreError};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -99,6 +100,9 @@ pub struct Parts {
     /// Directory of one directory per container that was started since the machine was: its files of /etc, which every
     /// start writes anew.
     pub etc_root: PathBuf,
+    /// Who stands for the users of containers, but for those that share the host's user namespace; `None` is everybody for
+    /// themselves.
+    pub remap: Option<Arc<UserMapping>>,
 }
 
 struct Inner {
@@ -265,6 +269,20 @@ impl Containers {
     #[must_use]
     pub fn etc_directory(&self, id: &ContainerId) -> PathBuf {
         self.inner.parts.etc_root.join(id.as_str())
+    }
+
+    /// Who stands for the users of a container; `None` if they are the host's.
+    pub(crate) fn mapping(&self, spec: &ContainerSpec) -> Option<&Arc<UserMapping>> {
+        let remap = self.inner.parts.remap.as_ref();
+        remap.filter(|_| spec.security.userns != "host")
+    }
+
+    /// Whose the files of a container are.
+    pub(crate) fn ids(&self, spec: &ContainerSpec) -> Ids {
+        match self.mapping(spec) {
+            Some(_) => Ids::Remapped,
+            None => Ids::Host,
+        }
     }
 
     pub(crate) fn volumes(&self) -> &Volumes {

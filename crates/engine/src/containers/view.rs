@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use hoist_image::files::Root;
-use hoist_image::{Changes, Snapshotter};
-use hoist_model::{ContainerId, chain};
+use hoist_image::{Changes, Ids, Snapshotter};
+use hoist_model::{ContainerId, UserMapping, chain};
 use hoist_sys::mount_attributes::{MountAttributes, READ_ONLY, set_attributes};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
@@ -36,6 +36,8 @@ pub(super) struct Places<'a> {
     pub(super) directory: &'a Path,
     /// The directory of its /etc files.
     pub(super) etc: &'a Path,
+    /// Who stands for its users, if not they themselves.
+    pub(super) mapping: Option<&'a Arc<UserMapping>>,
 }
 
 /// The mounts of resting containers there are, one place each.
@@ -213,15 +215,22 @@ pub(super) fn changes_of(record: &ContainerRecord) -> Changes {
 
 impl View {
     /// The files of a running container: those its first process sees.
-    pub(super) fn of_running(pid: i32) -> io::Result<Self> {
+    pub(super) fn of_running(pid: i32, mapping: Option<&Arc<UserMapping>>) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = open(format!("/proc/{pid}/root"), flags, Mode::empty())?;
         Ok(Self {
-            root: Root::new(root),
+            root: root_of(root, mapping),
             spare: Mutex::new(None),
             _namespace: None,
             uses: None,
         })
+    }
+}
+
+fn root_of(root: OwnedFd, mapping: Option<&Arc<UserMapping>>) -> Root {
+    match mapping {
+        Some(mapping) => Root::remapped(root, mapping.clone()),
+        None => Root::new(root),
     }
 }
 
@@ -244,15 +253,17 @@ struct Below {
 fn below(
     record: &ContainerRecord,
     snapshotter: &dyn Snapshotter,
-    etc: &Path,
+    places: &Places<'_>,
 ) -> Result<Vec<Below>, ContainerError> {
+    let etc = places.etc;
+    let ids = places.mapping.map_or(Ids::Host, |_| Ids::Remapped);
     let mut all = Vec::with_capacity(record.mounts.len() + 3);
     for point in &record.mounts {
         let (source, subpath) = match point.kind {
             MountKind::Bind | MountKind::Volume => {
                 (Source::Path(PathBuf::from(&point.source)), &*point.subpath)
             }
-            MountKind::Image => (Source::Detached(image_mount(point, snapshotter)?), ""),
+            MountKind::Image => (Source::Detached(image_mount(point, ids, snapshotter)?), ""),
             MountKind::Tmpfs => continue,
         };
         all.push(Below {
@@ -285,9 +296,9 @@ fn assemble(
     snapshotter: &dyn Snapshotter,
     places: &Places<'_>,
 ) -> Result<View, ContainerError> {
-    let all = below(record, snapshotter, places.etc)?;
+    let all = below(record, snapshotter, places)?;
     let read_only = record.spec.security.readonly_rootfs;
-    let root = Root::new(overlay);
+    let root = root_of(overlay, places.mapping);
     let failed = |what: &str, source: io::Error| ContainerError::Io {
         context: format!("view of container {}: {what}", record.id.as_str()),
         source,

@@ -154,6 +154,12 @@ pub(crate) struct Arguments {
     /// Runtime of containers that do not say: hoist, or runc by another name
     #[arg(long, value_name = "NAME")]
     pub(crate) default_runtime: Option<String>,
+    /// Whose subordinate ids the users of containers get: default, or user[:group] by name or number
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub(crate) userns_remap: Option<String>,
+    /// Directory of passwd, group, subuid and subgid, as /etc
+    #[arg(long, value_name = "PATH", hide = true)]
+    pub(crate) accounts: Option<PathBuf>,
     /// Check the configuration and exit
     #[arg(long)]
     pub(crate) validate: bool,
@@ -206,7 +212,6 @@ const WITHOUT_MEANING: &[(&str, bool)] = &[
     ("--swarm-default-advertise-addr", true),
     ("--userland-proxy", true),
     ("--userland-proxy-path", true),
-    ("--userns-remap", true),
 ];
 
 /// Booleans as dockerd's flags take them (Go's `strconv.ParseBool`).

@@ -48,7 +48,6 @@ const WITHOUT_MEANING: &[&str] = &[
     "swarm-default-advertise-addr",
     "userland-proxy",
     "userland-proxy-path",
-    "userns-remap",
 ];
 
 /// Whether dockerd knows this key.

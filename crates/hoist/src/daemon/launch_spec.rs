@@ -24,8 +24,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::apparmor::AppArmor;
 use super::mounts;
-use super::rlimits;
+use super::remap::Remapping;
 use super::settings::{SeccompDefault, StartDefaults};
+use super::{rlimits, user_namespace};
 
 /// What of this machine a start needs.
 pub(crate) struct Machine {
@@ -34,6 +35,8 @@ pub(crate) struct Machine {
     /// `--cgroup-parent` of the containers that have one. Locked for single look-ups and changes.
     pub(crate) parents: Mutex<HashMap<ContainerId, String>>,
     pub(crate) apparmor: AppArmor,
+    /// Who stands for the users of containers, if not they themselves.
+    pub(crate) remapping: Option<Remapping>,
     pub(crate) seeds: Seeds,
     /// What containers get that do not say. Read once per start, replaced by a reload.
     pub(crate) defaults: RwLock<Arc<StartDefaults>>,
@@ -61,6 +64,12 @@ impl Machine {
     pub(crate) fn defaults(&self) -> Arc<StartDefaults> {
         let defaults = self.defaults.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&defaults)
+    }
+
+    /// Who stands for the users of this container.
+    fn remapping(&self, record: &ContainerRecord) -> Option<&Remapping> {
+        let shares = record.spec.security.userns == "host";
+        self.remapping.as_ref().filter(|_| !shares)
     }
 
     pub(crate) fn group(&self, id: &ContainerId) -> Group {
@@ -96,7 +105,7 @@ impl Machine {
 }
 
 /// A refusal of something the caller asked for, or of the machine.
-fn refuse(message: String) -> LaunchFailure {
+pub(super) fn refuse(message: String) -> LaunchFailure {
     LaunchFailure {
         message,
         exit_code: 128,
@@ -145,6 +154,10 @@ pub(crate) fn launch_spec(
     let memory_of = request.joins.ipc;
     let namespaces = namespaces(machine, &record, request.network, request.joins)?;
     let sysctls = sysctls(&security.sysctls, &namespaces)?;
+    let remapped = match machine.remapping(&record) {
+        Some(remapping) => Some(user_namespace::remapped(remapping, &namespaces, &process)?),
+        None => None,
+    };
     machine.note_parent(&record.id, &spec.cgroup_parent);
     let cgroup = machine
         .cgroups
@@ -181,10 +194,15 @@ pub(crate) fn launch_spec(
             }
         });
     }
-    entries.sort_by_key(|entry: &MountEntry| depth(&entry.target));
     if privileged {
         nodes.extend(mounts::host_devices());
     }
+    if let Some(remapping) = machine.remapping(&record) {
+        let devices = user_namespace::devices(&entries, std::mem::take(&mut nodes))?;
+        entries.extend(devices);
+        user_namespace::fit(&mut entries, remapping, &namespaces.ipc)?;
+    }
+    entries.sort_by_key(|entry: &MountEntry| depth(&entry.target));
     let paths = |own: &Option<Vec<String>>, default: &[&str]| match own {
         Some(paths) => paths.clone(),
         None if privileged => Vec::new(),
@@ -218,6 +236,7 @@ pub(crate) fn launch_spec(
         log: log_spec(&record, request.log_path)?,
         attached,
         kept: request.kept,
+        remapped,
     })
 }
 
@@ -274,11 +293,16 @@ pub(crate) fn exec_spec(
         stdout: wanted.attach.stdout,
         stderr: wanted.attach.stderr,
     };
+    let remapped = match machine.remapping(record) {
+        Some(remapping) => Some(user_namespace::owner(remapping, &process)?),
+        None => None,
+    };
     Ok(ExecSpec {
         id: request.id.clone(),
         pidfd,
         cgroup,
         process,
+        remapped,
         attached: stream.map(|stream| (streams, stream)),
     })
 }

@@ -15,9 +15,11 @@ mod node;
 mod oom;
 mod registry;
 mod reload;
+mod remap;
 mod rlimits;
 mod settings;
 mod sockets;
+mod user_namespace;
 mod wire;
 mod zygote;
 
@@ -100,7 +102,9 @@ async fn serve(
     let mut hang_up = signal(SignalKind::hangup())?;
     // Sockets first: a second engine on the same hosts is refused before it touches anything.
     let opened = sockets::listen(&settings)?;
-    let wired = wire::wire(&settings, now()).await?;
+    let mapping = remap::asked_for(&settings)?;
+    let placed = remap::placed(&settings, mapping.as_deref());
+    let wired = wire::wire(&placed, mapping, now()).await?;
     let networks = wired.networks();
     let engine = wired.engine.clone();
     let about = metrics::About {
@@ -125,7 +129,7 @@ async fn serve(
         registry: wired.registry,
         runtime: wired.runtime,
         network: wired.network,
-        confines: wired.confines,
+        confinement: wired.confinement,
         events: engine.events.clone(),
     };
     let delivery = tokio::spawn(wire::deliver(engine.clone(), wired.exits));

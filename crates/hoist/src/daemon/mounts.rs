@@ -397,6 +397,7 @@ pub(crate) fn host_devices() -> Vec<DeviceNode> {
         let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
         nodes.push(DeviceNode {
             path: format!("/dev/{name}"),
+            host: entry.path(),
             kind,
             major,
             minor,

@@ -17,11 +17,19 @@ use super::settings::Settings;
 /// What of the node only the other parts know.
 pub(crate) struct Found {
     pub(crate) storage: SnapshotterKind,
-    pub(crate) cgroups: CgroupVersion,
+    pub(crate) confinement: Confinement,
     pub(crate) support: CgroupSupport,
-    pub(crate) apparmor: AppArmor,
     pub(crate) warnings: Vec<String>,
     pub(crate) started_at: Timestamp,
+}
+
+/// What confines containers here beside what the settings say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Confinement {
+    pub(crate) cgroups: CgroupVersion,
+    pub(crate) apparmor: AppArmor,
+    /// Whether their users are others on the host.
+    pub(crate) remapped: bool,
 }
 
 pub(crate) fn describe(settings: &Settings, found: Found) -> anyhow::Result<Node> {
@@ -45,7 +53,7 @@ pub(crate) fn describe(settings: &Settings, found: Found) -> anyhow::Result<Node
             CgroupDriver::Cgroupfs => "cgroupfs".to_owned(),
             CgroupDriver::Systemd => "systemd".to_owned(),
         },
-        cgroup_version: match found.cgroups {
+        cgroup_version: match found.confinement.cgroups {
             CgroupVersion::V1 => "1".to_owned(),
             CgroupVersion::V2 => "2".to_owned(),
         },
@@ -75,7 +83,7 @@ pub(crate) fn describe(settings: &Settings, found: Found) -> anyhow::Result<Node
             blkio_weight: support.blkio_weight,
             blkio_weight_device: support.blkio_weight_device,
         },
-        security_options: security_options(settings, found.cgroups, found.apparmor),
+        security_options: security_options(settings, found.confinement),
         labels: settings.labels.clone(),
         debug: settings.debug,
         ipv4_forwarding: fs::read_to_string("/proc/sys/net/ipv4/ip_forward")
@@ -100,22 +108,21 @@ pub(crate) fn describe(settings: &Settings, found: Found) -> anyhow::Result<Node
 }
 
 /// As `/info` lists them (moby `daemon/info.go`, `fillSecurityOptions`).
-pub(crate) fn security_options(
-    settings: &Settings,
-    cgroups: CgroupVersion,
-    apparmor: AppArmor,
-) -> Vec<String> {
+pub(crate) fn security_options(settings: &Settings, confinement: Confinement) -> Vec<String> {
     let mut options = Vec::new();
-    if apparmor == AppArmor::Loaded {
+    if confinement.apparmor == AppArmor::Loaded {
         options.push(hoist_docker::APPARMOR.to_owned());
     }
     options.push(format!(
         "name=seccomp,profile={}",
         settings.start.seccomp.name()
     ));
+    if confinement.remapped {
+        options.push("name=userns".to_owned());
+    }
     let private = match &settings.containers.cgroup {
         Some(mode) => *mode == NamespaceMode::Private,
-        None => cgroups == CgroupVersion::V2,
+        None => confinement.cgroups == CgroupVersion::V2,
     };
     if private {
         options.push("name=cgroupns".to_owned());

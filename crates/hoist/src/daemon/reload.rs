@@ -8,12 +8,11 @@ use hoist_docker::{Api, Node};
 use hoist_engine::events::Events;
 use hoist_model::container::NamespaceMode;
 use hoist_model::{Event, EventKind, chain};
-use hoist_runtime::cgroup::CgroupVersion;
 use serde_json::json;
 
-use super::apparmor::AppArmor;
 use super::doors::Doors;
 use super::network::HostNetwork;
+use super::node::Confinement;
 use super::registry::RegistrySource;
 use super::settings::Settings;
 use super::zygote::ZygoteRuntime;
@@ -34,7 +33,7 @@ pub(super) struct Reload {
     pub(super) runtime: Arc<ZygoteRuntime>,
     pub(super) network: Arc<HostNetwork>,
     /// How this machine confines containers, for `/info`.
-    pub(super) confines: (CgroupVersion, AppArmor),
+    pub(super) confinement: Confinement,
     pub(super) events: Events,
 }
 
@@ -94,8 +93,7 @@ impl Reload {
         self.registry.renew(registry);
         self.runtime.renew(settings.start.clone());
         self.network.renew(settings);
-        let (cgroups, apparmor) = self.confines;
-        self.node.security_options = node::security_options(settings, cgroups, apparmor);
+        self.node.security_options = node::security_options(settings, self.confinement);
         self.node.defaults = settings.containers.clone();
         self.node.experimental = settings.experimental;
         self.node.min_api_version = settings.min_api_version;
@@ -191,6 +189,7 @@ const SETTINGS: &[(&str, bool, Reading)] = &[
     ("mtu", false, |s| s.mtu.to_string()),
     ("metrics-addr", true, |s| some(s.metrics)),
     ("exec-opts", false, |s| format!("{:?}", s.cgroup_driver)),
+    ("userns-remap", false, |s| some(s.userns_remap.as_ref())),
     ("tls", true, |s| some(s.tls.as_ref())),
     ("log-format", false, |s| {
         format!("{:?}", s.log_format).to_lowercase()

@@ -43,7 +43,7 @@ pub(crate) const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 const CONFIG_FILE: &str = "/etc/hoist/daemon.json";
 
 /// Everything, checked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) data_root: PathBuf,
     pub(crate) exec_root: PathBuf,
@@ -69,6 +69,10 @@ pub(crate) struct Settings {
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) cgroup_driver: CgroupDriver,
+    /// Whose subordinate ids the users of containers get, as written.
+    pub(crate) userns_remap: Option<String>,
+    /// Where users and groups of the host are looked up.
+    pub(crate) accounts: PathBuf,
     pub(crate) log_format: LogFormat,
     /// Without colours, wherever the log goes.
     pub(crate) raw_logs: bool,
@@ -165,12 +169,8 @@ pub(crate) fn settle(arguments: Arguments, mut ignored: Vec<String>) -> anyhow::
             .keys()
             .map(|key| format!("daemon.json {key:?}")),
     );
-    if let Some(remap) = ignored.iter().find(|name| name.contains("userns-remap")) {
-        // Who asks for it relies on it: to go on without would make root of containers root of the host.
-        anyhow::bail!("{remap}: remapping the users of containers is not supported");
-    }
     if let Some(plugin) = file.authorization_plugins.first() {
-        // As above: it would let in whom the plugin keeps out.
+        // Who asks for it relies on it: to go on without would let in whom the plugin keeps out.
         bail!("authorization-plugins {plugin:?}: authorization plugins are not supported");
     }
     for (name, value) in [
@@ -301,6 +301,11 @@ pub(crate) fn settle(arguments: Arguments, mut ignored: Vec<String>) -> anyhow::
             })
             .transpose()?,
         tls,
+        userns_remap: arguments
+            .userns_remap
+            .or(file.userns_remap)
+            .filter(|asked| !asked.is_empty()),
+        accounts: arguments.accounts.unwrap_or_else(|| "/etc".into()),
         cgroup_driver: cgroup_driver(&pick(arguments.exec_opts, file.exec_opts))?,
         log_format: log_format(arguments.log_format.or(file.log_format).as_deref())?,
         raw_logs: arguments.raw_logs.or(file.raw_logs).unwrap_or_default(),

@@ -16,17 +16,17 @@ use hoist_engine::ports::ExitNotice;
 use hoist_engine::records::{ContainerRecord, ImageRecord, NetworkRecord, TagRecord, VolumeRecord};
 use hoist_engine::volumes::Volumes;
 use hoist_image::ContentStore;
-use hoist_model::{Timestamp, chain};
+use hoist_model::{Timestamp, UserMapping, chain};
 use hoist_net::Instance;
-use hoist_runtime::cgroup::CgroupVersion;
 use hoist_store::Store;
 use sha2::Digest as _;
 use tokio::sync::mpsc;
 
 use super::apparmor::AppArmor;
 use super::network::HostNetwork;
-use super::node::{self, Found};
+use super::node::{self, Confinement, Found};
 use super::registry::RegistrySource;
+use super::remap::Remapping;
 use super::settings::{DATA_ROOT, Settings};
 use super::zygote::ZygoteRuntime;
 
@@ -43,14 +43,18 @@ pub(crate) struct Wired {
     pub(crate) runtime: Arc<ZygoteRuntime>,
     pub(crate) network: Arc<HostNetwork>,
     /// How this machine confines containers.
-    pub(crate) confines: (CgroupVersion, AppArmor),
+    pub(crate) confinement: Confinement,
     /// Ends of processes, to be handed to [`deliver`].
     pub(crate) exits: mpsc::UnboundedReceiver<ExitNotice>,
     networks: hoist_net::Networks,
 }
 
 /// Makes every part of the engine and joins them.
-pub(crate) async fn wire(settings: &Settings, started_at: Timestamp) -> anyhow::Result<Wired> {
+pub(crate) async fn wire(
+    settings: &Settings,
+    mapping: Option<Arc<UserMapping>>,
+    started_at: Timestamp,
+) -> anyhow::Result<Wired> {
     for directory in [&settings.data_root, &settings.exec_root] {
         private_directory(directory, 0o711)?;
     }
@@ -66,11 +70,19 @@ pub(crate) async fn wire(settings: &Settings, started_at: Timestamp) -> anyhow::
         .table::<NetworkRecord>()
         .open(&settings.data_root.join("store"))?;
 
+    // Who the users of containers are on the host, if others.
+    let remapping = mapping
+        .clone()
+        .map(|mapping| Remapping::start(mapping, &store.snapshot().list::<ContainerRecord>()));
+    let remapping = remapping.transpose()?;
+
     // Images: documents as they came, layers as tar and index, a registry to bring them from.
     let image_root = settings.data_root.join("image");
     private_directory(&image_root, 0o700)?;
     let content = Arc::new(ContentStore::open(&image_root)?);
-    let snapshotter = hoist_image::open_snapshotter(&image_root, settings.storage)?;
+    let of_mounts = remapping.as_ref().map(Remapping::of_mounts).transpose()?;
+    let snapshotter =
+        hoist_image::open_remapping_snapshotter(&image_root, settings.storage, of_mounts)?;
     let source = Arc::new(RegistrySource::new(
         registry_client(settings)?,
         content.clone(),
@@ -79,21 +91,25 @@ pub(crate) async fn wire(settings: &Settings, started_at: Timestamp) -> anyhow::
     let images = Images::new(store.clone(), content, snapshotter.clone(), source.clone());
 
     // The host's side: bridge, namespaces and ports; zygote, monitors and cgroups.
-    let networks = hoist_net::Networks::start(network_settings(settings, instance.clone()))?;
+    let mut network_settings = network_settings(settings, instance.clone());
+    network_settings.make_namespace = remapping.as_ref().map(Remapping::of_networks);
+    let networks = hoist_net::Networks::start(network_settings)?;
     let network = Arc::new(HostNetwork::new(networks.clone()));
     network.renew(settings);
     let (report, exits) = mpsc::unbounded_channel();
     let (report_oom, ooms) = mpsc::unbounded_channel();
     let apparmor = AppArmor::find();
     let runtime = Arc::new(ZygoteRuntime::start(
-        settings, &instance, apparmor, report, report_oom,
+        settings, &instance, apparmor, remapping, report, report_oom,
     )?);
 
     // What one node can do.
     let engine_networks = Networks::open(store.clone(), network.clone()).await?;
     network.name_bridge(engine_networks.resolve("bridge")?.id.clone());
     let resolve = Arc::new(server_address);
-    let volumes = Volumes::open(store.clone(), &settings.data_root.join("volumes"), resolve)?;
+    let owner = mapping.as_ref().map_or((0, 0), |mapping| mapping.root());
+    let volume_root = settings.data_root.join("volumes");
+    let volumes = Volumes::open(store.clone(), &volume_root, resolve, owner)?;
     let container_root = settings.data_root.join("containers");
     private_directory(&container_root, 0o710)?;
     let etc_root = settings.exec_root.join("etc");
@@ -107,18 +123,23 @@ pub(crate) async fn wire(settings: &Settings, started_at: Timestamp) -> anyhow::
         network: network.clone(),
         root: container_root,
         etc_root,
+        remap: mapping.clone(),
     });
     let execs = Execs::new(store.clone(), containers.clone(), runtime.clone());
     hoist_engine::health::probe(&containers, &execs);
     containers.hear_ooms(ooms);
     let events = Events::new(store);
+    let confinement = Confinement {
+        cgroups: runtime.cgroups().version(),
+        apparmor,
+        remapped: mapping.is_some(),
+    };
     let node = node::describe(
         settings,
         Found {
             storage: snapshotter.kind(),
-            cgroups: runtime.cgroups().version(),
+            confinement,
             support: runtime.cgroups().support(),
-            apparmor,
             warnings: apparmor.warning().into_iter().collect(),
             started_at,
         },
@@ -144,7 +165,7 @@ pub(crate) async fn wire(settings: &Settings, started_at: Timestamp) -> anyhow::
         engine,
         node,
         registry: source,
-        confines: (runtime.cgroups().version(), apparmor),
+        confinement,
         runtime,
         network,
         exits,

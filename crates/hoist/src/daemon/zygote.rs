@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::apparmor::AppArmor;
 use super::launch_spec::{Machine, Seeds, exec_spec, launch_spec};
 use super::oom::OomWatches;
+use super::remap::Remapping;
 use super::settings::{Settings, StartDefaults};
 
 /// hoist-runtime and the cgroups and filters that go with it.
@@ -43,6 +44,7 @@ impl ZygoteRuntime {
         settings: &Settings,
         instance: &Instance,
         apparmor: AppArmor,
+        remapping: Option<Remapping>,
         report: mpsc::UnboundedSender<ExitNotice>,
         ooms: mpsc::UnboundedSender<ContainerId>,
     ) -> anyhow::Result<Self> {
@@ -63,6 +65,7 @@ impl ZygoteRuntime {
             seccomp: Seccomp::new(),
             parents: Mutex::default(),
             apparmor,
+            remapping,
             seeds: Seeds {
                 executable,
                 exec_root: runtime_root,

@@ -21,6 +21,7 @@ mod killed_start;
 mod logs;
 mod metrics;
 mod random_life;
+mod remapped;
 mod service;
 mod syncs;
 mod world;

@@ -69,7 +69,7 @@ pub fn differences(upper: &Root, lower: &Root) -> Result<Vec<Change>, FilesError
 
 /// Writes changes as a layer's tar: whiteouts for what was deleted.
 pub fn pack_changes(upper: &Root, changes: &[Change], out: impl Write) -> Result<(), FilesError> {
-    let mut packer = Packer::new(out);
+    let mut packer = Packer::new(upper, out);
     for Change { path, kind } in changes {
         let relative = path.strip_prefix(b"/").unwrap_or(path);
         let (parent, last) = name::split(relative);

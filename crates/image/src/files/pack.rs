@@ -54,7 +54,7 @@ pub fn pack_as(root: &Root, path: &str, label: &str, out: impl Write) -> Result<
     let found = root
         .open(cleaned.as_bytes(), flags)
         .map_err(failed("opening", path))?;
-    let mut packer = Packer::new(out);
+    let mut packer = Packer::new(root, out);
     if let Some(directory) = packer.add(&found, label.clone())? {
         let top = level(directory, label)?;
         if !is_the_kernels(&top) {
@@ -66,7 +66,7 @@ pub fn pack_as(root: &Root, path: &str, label: &str, out: impl Write) -> Result<
 
 /// Writes a whole file system as Docker's `GET /containers/{id}/export` does: no entry for the root, names without a prefix.
 pub fn export(root: &Root, out: impl Write) -> Result<(), FilesError> {
-    let mut packer = Packer::new(out);
+    let mut packer = Packer::new(root, out);
     let top = root
         .open(b"", OFlags::RDONLY | OFlags::DIRECTORY)
         .map_err(failed("opening", "/"))?;
@@ -75,7 +75,9 @@ pub fn export(root: &Root, out: impl Write) -> Result<(), FilesError> {
 }
 
 /// A tar being filled from a file system.
-pub(super) struct Packer<W> {
+pub(super) struct Packer<'r, W> {
+    /// Whose files they are, which says by what ids they are told of.
+    root: &'r Root,
     writer: TarWriter<W>,
     /// Names of files that have several.
     seen: HashMap<(u64, u64), Vec<u8>>,
@@ -90,9 +92,10 @@ struct Level {
     device: u64,
 }
 
-impl<W: Write> Packer<W> {
-    pub(super) fn new(out: W) -> Self {
+impl<'r, W: Write> Packer<'r, W> {
+    pub(super) fn new(root: &'r Root, out: W) -> Self {
         Self {
+            root,
             writer: TarWriter::new(out),
             seen: HashMap::new(),
         }
@@ -150,12 +153,13 @@ impl<W: Write> Packer<W> {
         let stat = fstat(found).map_err(failed("looking at", &label))?;
         let major = rustix::fs::major(stat.st_rdev);
         let minor = rustix::fs::minor(stat.st_rdev);
+        let (uid, gid) = self.root.to_container((stat.st_uid, stat.st_gid));
         let mut entry = Entry {
             path: label,
             kind: EntryKind::Directory,
             mode: permissions(&stat),
-            uid: stat.st_uid,
-            gid: stat.st_gid,
+            uid,
+            gid,
             mtime: stat.st_mtime,
             mtime_nanos: 0,
             xattrs: Xattrs::new(),
@@ -173,7 +177,7 @@ impl<W: Write> Packer<W> {
             FileType::Directory => {
                 let open = reopen(found, OFlags::RDONLY | OFlags::DIRECTORY);
                 let directory = open.map_err(failed("opening", &entry.path))?;
-                entry.xattrs = xattrs(&directory);
+                entry.xattrs = xattrs(self.root, &directory);
                 self.entry(&entry)?;
                 return Ok(Some(directory));
             }
@@ -182,7 +186,7 @@ impl<W: Write> Packer<W> {
                 let file = File::from(open.map_err(failed("opening", &entry.path))?);
                 let size = u64::try_from(stat.st_size).unwrap_or(0);
                 entry.kind = EntryKind::File { size, offset: 0 };
-                entry.xattrs = xattrs(&file);
+                entry.xattrs = xattrs(self.root, &file);
                 let written = self.writer.file(&entry, size, file);
                 written.map_err(FilesError::Output)?;
                 return Ok(None);
@@ -250,7 +254,7 @@ fn is_the_kernels(level: &Level) -> bool {
 }
 
 /// Capabilities and what users may attach; what the kernel or overlay keeps for itself stays.
-fn xattrs(file: impl AsFd) -> Xattrs {
+fn xattrs(root: &Root, file: impl AsFd) -> Xattrs {
     let mut list = vec![0; XATTR_LIMIT];
     let Ok(length) = flistxattr(&file, &mut list) else {
         return Xattrs::new();
@@ -263,7 +267,11 @@ fn xattrs(file: impl AsFd) -> Xattrs {
         }
         value.resize(XATTR_LIMIT, 0);
         if let Ok(length) = fgetxattr(&file, name, &mut value) {
-            found.push((name.to_vec(), value[..length].to_vec()));
+            let mut value = value[..length].to_vec();
+            if name == b"security.capability" {
+                root.capabilities_to_container(&mut value);
+            }
+            found.push((name.to_vec(), value));
         }
     }
     found.sort();

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 
-use hoist_model::Timestamp;
+use hoist_model::{Timestamp, UserMapping};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags, fstat, fstatvfs, mkdirat,
-    openat2, readlinkat, statx,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, StatxFlags, Uid, chownat, fstat,
+    fstatvfs, mkdirat, openat2, readlinkat, statx,
 };
 use rustix::io::Errno;
 
@@ -22,6 +23,8 @@ const MOST_TRIES: usize = 64;
 #[derive(Debug)]
 pub struct Root {
     fd: OwnedFd,
+    /// How ids inside stand for those that its files have.
+    mapping: Option<Arc<UserMapping>>,
 }
 
 /// What there is to say of a path (API `X-Docker-Container-Path-Stat`).
@@ -43,7 +46,63 @@ impl Root {
     /// Takes a descriptor of a root directory.
     #[must_use]
     pub const fn new(fd: OwnedFd) -> Self {
-        Self { fd }
+        Self { fd, mapping: None }
+    }
+
+    /// Takes a descriptor of the root directory of a container that is remapped: its files are the host's ids', and are told of
+    /// and written by the container's.
+    #[must_use]
+    pub const fn remapped(fd: OwnedFd, mapping: Arc<UserMapping>) -> Self {
+        Self {
+            fd,
+            mapping: Some(mapping),
+        }
+    }
+
+    /// The container's ids for an owner of a file.
+    pub(super) fn to_container(&self, owner: (u32, u32)) -> (u32, u32) {
+        match &self.mapping {
+            Some(mapping) => mapping.to_container(owner),
+            None => owner,
+        }
+    }
+
+    /// Whom a file is to belong to that belongs to this user and group of the container's. Fails with `EOVERFLOW` where the
+    /// mapping has nobody for them.
+    pub(super) fn to_host(&self, owner: (u32, u32)) -> rustix::io::Result<(Uid, Gid)> {
+        let found = match &self.mapping {
+            Some(mapping) => mapping.to_host(owner).ok_or(Errno::OVERFLOW)?,
+            None => owner,
+        };
+        Ok((Uid::from_raw(found.0), Gid::from_raw(found.1)))
+    }
+
+    /// Tells of a file's capabilities as they are inside: those that count for the container's root alone (`struct
+    /// vfs_ns_cap_data`, revision 3 of linux/capability.h) are there those of any file (revision 2).
+    pub(super) fn capabilities_to_container(&self, value: &mut Vec<u8>) {
+        const REVISION: usize = 3;
+        const ROOT: usize = 20;
+        let Some(mapping) = &self.mapping else { return };
+        let root = mapping.root().0.to_le_bytes();
+        if value.len() == ROOT + root.len() && value[REVISION] == 3 && value[ROOT..] == root {
+            value.truncate(ROOT);
+            value[REVISION] = 2;
+        }
+    }
+
+    /// Gives what was made here to the container's root.
+    fn give(&self, parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
+        if self.mapping.is_none() {
+            return Ok(());
+        }
+        let (uid, gid) = self.to_host((0, 0))?;
+        chownat(
+            parent,
+            name,
+            Some(uid),
+            Some(gid),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )
     }
 
     /// Opens a path below the root. Links are followed as a process in the container would follow them, but for the
@@ -137,7 +196,8 @@ impl Root {
         let (parent, last) = name::split(path);
         let parent = self.make_directories(parent)?;
         match mkdirat(&parent, last, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
+            Ok(()) => self.give(&parent, last)?,
+            Err(Errno::EXIST) => {}
             Err(error) => return Err(error),
         }
         self.open(path, flags)
@@ -159,8 +219,10 @@ impl Root {
             .map_err(failed(action, path))?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o644);
-        rustix::fs::openat(&parent, last, flags | OFlags::NOFOLLOW, mode)
-            .map_err(failed(action, path))
+        let made = rustix::fs::openat(&parent, last, flags | OFlags::NOFOLLOW, mode)
+            .map_err(failed(action, path))?;
+        self.give(&parent, last).map_err(failed(action, path))?;
+        Ok(made)
     }
 
     /// Refuses what cannot be written to, by the mount it is on.

@@ -242,8 +242,8 @@ impl Unpacker<'_> {
 
     /// Owner and times of what is not opened.
     fn own(&self, parent: &OwnedFd, last: &[u8], entry: &Entry) -> Result<(), Failure> {
-        let (uid, gid) = self.owner(entry);
         if !self.options.unowned {
+            let (uid, gid) = self.owner(entry)?;
             let flags = AtFlags::SYMLINK_NOFOLLOW;
             chownat(parent, last, Some(uid), Some(gid), flags)?;
         }
@@ -253,8 +253,8 @@ impl Unpacker<'_> {
 
     /// Owner, mode and attributes of an open file, in the order in which none undoes another.
     fn dress(&self, made: &OwnedFd, entry: &Entry) -> Result<(), Failure> {
-        let (uid, gid) = self.owner(entry);
         if !self.options.unowned {
+            let (uid, gid) = self.owner(entry)?;
             fchown(made, Some(uid), Some(gid))?;
         }
         fchmod(made, mode(entry))?;
@@ -267,9 +267,9 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    fn owner(&self, entry: &Entry) -> (Uid, Gid) {
-        let (uid, gid) = self.options.owner.unwrap_or((entry.uid, entry.gid));
-        (Uid::from_raw(uid), Gid::from_raw(gid))
+    fn owner(&self, entry: &Entry) -> rustix::io::Result<(Uid, Gid)> {
+        let owner = self.options.owner.unwrap_or((entry.uid, entry.gid));
+        self.root.to_host(owner)
     }
 
     /// Sets the times of directories, innermost first. A time that cannot be set is not worth a failure.

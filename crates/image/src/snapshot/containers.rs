@@ -4,6 +4,8 @@
 //! <root>/snapshots/<64 hex>/upper      the container's own changes
 //! <root>/snapshots/<64 hex>/work       overlay's scratch
 //! <root>/snapshots/<64 hex>/layers.N   symlinks whose targets are diff ids joined by ':', 62 each, bottom first
+//! <root>/snapshots/<64 hex>/remapped   of a container that is remapped: a symlink whose target is its root's uid.gid on the host,
+//!                                      which its upper's files belong to
 //! <root>/snapshots/.tmp-*              being made or removed; swept at open
 //! <root>/snapshots/.blank-N            `upper` and `work` made ahead, for a container to come; swept at open
 //! ```
@@ -19,14 +21,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use hoist_model::{ContainerId, Digest};
+use hoist_model::{ContainerId, Digest, UserMapping};
 use rustix::fs::{
     AtFlags, CWD, Gid, Mode, Uid, chmodat, chownat, mkdirat, readlinkat, renameat, symlinkat,
 };
 
 use super::blanks::Blanks;
 use super::layer_files::make_directory;
-use super::{Doomed, SnapshotError};
+use super::{Doomed, Ids, SnapshotError};
 use crate::directory::open_directory;
 use crate::erofs::RootAttributes;
 
@@ -47,10 +49,20 @@ pub(super) struct Containers {
     fd: OwnedFd,
     /// How many were removed; makes names for what is on its way out.
     removals: AtomicU64,
-    /// What each stands on. Short sections only.
-    layers: Mutex<HashMap<ContainerId, Vec<Digest>>>,
+    /// What is known of each. Short sections only.
+    known: Mutex<HashMap<ContainerId, Known>>,
     blanks: Blanks,
 }
+
+/// What a container stands on, and whose ids its files are.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) layers: Vec<Digest>,
+    pub(super) ids: Ids,
+}
+
+/// Marks a container that is remapped.
+const REMAPPED: &str = "remapped";
 
 /// The open directories of one container, for a mount.
 pub(super) struct OpenDirectories {
@@ -65,13 +77,19 @@ impl Containers {
         make_directory(&directory)?;
         let failed = io_at("reading", &directory);
         let fd = open_directory(CWD, &directory).map_err(&failed)?;
-        let mut layers = HashMap::new();
+        let mut known = HashMap::new();
         for entry in fs::read_dir(&directory).map_err(&failed)? {
             let entry = entry.map_err(&failed)?;
             let name = entry.file_name();
             let name = name.to_string_lossy();
             if let Ok(key) = name.parse::<ContainerId>() {
-                layers.insert(key, read_layers(&entry.path())?);
+                let path = entry.path();
+                let ids = match fs::symlink_metadata(path.join(REMAPPED)) {
+                    Ok(_) => Ids::Remapped,
+                    Err(_) => Ids::Host,
+                };
+                let layers = read_layers(&path)?;
+                known.insert(key, Known { layers, ids });
             } else if [".tmp-", ".gone-", Blanks::PREFIX]
                 .iter()
                 .any(|p| name.starts_with(p))
@@ -86,7 +104,7 @@ impl Containers {
             directory,
             fd,
             removals: AtomicU64::new(0),
-            layers: Mutex::new(layers),
+            known: Mutex::new(known),
             blanks: Blanks::default(),
         })
     }
@@ -98,13 +116,28 @@ impl Containers {
             .map_err(io_at("making directories ahead in", &self.directory))
     }
 
-    /// Makes a container's directories. `root` is what the layers say of the root directory.
+    /// Makes a container's directories. `root` is what the layers say of the root directory, with the mapping of one that is
+    /// remapped.
     pub(super) fn prepare(
         &self,
         key: &ContainerId,
         layers: &[Digest],
         root: Option<RootAttributes>,
+        mapping: Option<&UserMapping>,
     ) -> Result<(), SnapshotError> {
+        let root = root.unwrap_or(DEFAULT_ROOT);
+        let owner = match mapping {
+            Some(mapping) => {
+                let owner = mapping.to_host((root.uid, root.gid));
+                let why =
+                    "the owner of the image's root directory is outside the range of mapped ids";
+                owner.ok_or_else(|| SnapshotError::Mapping {
+                    key: key.clone(),
+                    why,
+                })?
+            }
+            None => (root.uid, root.gid),
+        };
         let (temporary, made) = match self.blanks.take() {
             Some(blank) => (blank, Ok(())),
             None => {
@@ -114,7 +147,8 @@ impl Containers {
             }
         };
         let result = made
-            .and_then(|()| fit(&self.fd, &temporary, layers, root))
+            .and_then(|()| fit(&self.fd, &temporary, layers, (owner, root.mode)))
+            .and_then(|()| mark(&self.fd, &temporary, mapping))
             .and_then(|()| Ok(renameat(&self.fd, &temporary, &self.fd, key.as_str())?));
         if let Err(source) = result {
             if let Err(error) = crate::removal::remove_any(&self.directory.join(&temporary)) {
@@ -126,12 +160,18 @@ impl Containers {
     }
 
     /// Notes that `key` stands on `layers`; fails when it is noted already.
-    pub(super) fn claim(&self, key: &ContainerId, layers: &[Digest]) -> Result<(), SnapshotError> {
+    pub(super) fn claim(
+        &self,
+        key: &ContainerId,
+        layers: &[Digest],
+        ids: Ids,
+    ) -> Result<(), SnapshotError> {
         let mut known = self.known();
         if known.contains_key(key) {
             return Err(SnapshotError::Exists(key.clone()));
         }
-        known.insert(key.clone(), layers.to_vec());
+        let layers = layers.to_vec();
+        known.insert(key.clone(), Known { layers, ids });
         Ok(())
     }
 
@@ -141,7 +181,7 @@ impl Containers {
     }
 
     /// What a container stands on.
-    pub(super) fn layers(&self, key: &ContainerId) -> Result<Vec<Digest>, SnapshotError> {
+    pub(super) fn of(&self, key: &ContainerId) -> Result<Known, SnapshotError> {
         let found = self.known().get(key).cloned();
         found.ok_or_else(|| SnapshotError::NotPrepared(key.clone()))
     }
@@ -149,7 +189,9 @@ impl Containers {
     /// Some container that stands on a layer.
     pub(super) fn user_of(&self, layer: &Digest) -> Option<ContainerId> {
         let known = self.known();
-        let mut users = known.iter().filter(|(_, layers)| layers.contains(layer));
+        let mut users = known
+            .iter()
+            .filter(|(_, known)| known.layers.contains(layer));
         users.next().map(|(key, _)| key.clone())
     }
 
@@ -165,6 +207,11 @@ impl Containers {
             upper: open("upper")?,
             work: open("work")?,
         })
+    }
+
+    /// A container's upper directory, open for reading.
+    pub(super) fn open_upper(&self, key: &ContainerId) -> Result<OwnedFd, SnapshotError> {
+        openat_relative(&self.fd, key).map_err(io_at("opening", &self.path(key)))
     }
 
     /// Removes the mark that an earlier volatile mount left, which keeps overlay from mounting these directories again: what
@@ -197,13 +244,12 @@ impl Containers {
 
     /// Bytes allocated under a container's upper directory, each inode once.
     pub(super) fn usage(&self, key: &ContainerId) -> Result<u64, SnapshotError> {
-        let failed = io_at("measuring", &self.path(key));
-        let top = openat_relative(&self.fd, key).map_err(&failed)?;
-        crate::files::measure(top).map_err(failed)
+        let top = self.open_upper(key)?;
+        crate::files::measure(top).map_err(io_at("measuring", &self.path(key)))
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<ContainerId, Vec<Digest>>> {
-        self.layers
+    fn known(&self) -> MutexGuard<'_, HashMap<ContainerId, Known>> {
+        self.known
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -217,7 +263,17 @@ pub(super) fn make_directories(
     root: Option<RootAttributes>,
 ) -> io::Result<()> {
     make_blank(parent, name)?;
-    fit(parent, name, layers, root)
+    let root = root.unwrap_or(DEFAULT_ROOT);
+    fit(parent, name, layers, ((root.uid, root.gid), root.mode))
+}
+
+/// Marks the directory of a container that is remapped.
+fn mark(parent: &OwnedFd, name: &str, mapping: Option<&UserMapping>) -> io::Result<()> {
+    if let Some(mapping) = mapping {
+        let (uid, gid) = mapping.root();
+        symlinkat(format!("{uid}.{gid}"), parent, format!("{name}/{REMAPPED}"))?;
+    }
+    Ok(())
 }
 
 /// What every container's directory holds before it is any container's.
@@ -236,20 +292,19 @@ fn fit(
     parent: &OwnedFd,
     name: &str,
     layers: &[Digest],
-    root: Option<RootAttributes>,
+    (owner, mode): ((u32, u32), u16),
 ) -> io::Result<()> {
     let at = open_directory(parent, name)?;
     for (number, part) in layers.chunks(LAYERS_PER_LINK).enumerate() {
         let text: Vec<&str> = part.iter().map(Digest::hex).collect();
         symlinkat(text.join(":"), &at, format!("layers.{number}"))?;
     }
-    let root = root.unwrap_or(DEFAULT_ROOT);
-    if (root.uid, root.gid) != (DEFAULT_ROOT.uid, DEFAULT_ROOT.gid) {
-        let (uid, gid) = (Uid::from_raw(root.uid), Gid::from_raw(root.gid));
+    if owner != (DEFAULT_ROOT.uid, DEFAULT_ROOT.gid) {
+        let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
         chownat(&at, "upper", Some(uid), Some(gid), AtFlags::empty())?;
     }
-    if root.mode != DEFAULT_ROOT.mode {
-        let mode = Mode::from_raw_mode(root.mode.into());
+    if mode != DEFAULT_ROOT.mode {
+        let mode = Mode::from_raw_mode(mode.into());
         chmodat(&at, "upper", mode, AtFlags::empty())?;
     }
     Ok(())

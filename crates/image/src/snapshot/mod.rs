@@ -3,8 +3,9 @@
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use hoist_model::{ContainerId, Digest, ErrorClass};
+use hoist_model::{ContainerId, Digest, ErrorClass, UserMapping};
 
 mod bases;
 mod blanks;
@@ -20,7 +21,7 @@ mod snapshots;
 
 pub use blanks::Blanks;
 pub use doomed::Doomed;
-pub use open::open_snapshotter;
+pub use open::{open_remapping_snapshotter, open_snapshotter};
 
 /// How layers are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +138,25 @@ pub enum SnapshotError {
         #[source]
         source: Box<SnapshotError>,
     },
+    /// Containers are to be remapped, and the kernel does not mount layers so that they can be.
+    #[error(
+        "remapping the users of containers needs id-mapped mounts under an overlay (Linux 6.15), which do not work under {path}"
+    )]
+    NotRemapped {
+        /// The data root.
+        path: PathBuf,
+        /// What the probe met.
+        #[source]
+        source: Box<SnapshotError>,
+    },
+    /// A container's directories say that it is remapped, and the engine remaps none; or a user of the image has no id.
+    #[error("container {key}: {why}")]
+    Mapping {
+        /// Whose.
+        key: ContainerId,
+        /// What is wrong.
+        why: &'static str,
+    },
     /// A layer is missing or unusable.
     #[error(transparent)]
     Layer(#[from] LayerError),
@@ -169,8 +189,8 @@ impl SnapshotError {
         match self {
             Self::NotPrepared(_) => ErrorClass::NotFound,
             Self::Exists(_) => ErrorClass::Conflict,
-            Self::TooManyLayers(_) => ErrorClass::InvalidArgument,
-            Self::Unsupported { .. } => ErrorClass::NotImplemented,
+            Self::TooManyLayers(_) | Self::Mapping { .. } => ErrorClass::InvalidArgument,
+            Self::Unsupported { .. } | Self::NotRemapped { .. } => ErrorClass::NotImplemented,
             Self::Layer(source) => source.class(),
             Self::Mount { source, .. } | Self::Io { source, .. } => io_class(source),
         }
@@ -185,6 +205,26 @@ pub enum Changes {
     /// They go with the container at its end (`--rm`): syncing them, which at unmount means the whole file system that they
     /// are on, would be for nothing. Overlay's `volatile`, Linux 5.10.
     Discarded,
+}
+
+/// Whose ids the files of a container are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ids {
+    /// The host's: what belongs to root in the image belongs to root.
+    Host,
+    /// Those that the engine's mapping has for them ([`Remap`]).
+    Remapped,
+}
+
+/// How ids of containers stand for those of the host, and user namespaces that say so for mounts.
+#[derive(Debug)]
+pub struct Remap {
+    /// The mapping.
+    pub mapping: Arc<UserMapping>,
+    /// A user namespace with it.
+    pub namespace: OwnedFd,
+    /// A user namespace with the same mapping seen from the other side.
+    pub reverse: OwnedFd,
 }
 
 /// The most layers one image may have (Docker's limit too).
@@ -238,8 +278,8 @@ pub trait Snapshotter: Send + Sync {
 
     /// Makes a container's writable directories over `layers`, bottom first, and sees to it that mount points for what every
     /// container is given (`/proc`, `/etc/hosts`, …) are among its lowers. Fails with `Exists`, `Layer(NotFound)`,
-    /// `TooManyLayers`.
-    fn prepare(&self, key: &ContainerId, layers: &[Digest]) -> Result<(), SnapshotError>;
+    /// `TooManyLayers`. `ids` says whose its files are, on disk and in every mount of it from here on.
+    fn prepare(&self, key: &ContainerId, layers: &[Digest], ids: Ids) -> Result<(), SnapshotError>;
 
     /// Makes ahead what the next calls of `prepare` can use, so that they need not; without it they make it themselves.
     fn make_ready(&self) -> Result<(), SnapshotError>;
@@ -249,14 +289,16 @@ pub trait Snapshotter: Send + Sync {
     fn mount(&self, key: &ContainerId, changes: Changes) -> Result<OwnedFd, SnapshotError>;
 
     /// A detached read-only mount of some layers, bottom first; of none, an empty directory.
-    fn view(&self, layers: &[Digest]) -> Result<OwnedFd, SnapshotError>;
+    fn view(&self, layers: &[Digest], ids: Ids) -> Result<OwnedFd, SnapshotError>;
 
-    /// A detached read-only mount of a container's root as it is now, its changes over its layers. Works beside a writable
+    /// A detached read-only mount of a container's root as it is now, its changes over its layers, with the ids that its
+    /// processes see. Works beside a writable
     /// mount: files that change meanwhile are seen to change. Fails with `NotPrepared`.
     fn seen(&self, key: &ContainerId) -> Result<OwnedFd, SnapshotError>;
 
-    /// Where a container's own changes are.
-    fn upper(&self, key: &ContainerId) -> PathBuf;
+    /// The directory of a container's own changes, to look below, with the ids that its processes see. Fails with
+    /// `NotPrepared`.
+    fn upper(&self, key: &ContainerId) -> Result<OwnedFd, SnapshotError>;
 
     /// Bytes allocated by a container's own changes. Walks them.
     fn usage(&self, key: &ContainerId) -> Result<u64, SnapshotError>;

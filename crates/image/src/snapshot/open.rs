@@ -8,10 +8,10 @@ use std::sync::Arc;
 use hoist_model::ContainerId;
 use rustix::fs::{Mode, OFlags, openat};
 
-use super::form::{Directories, Erofs};
+use super::form::{Directories, Erofs, LayerForm};
 use super::layer_files::remove_any;
 use super::snapshots::Snapshots;
-use super::{Changes, SnapshotError, Snapshotter, SnapshotterChoice};
+use super::{Changes, Ids, Remap, SnapshotError, Snapshotter, SnapshotterChoice};
 
 /// Opens the layers and containers under `root`, sweeping what a crash left half-made.
 ///
@@ -21,16 +21,28 @@ pub fn open_snapshotter(
     root: &Path,
     choice: SnapshotterChoice,
 ) -> Result<Arc<dyn Snapshotter>, SnapshotError> {
+    open_remapping_snapshotter(root, choice, None)
+}
+
+/// As [`open_snapshotter`], for an engine that may remap containers.
+///
+/// The probe is then of a container that is remapped, and without EROFS it is directories that must stand it. Nothing stands in
+/// where they do not: copies of every image with other owners would take its room and time again.
+pub fn open_remapping_snapshotter(
+    root: &Path,
+    choice: SnapshotterChoice,
+    remap: Option<Arc<Remap>>,
+) -> Result<Arc<dyn Snapshotter>, SnapshotError> {
     let erofs = match choice {
         SnapshotterChoice::Directory => false,
         SnapshotterChoice::Erofs => {
-            probe(root).map_err(|source| SnapshotError::Unsupported {
+            probe(root, Erofs, remap.clone()).map_err(|source| SnapshotError::Unsupported {
                 path: root.to_owned(),
                 source: Box::new(source),
             })?;
             true
         }
-        SnapshotterChoice::Auto => match probe(root) {
+        SnapshotterChoice::Auto => match probe(root, Erofs, remap.clone()) {
             Ok(()) => true,
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
@@ -42,33 +54,48 @@ pub fn open_snapshotter(
             }
         },
     };
-    Ok(if erofs {
-        Arc::new(Snapshots::open(root, Erofs, true)?)
-    } else {
-        Arc::new(Snapshots::open(root, Directories, true)?)
-    })
+    if erofs {
+        return Ok(Arc::new(Snapshots::open(root, Erofs, true, remap)?));
+    }
+    if remap.is_some() {
+        probe(root, Directories, remap.clone()).map_err(|source| SnapshotError::NotRemapped {
+            path: root.to_owned(),
+            source: Box::new(source),
+        })?;
+    }
+    Ok(Arc::new(Snapshots::open(root, Directories, true, remap)?))
 }
 
 /// Stores a layer, mounts a container over it, and reads and writes through the mount.
-fn probe(root: &Path) -> Result<(), SnapshotError> {
+fn probe(
+    root: &Path,
+    form: impl LayerForm,
+    remap: Option<Arc<Remap>>,
+) -> Result<(), SnapshotError> {
     let path = root.join(".probe");
     remove_any(&path)?;
-    let result = try_probe(&path);
+    let result = try_probe(&path, form, remap);
     remove_any(&path)?;
     result
 }
 
-fn try_probe(path: &Path) -> Result<(), SnapshotError> {
-    let snapshots = Snapshots::open(path, Erofs, false)?;
+fn try_probe(
+    path: &Path,
+    form: impl LayerForm,
+    remap: Option<Arc<Remap>>,
+) -> Result<(), SnapshotError> {
+    let owner = remap.as_ref().map_or((0, 0), |remap| remap.mapping.root());
+    let ids = remap.as_ref().map_or(Ids::Host, |_| Ids::Remapped);
+    let snapshots = Snapshots::open(path, form, false, remap)?;
     let failed = |source| SnapshotError::Mount {
-        what: "a probe of EROFS under overlay".into(),
+        what: "a probe of layers under overlay".into(),
         source,
     };
     let mut writer = snapshots.layer_writer()?;
     writer.write_all(&probe_tar()).map_err(failed)?;
     let layer = writer.finish(None)?;
     let key = ContainerId::from_bytes(&[0; 32]);
-    snapshots.prepare(&key, &[layer.diff_id])?;
+    snapshots.prepare(&key, &[layer.diff_id], ids)?;
     let mount = snapshots.mount(&key, Changes::Kept)?;
     let read = || -> io::Result<()> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
@@ -80,6 +107,10 @@ fn try_probe(path: &Path) -> Result<(), SnapshotError> {
                 io::ErrorKind::InvalidData,
                 "read other bytes than were written",
             ));
+        }
+        let stat = rustix::fs::fstat(&file)?;
+        if ids == Ids::Remapped && (stat.st_uid, stat.st_gid) != owner {
+            return Err(io::Error::other("files keep the ids of the layer"));
         }
         file.write_all(b"copied up")
     };

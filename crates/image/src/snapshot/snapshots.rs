@@ -2,24 +2,26 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use hoist_model::{ContainerId, Digest};
+use hoist_sys::mount_attributes::map_ids;
+use rustix::mount::{OpenTreeFlags, open_tree};
 
 use crate::erofs::RootAttributes;
 
 use super::bases::Bases;
-use super::containers::Containers;
+use super::containers::{Containers, Known};
 use super::form::LayerForm;
 use super::layer_files::{LayerFiles, io_at, make_directory};
 use super::layer_writer::StreamingWriter;
 use super::overlay::{Staging, Writable, mount_overlay};
 use super::{
-    Changes, Doomed, LayerError, LayerRecord, LayerWriter, MAX_LAYERS, SnapshotError, Snapshotter,
-    SnapshotterKind,
+    Changes, Doomed, Ids, LayerError, LayerRecord, LayerWriter, MAX_LAYERS, Remap, SnapshotError,
+    Snapshotter, SnapshotterKind,
 };
 
 /// Layers in form `F`, and containers over them.
@@ -34,13 +36,22 @@ pub(super) struct Snapshots<F> {
     containers: Containers,
     /// Open lowers. Held while one is being opened, so that a layer is mounted once.
     lowers: Mutex<HashMap<Digest, Arc<OwnedFd>>>,
+    /// The same lowers with the ids of remapped containers. Locked after `lowers`, never before.
+    remapped: Mutex<HashMap<Digest, Arc<OwnedFd>>>,
+    /// Who stands for whom, if containers are remapped.
+    remap: Option<Arc<Remap>>,
     /// Two empty directories: an overlay needs a lower, and a read-only one two different ones.
     empty: [OwnedFd; 2],
     staging: Staging,
 }
 
 impl<F: LayerForm> Snapshots<F> {
-    pub(super) fn open(root: &Path, form: F, durable: bool) -> Result<Self, SnapshotError> {
+    pub(super) fn open(
+        root: &Path,
+        form: F,
+        durable: bool,
+        remap: Option<Arc<Remap>>,
+    ) -> Result<Self, SnapshotError> {
         make_directory(root)?;
         let files = Arc::new(LayerFiles::open(root, durable)?);
         let bases = Bases::open(root)?;
@@ -59,6 +70,8 @@ impl<F: LayerForm> Snapshots<F> {
             bases,
             containers,
             lowers: Mutex::new(HashMap::new()),
+            remapped: Mutex::new(HashMap::new()),
+            remap,
             empty: [empty("a")?, empty("b")?],
             staging: Staging::new(staging),
         })
@@ -111,11 +124,65 @@ impl<F: LayerForm> Snapshots<F> {
         top_first.map(|layer| self.lower(layer)).collect()
     }
 
-    fn lowers(&self) -> MutexGuard<'_, HashMap<Digest, Arc<OwnedFd>>> {
-        self.lowers
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// The same with these ids.
+    fn lowers_with(
+        &self,
+        layers: &[Digest],
+        remap: Option<&Remap>,
+    ) -> Result<Vec<Arc<OwnedFd>>, SnapshotError> {
+        let plain = self.lowers_of(layers)?;
+        let Some(remap) = remap else {
+            return Ok(plain);
+        };
+        let with = |(layer, plain): (&Digest, Arc<OwnedFd>)| {
+            let mut remapped = unpoisoned(&self.remapped);
+            if let Some(fd) = remapped.get(layer) {
+                return Ok(fd.clone());
+            }
+            let fd = Arc::new(with_ids(&*plain, &remap.namespace)?);
+            remapped.insert(layer.clone(), fd.clone());
+            Ok(fd)
+        };
+        layers.iter().rev().zip(plain).map(with).collect()
     }
+
+    /// The mapping of these ids; fails when containers are not remapped here.
+    fn remap(&self, key: &ContainerId, ids: Ids) -> Result<Option<&Remap>, SnapshotError> {
+        match (ids, &self.remap) {
+            (Ids::Host, _) => Ok(None),
+            (Ids::Remapped, Some(remap)) => Ok(Some(remap)),
+            (Ids::Remapped, None) => Err(SnapshotError::Mapping {
+                key: key.clone(),
+                why: "its users are remapped, which this engine was not told to do (userns-remap)",
+            }),
+        }
+    }
+
+    fn lowers(&self) -> MutexGuard<'_, HashMap<Digest, Arc<OwnedFd>>> {
+        unpoisoned(&self.lowers)
+    }
+}
+
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// A detached mount of a directory that shows ids as a user namespace maps them.
+fn with_ids(directory: impl AsFd, namespace: &OwnedFd) -> Result<OwnedFd, SnapshotError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let mapped = || -> io::Result<OwnedFd> {
+        let mount = open_tree(directory, "", flags)?;
+        map_ids(mount.as_fd(), namespace.as_fd())?;
+        Ok(mount)
+    };
+    mapped().map_err(|source| SnapshotError::Mount {
+        what: "a directory with other ids".into(),
+        source,
+    })
 }
 
 impl<F: LayerForm> Snapshotter for Snapshots<F> {
@@ -150,6 +217,7 @@ impl<F: LayerForm> Snapshotter for Snapshots<F> {
             });
         }
         lowers.remove(diff_id);
+        unpoisoned(&self.remapped).remove(diff_id);
         if let Err(error) = self.bases.remove_on(diff_id) {
             // It is empty but for mount points, and swept once no layer of its name is here.
             tracing::warn!(layer = %diff_id, error = %error, "what stood on a removed layer stays");
@@ -164,16 +232,17 @@ impl<F: LayerForm> Snapshotter for Snapshots<F> {
         Ok(Box::new(file))
     }
 
-    fn prepare(&self, key: &ContainerId, layers: &[Digest]) -> Result<(), SnapshotError> {
+    fn prepare(&self, key: &ContainerId, layers: &[Digest], ids: Ids) -> Result<(), SnapshotError> {
         check_count(layers)?;
+        let remap = self.remap(key, ids)?;
         let root = {
             let _no_removal = self.lowers();
             let root = self.root_of(layers)?;
-            self.containers.claim(key, layers)?;
+            self.containers.claim(key, layers, ids)?;
             root
         };
         self.containers
-            .prepare(key, layers, root)
+            .prepare(key, layers, root, remap.map(|remap| &*remap.mapping))
             .inspect_err(|_| self.containers.release(key))?;
         // Made with the first container of an image, so that no start waits for it.
         let based = self
@@ -195,9 +264,14 @@ impl<F: LayerForm> Snapshotter for Snapshots<F> {
     }
 
     fn mount(&self, key: &ContainerId, changes: Changes) -> Result<OwnedFd, SnapshotError> {
-        let layers = self.containers.layers(key)?;
+        let Known { layers, ids } = self.containers.of(key)?;
         let lowers = self.lowers_of(&layers)?;
-        let base = self.base(&layers, &lowers)?;
+        let mut base = self.base(&layers, &lowers)?;
+        let mut lowers = lowers;
+        if let Some(remap) = self.remap(key, ids)? {
+            lowers = self.lowers_with(&layers, Some(remap))?;
+            base = with_ids(base, &remap.namespace)?;
+        }
         let mut fds = vec![base.as_fd()];
         fds.extend(lowers.iter().map(|fd| fd.as_fd()));
         if changes == Changes::Discarded {
@@ -215,8 +289,12 @@ impl<F: LayerForm> Snapshotter for Snapshots<F> {
         })
     }
 
-    fn view(&self, layers: &[Digest]) -> Result<OwnedFd, SnapshotError> {
-        let lowers = self.lowers_of(layers)?;
+    fn view(&self, layers: &[Digest], ids: Ids) -> Result<OwnedFd, SnapshotError> {
+        let remap = match ids {
+            Ids::Host => None,
+            Ids::Remapped => self.remap.as_deref(),
+        };
+        let lowers = self.lowers_with(layers, remap)?;
         let mut fds: Vec<BorrowedFd<'_>> = lowers.iter().map(|fd| fd.as_fd()).collect();
         for empty in &self.empty {
             if fds.len() < 2 {
@@ -230,11 +308,11 @@ impl<F: LayerForm> Snapshotter for Snapshots<F> {
     }
 
     fn seen(&self, key: &ContainerId) -> Result<OwnedFd, SnapshotError> {
-        let layers = self.containers.layers(key)?;
+        let Known { layers, .. } = self.containers.of(key)?;
         let lowers = self.lowers_of(&layers)?;
         let base = self.base(&layers, &lowers)?;
-        let directories = self.containers.open_directories(key)?;
-        let mut fds = vec![directories.upper.as_fd(), base.as_fd()];
+        let upper = self.upper(key)?;
+        let mut fds = vec![upper.as_fd(), base.as_fd()];
         fds.extend(lowers.iter().map(|fd| fd.as_fd()));
         mount_overlay(&fds, None, &self.staging).map_err(|source| SnapshotError::Mount {
             what: format!("a view of container {key}"),
@@ -242,12 +320,17 @@ impl<F: LayerForm> Snapshotter for Snapshots<F> {
         })
     }
 
-    fn upper(&self, key: &ContainerId) -> PathBuf {
-        self.containers.path(key).join("upper")
+    fn upper(&self, key: &ContainerId) -> Result<OwnedFd, SnapshotError> {
+        let ids = self.containers.of(key)?.ids;
+        let upper = self.containers.open_upper(key)?;
+        match self.remap(key, ids)? {
+            None => Ok(upper),
+            Some(remap) => with_ids(upper, &remap.reverse),
+        }
     }
 
     fn usage(&self, key: &ContainerId) -> Result<u64, SnapshotError> {
-        self.containers.layers(key)?;
+        self.containers.of(key)?;
         self.containers.usage(key)
     }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hoist_image::{
-    Changes, LayerError, SnapshotError, Snapshotter, SnapshotterChoice, open_snapshotter,
+    Changes, Ids, LayerError, SnapshotError, Snapshotter, SnapshotterChoice, open_snapshotter,
 };
 use hoist_model::{ContainerId, Digest, ErrorClass};
 use hoist_testkit::{EntryKind, TarBuilder};
@@ -85,9 +85,9 @@ fn layers_stack_bottom_first_and_whiteouts_hide() {
             .file("dir/c", 0o644, "c")
             .finish();
         let layers = [bottom, middle, top].map(|tar| store(&*snapshotter, &tar));
-        snapshotter.prepare(&key(1), &layers).unwrap();
+        snapshotter.prepare(&key(1), &layers, Ids::Host).unwrap();
         for mount in [
-            snapshotter.view(&layers).unwrap(),
+            snapshotter.view(&layers, Ids::Host).unwrap(),
             snapshotter.mount(&key(1), Changes::Kept).unwrap(),
         ] {
             let mut found = names(&path_of(&mount));
@@ -103,7 +103,7 @@ fn layers_stack_bottom_first_and_whiteouts_hide() {
             assert_eq!(read(&mount, "same"), "top");
             assert_eq!(read(&mount, "was-directory"), "now a file");
         }
-        let below = snapshotter.view(&layers[..1]).unwrap();
+        let below = snapshotter.view(&layers[..1], Ids::Host).unwrap();
         assert_eq!(read(&below, "dir/a"), "bottom a");
     });
 }
@@ -118,10 +118,10 @@ fn a_container_writes_to_its_own_directory_only() {
             .finish();
         let layer = store(&*snapshotter, &tar);
         let layers = [layer.clone()];
-        snapshotter.prepare(&key(1), &layers).unwrap();
-        snapshotter.prepare(&key(2), &layers).unwrap();
+        snapshotter.prepare(&key(1), &layers, Ids::Host).unwrap();
+        snapshotter.prepare(&key(2), &layers, Ids::Host).unwrap();
         assert!(matches!(
-            snapshotter.prepare(&key(2), &layers),
+            snapshotter.prepare(&key(2), &layers, Ids::Host),
             Err(SnapshotError::Exists(_))
         ));
         let (one, two) = (
@@ -140,7 +140,8 @@ fn a_container_writes_to_its_own_directory_only() {
         assert_eq!(read(&one, "etc/config"), "from the image, changed");
         assert_eq!(read(&two, "etc/config"), "from the image");
         assert!(exists(&two, "etc/other") && !exists(&one, "etc/other"));
-        let upper = snapshotter.upper(&key(1));
+        let upper = snapshotter.upper(&key(1)).unwrap();
+        let upper = path_of(&upper);
         assert_eq!(names(&upper), ["big", "etc"]);
         assert_eq!(
             fs::metadata(upper.join("etc/config")).unwrap().mode() & 0o7777,
@@ -148,7 +149,7 @@ fn a_container_writes_to_its_own_directory_only() {
         );
         let used = snapshotter.usage(&key(1)).unwrap();
         assert!((1 << 20..2 << 20).contains(&used), "{used}");
-        let view = snapshotter.view(&layers).unwrap();
+        let view = snapshotter.view(&layers, Ids::Host).unwrap();
         assert!(
             fs::write(path_of(&view).join("x"), "x").is_err(),
             "a view is read-only"
@@ -187,7 +188,7 @@ fn changes_that_nobody_keeps_are_mounted_again_and_again() {
             &*snapshotter,
             &TarBuilder::new().file("a", 0o644, "x").finish(),
         );
-        snapshotter.prepare(&key(1), &[layer]).unwrap();
+        snapshotter.prepare(&key(1), &[layer], Ids::Host).unwrap();
         for text in ["first", "second"] {
             let mount = snapshotter.mount(&key(1), Changes::Discarded).unwrap();
             fs::write(path_of(&mount).join(text), text).unwrap();
@@ -210,13 +211,16 @@ fn mount_points_are_there_and_are_no_change_of_the_containers() {
         let etc = store(&*snapshotter, &etc);
         let stacks = [vec![], vec![bare.clone()], vec![bare.clone(), etc.clone()]];
         for (number, layers) in (1u8..).zip(&stacks) {
-            snapshotter.prepare(&key(number), layers).unwrap();
+            snapshotter
+                .prepare(&key(number), layers, Ids::Host)
+                .unwrap();
             let mount = snapshotter.mount(&key(number), Changes::Kept).unwrap();
             for place in ["proc", "sys", "dev/pts", "etc/resolv.conf", ".dockerenv"] {
                 assert!(exists(&mount, place), "{place} on {} layers", layers.len());
             }
-            assert!(names(&snapshotter.upper(&key(number))).is_empty());
-            let view = snapshotter.view(layers).unwrap();
+            let upper = snapshotter.upper(&key(number)).unwrap();
+            assert!(names(&path_of(&upper)).is_empty());
+            let view = snapshotter.view(layers, Ids::Host).unwrap();
             assert!(!exists(&view, "proc"), "they are none of the image's");
         }
         let mount = snapshotter.mount(&key(3), Changes::Kept).unwrap();
@@ -227,7 +231,7 @@ fn mount_points_are_there_and_are_no_change_of_the_containers() {
         // Found again, shared, and gone with the layers they stand on.
         drop(snapshotter);
         let snapshotter = open_snapshotter(root, choice).unwrap();
-        snapshotter.prepare(&key(4), &stacks[2]).unwrap();
+        snapshotter.prepare(&key(4), &stacks[2], Ids::Host).unwrap();
         assert_eq!(names(&root.join("bases")).len(), 3);
         for number in 1..=4 {
             drop(snapshotter.remove(&key(number)).unwrap());
@@ -246,14 +250,16 @@ fn a_mount_outlives_its_layer() {
             &*snapshotter,
             &TarBuilder::new().file("a", 0o644, "still").finish(),
         );
-        let view = snapshotter.view(std::slice::from_ref(&layer)).unwrap();
+        let view = snapshotter
+            .view(std::slice::from_ref(&layer), Ids::Host)
+            .unwrap();
         snapshotter.remove_layer(&layer).unwrap();
         assert!(matches!(
             snapshotter.layer(&layer),
             Err(LayerError::NotFound(_))
         ));
         assert!(snapshotter.open_tar(&layer).is_err());
-        let prepared = snapshotter.prepare(&key(1), &[layer]);
+        let prepared = snapshotter.prepare(&key(1), &[layer], Ids::Host);
         assert_eq!(prepared.unwrap_err().class(), ErrorClass::NotFound);
         if choice == SnapshotterChoice::Erofs {
             assert_eq!(read(&view, "a"), "still");
@@ -270,9 +276,11 @@ fn the_root_directory_is_what_the_top_most_layer_that_names_it_says() {
             .finish();
         let silent = TarBuilder::new().file("a", 0o644, "").finish();
         let layers = [store(&*snapshotter, &named), store(&*snapshotter, &silent)];
-        snapshotter.prepare(&key(1), &layers).unwrap();
-        snapshotter.prepare(&key(2), &layers[1..]).unwrap();
-        snapshotter.prepare(&key(3), &[]).unwrap();
+        snapshotter.prepare(&key(1), &layers, Ids::Host).unwrap();
+        snapshotter
+            .prepare(&key(2), &layers[1..], Ids::Host)
+            .unwrap();
+        snapshotter.prepare(&key(3), &[], Ids::Host).unwrap();
         let root = |number| {
             let mount = snapshotter.mount(&key(number), Changes::Kept).unwrap();
             let meta = fs::metadata(path_of(&mount)).unwrap();
@@ -281,7 +289,7 @@ fn the_root_directory_is_what_the_top_most_layer_that_names_it_says() {
         assert_eq!(root(1), (0o751, 5, 6));
         assert_eq!(root(2), (0o755, 0, 0));
         assert_eq!(root(3), (0o755, 0, 0));
-        assert!(names(&path_of(&snapshotter.view(&[]).unwrap())).is_empty());
+        assert!(names(&path_of(&snapshotter.view(&[], Ids::Host).unwrap())).is_empty());
     });
 }
 
@@ -295,13 +303,15 @@ fn as_many_layers_as_docker_allows() {
                 .finish()
         });
         let layers: Vec<Digest> = tars.map(|tar| store(&*snapshotter, &tar)).collect();
-        snapshotter.prepare(&key(1), &layers[..127]).unwrap();
+        snapshotter
+            .prepare(&key(1), &layers[..127], Ids::Host)
+            .unwrap();
         let mount = snapshotter.mount(&key(1), Changes::Kept).unwrap();
         let mut files = names(&path_of(&mount));
         files.retain(|name| name.starts_with("file-"));
         assert_eq!(files.len(), 127);
         assert_eq!(read(&mount, "last"), "126");
-        let many = snapshotter.prepare(&key(2), &layers);
+        let many = snapshotter.prepare(&key(2), &layers, Ids::Host);
         assert!(matches!(many, Err(SnapshotError::TooManyLayers(128))));
     });
 }
@@ -418,7 +428,9 @@ fn hostile_tars_are_refused_and_leave_nothing() {
             .entry("dev/zero", 0o666, &EntryKind::CharacterDevice(1, 5), &[])
             .finish();
         let layer = store(&*snapshotter, &tar);
-        let view = snapshotter.view(std::slice::from_ref(&layer)).unwrap();
+        let view = snapshotter
+            .view(std::slice::from_ref(&layer), Ids::Host)
+            .unwrap();
         assert_eq!(read(&view, &inside[1..]), "inside");
         let device = fs::symlink_metadata(path_of(&view).join("dev/zero")).unwrap();
         assert!(device.file_type().is_char_device());
@@ -448,7 +460,7 @@ fn a_layer_s_own_overlay_attributes_are_dropped() {
             .entry("d", 0o755, &EntryKind::Directory, &attributes)
             .finish();
         let layers = [store(&*snapshotter, &bottom), store(&*snapshotter, &top)];
-        let view = snapshotter.view(&layers).unwrap();
+        let view = snapshotter.view(&layers, Ids::Host).unwrap();
         assert!(exists(&view, "d/below"));
         let mut value = [0; 8];
         let kept = rustix::fs::getxattr(path_of(&view).join("d"), "user.kept", &mut value);

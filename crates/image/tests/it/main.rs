@@ -11,3 +11,4 @@ mod listing;
 mod load;
 mod real_tree;
 mod recovery;
+mod remapped;

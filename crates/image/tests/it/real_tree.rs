@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
 
-use hoist_image::{Snapshotter, SnapshotterChoice, open_snapshotter};
+use hoist_image::{Ids, Snapshotter, SnapshotterChoice, open_snapshotter};
 use hoist_model::Digest;
 
 use crate::listing::{Listing, assert_same, foreign_path_of, list, path_of, tmpfs};
@@ -68,7 +68,9 @@ pub(crate) fn compare_tar_in(bytes: &[u8], choices: &[SnapshotterChoice]) {
         let root = work.path().join(format!("{choice:?}"));
         let snapshotter = open_snapshotter(&root, *choice).unwrap();
         let layer = store(&*snapshotter, bytes);
-        let view = snapshotter.view(std::slice::from_ref(&layer)).unwrap();
+        let view = snapshotter
+            .view(std::slice::from_ref(&layer), Ids::Host)
+            .unwrap();
         let found = without_roots_and_links(list(&path_of(&view)));
         assert_same(&wanted, &found);
         let mut back = Vec::new();

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 
-use hoist_image::{Changes, SnapshotterChoice, SnapshotterKind, open_snapshotter};
+use hoist_image::{Changes, Ids, SnapshotterChoice, SnapshotterKind, open_snapshotter};
 use hoist_model::ErrorClass;
 use hoist_testkit::TarBuilder;
 
@@ -24,7 +24,7 @@ fn what_a_crash_left_is_swept_or_mended_at_open() {
             &TarBuilder::new().file("b", 0o644, "mended").finish(),
         );
         snapshotter
-            .prepare(&key(1), std::slice::from_ref(&layer))
+            .prepare(&key(1), std::slice::from_ref(&layer), Ids::Host)
             .unwrap();
         drop(snapshotter);
         let at = root.join("layers");
@@ -47,7 +47,10 @@ fn what_a_crash_left_is_swept_or_mended_at_open() {
             read(&snapshotter.mount(&key(1), Changes::Kept).unwrap(), "a"),
             "kept"
         );
-        assert_eq!(read(&snapshotter.view(&[torn]).unwrap(), "b"), "mended");
+        assert_eq!(
+            read(&snapshotter.view(&[torn], Ids::Host).unwrap(), "b"),
+            "mended"
+        );
     });
 }
 
@@ -61,7 +64,10 @@ fn layers_stored_in_one_form_serve_the_other() {
         let tar = TarBuilder::new().file("a", 0o755, "x").finish();
         let layer = store(&*open_snapshotter(root.path(), first).unwrap(), &tar);
         let snapshotter = open_snapshotter(root.path(), second).unwrap();
-        assert_eq!(read(&snapshotter.view(&[layer]).unwrap(), "a"), "x");
+        assert_eq!(
+            read(&snapshotter.view(&[layer], Ids::Host).unwrap(), "a"),
+            "x"
+        );
     }
 }
 
@@ -97,7 +103,10 @@ fn where_erofs_does_not_work_directories_serve_and_a_full_disk_leaves_nothing() 
     }
     let tar = TarBuilder::new().file("small", 0o644, "fits").finish();
     let layer = store(&*snapshotter, &tar);
-    assert_eq!(read(&snapshotter.view(&[layer]).unwrap(), "small"), "fits");
+    assert_eq!(
+        read(&snapshotter.view(&[layer], Ids::Host).unwrap(), "small"),
+        "fits"
+    );
     let mut bytes = Vec::new();
     let layer = &snapshotter.layers()[0];
     snapshotter

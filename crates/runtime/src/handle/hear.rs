@@ -118,7 +118,13 @@ impl Shared {
                 // A monitor that is gone has nothing left to be told.
                 let _ = message::send(control, Kind::Recorded, &(), &[]);
             }
-            Kind::Order | Kind::Succeed | Kind::Recorded | Kind::Attach | Kind::Resize => {
+            Kind::Order
+            | Kind::Succeed
+            | Kind::Recorded
+            | Kind::Attach
+            | Kind::Resize
+            | Kind::Namespace
+            | Kind::Descended => {
                 return Err(io::Error::other(format!("{:?}", message.kind)));
             }
         }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use hoist_model::Timestamp;
 use hoist_sys::process::{self, Cloned, StringTable};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, openat};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -31,7 +31,7 @@ struct Pipes {
     outputs: Vec<Output>,
 }
 
-fn pipes(open_stdin: bool) -> io::Result<Pipes> {
+fn pipes(open_stdin: bool, owner: Option<(u32, u32)>) -> io::Result<Pipes> {
     let (stdin, ours) = if open_stdin {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
         (read, Some(write))
@@ -45,6 +45,12 @@ fn pipes(open_stdin: bool) -> io::Result<Pipes> {
     let (stderr_read, stderr) = pipe_with(PipeFlags::CLOEXEC)?;
     if let Some(ours) = &ours {
         rustix::io::ioctl_fionbio(ours, true)?;
+    }
+    if let Some((uid, gid)) = owner {
+        let pipes = [&stdout, &stderr].into_iter();
+        for pipe in pipes.chain(ours.is_some().then_some(&stdin)) {
+            rustix::fs::fchown(pipe, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        }
     }
     Ok(Pipes {
         theirs: [stdin, stdout, stderr],
@@ -82,7 +88,7 @@ impl Monitor {
         let pipes = if order.terminal {
             None
         } else {
-            Some(pipes(order.open_stdin).map_err(failed("pipe"))?)
+            Some(pipes(order.open_stdin, order.plan.streams).map_err(failed("pipe"))?)
         };
         let (report, theirs) = message::pair().map_err(failed("socketpair"))?;
         let arguments =
@@ -100,7 +106,7 @@ impl Monitor {
             .and_then(|fd| plan_fds.get(fd))
             .map(AsFd::as_fd);
         let cloned = process::clone_into(order.plan.namespaces, cgroup).map_err(failed("clone"))?;
-        let (pid, pidfd) = match cloned {
+        let mut born = match cloned {
             Cloned::Child => Child {
                 plan: &order.plan,
                 fds: &plan_fds,
@@ -110,11 +116,11 @@ impl Monitor {
                 environment: &environment,
             }
             .run(),
-            Cloned::Parent { pid, pidfd } => (pid, pidfd),
+            Cloned::Parent { pid, pidfd } => Born { pid, pidfd },
         };
         // While we hold its mount namespace, taking the mounts down is our work after its end is told, not its own before
         // that: grace periods, and a sync of the file system its changes are on. A kernel that cannot say is no loss.
-        let mounts = process::mount_namespace(pidfd.as_fd()).ok();
+        let mut mounts = process::mount_namespace(born.pidfd.as_fd()).ok();
         drop((theirs, plan_fds));
         if order.plan.pid_namespace.is_some() {
             // Back in our own: whose children are born elsewhere can make no thread, which the log may want.
@@ -128,7 +134,11 @@ impl Monitor {
         let log = log
             .map(|(directory, order)| Log::open(directory, order))
             .transpose();
-        let terminal = await_program(&report, &pidfd)?;
+        let terminal = await_program(&report, &mut born, order.plan.descends())?;
+        if order.plan.descends() {
+            mounts = process::mount_namespace(born.pidfd.as_fd()).ok();
+        }
+        let Born { pid, pidfd } = born;
         let log = log.map_err(failed("log"))?;
         let mut monitor = Self {
             control: None,
@@ -172,23 +182,48 @@ impl Monitor {
     }
 }
 
+/// The process that becomes the program.
+struct Born {
+    pid: i32,
+    pidfd: OwnedFd,
+}
+
 /// Hears from the child until it became the program (the socket closes) or could not; answers its terminal, if one was made.
-fn await_program(report: &OwnedFd, pidfd: &OwnedFd) -> Result<Option<OwnedFd>, ChildFailure> {
-    let mut terminal = None;
-    loop {
-        match message::receive(report).map_err(failed("hear from the child"))? {
-            None => break,
-            Some(message) if message.kind == Kind::Attach => {
-                terminal = message.fds.into_iter().next();
+/// One that descends is replaced by the process that goes on; they may be heard in any order.
+fn await_program(
+    report: &OwnedFd,
+    born: &mut Born,
+    descends: bool,
+) -> Result<Option<OwnedFd>, ChildFailure> {
+    let heard = failed("hear from the child");
+    let (mut terminal, mut failure, mut descended) = (None, None, false);
+    while let Some(message) = message::receive(report).map_err(&heard)? {
+        match message.kind {
+            Kind::Attach => terminal = message.fds.into_iter().next(),
+            Kind::Descended => {
+                let pid = message.body().map_err(&heard)?;
+                if let Some(pidfd) = message.fds.into_iter().next() {
+                    let _ = reap_blocking(&born.pidfd);
+                    *born = Born { pid, pidfd };
+                    descended = true;
+                }
             }
-            Some(message) => {
-                let failure = message.body().map_err(failed("hear from the child"))?;
-                let _ = reap_blocking(pidfd);
-                return Err(failure);
+            _ => {
+                failure = Some(message.body().map_err(&heard)?);
+                if descended || !descends {
+                    break;
+                }
             }
         }
     }
-    Ok(terminal)
+    match failure {
+        Some(failure) => {
+            let _ = reap_blocking(&born.pidfd);
+            Err(failure)
+        }
+        None if descends && !descended => Err(heard(io::Error::from_raw_os_error(libc::ECHILD))),
+        None => Ok(terminal),
+    }
 }
 
 /// How the process ended: 0 to 255, or 128 and the signal; `None` if it has not.

@@ -28,6 +28,8 @@ pub(crate) fn launch(spec: LaunchSpec) -> (Plan, Fds) {
     let mut fds = Fds::default();
     let mut steps = Vec::new();
     let mut namespaces = libc::CLONE_NEWNS as u64;
+    let streams_owner = spec.remapped.as_ref().map(|remapped| remapped.streams);
+    let remapped = spec.remapped.is_some();
     let cgroup = spec.cgroup.unified.map(|fd| fds.add(fd));
     for fd in spec.cgroup.attach {
         steps.push(Step::JoinCgroup(fds.add(fd)));
@@ -39,6 +41,7 @@ pub(crate) fn launch(spec: LaunchSpec) -> (Plan, Fds) {
         NamespaceSource::Join(fd) => pid_namespace = Some((fds.add(fd), libc::CLONE_NEWPID)),
     }
     let mut own_uts = false;
+    let mut entered = Vec::new();
     for (source, kind, name) in [
         (spec.namespaces.network, libc::CLONE_NEWNET, "network"),
         (spec.namespaces.ipc, libc::CLONE_NEWIPC, "ipc"),
@@ -51,7 +54,7 @@ pub(crate) fn launch(spec: LaunchSpec) -> (Plan, Fds) {
             }
             NamespaceSource::Host => {}
             NamespaceSource::Join(fd) => {
-                steps.push(Step::Enter {
+                entered.push(Step::Enter {
                     namespace: fds.add(fd),
                     kinds: kind,
                     name: name.into(),
@@ -59,6 +62,19 @@ pub(crate) fn launch(spec: LaunchSpec) -> (Plan, Fds) {
             }
         }
     }
+    let mut visible = Vec::new();
+    if let Some(remapped) = spec.remapped {
+        // What takes privileges of the host comes first.
+        steps.extend(limits(&spec.process));
+        steps.extend(spec.process.oom_score_adj.map(Step::OomScore));
+        steps.push(Step::Descend {
+            user: fds.add(remapped.namespace),
+            pid: pid_namespace.take().map(|(fd, _)| fd),
+            namespaces: std::mem::take(&mut namespaces),
+        });
+        visible = remapped.visible;
+    }
+    steps.extend(entered);
     if matches!(spec.namespaces.cgroup, NamespaceSource::New) {
         // After the cgroups were joined, so that they are its root.
         steps.push(Step::Unshare {
@@ -66,9 +82,11 @@ pub(crate) fn launch(spec: LaunchSpec) -> (Plan, Fds) {
             name: "cgroup".into(),
         });
     }
-    steps.push(Step::PlaceRoot {
-        mount: fds.add(spec.rootfs),
-    });
+    for mount in visible.into_iter().chain([spec.rootfs]) {
+        steps.push(Step::PlaceRoot {
+            mount: fds.add(mount),
+        });
+    }
     for entry in spec.mounts {
         steps.push(match entry.source {
             MountFrom::Detached { mount, directory } => Step::Place {
@@ -91,7 +109,8 @@ pub(crate) fn launch(spec: LaunchSpec) -> (Plan, Fds) {
             },
         });
         if entry.target == "/dev" {
-            steps.extend(default_devices());
+            let is_made = |step: &Step| !remapped || !matches!(step, Step::Node { .. });
+            steps.extend(default_devices().filter(is_made));
         }
     }
     for device in &spec.devices {
@@ -119,7 +138,9 @@ pub(crate) fn launch(spec: LaunchSpec) -> (Plan, Fds) {
         }
     }
     steps.push(streams(&spec.process, true));
-    steps.extend(spec.process.oom_score_adj.map(Step::OomScore));
+    if !remapped {
+        steps.extend(spec.process.oom_score_adj.map(Step::OomScore));
+    }
     steps.extend(spec.readonly_paths.into_iter().map(Step::Protect));
     steps.extend(spec.masked_paths.into_iter().map(Step::Mask));
     // What programs look for to know where they are, and to see what is mounted (observed in every Docker container).
@@ -135,8 +156,12 @@ pub(crate) fn launch(spec: LaunchSpec) -> (Plan, Fds) {
         steps.push(Step::ProtectRoot);
     }
     steps.push(Step::Pivot);
+    if !remapped {
+        steps.extend(limits(&spec.process));
+    }
     let (mut plan, fds) = finish(steps, namespaces, pid_namespace, cgroup, &spec.process, fds);
     plan.init = spec.init;
+    plan.streams = streams_owner;
     (plan, fds)
 }
 
@@ -149,19 +174,42 @@ pub(crate) fn exec(spec: ExecSpec) -> (Plan, Fds) {
         steps.push(Step::JoinCgroup(fds.add(fd)));
     }
     let pidfd = fds.add(spec.pidfd);
+    let mut kinds = libc::CLONE_NEWNS
+        | libc::CLONE_NEWNET
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWCGROUP;
+    if spec.remapped.is_some() {
+        // These take privileges of the host.
+        steps.extend(limits(&spec.process));
+        kinds |= libc::CLONE_NEWUSER;
+    }
     steps.push(Step::Enter {
         namespace: pidfd,
-        kinds: libc::CLONE_NEWNS
-            | libc::CLONE_NEWNET
-            | libc::CLONE_NEWIPC
-            | libc::CLONE_NEWUTS
-            | libc::CLONE_NEWCGROUP,
+        kinds,
         name: "the container's".into(),
     });
+    if spec.remapped.is_some() {
+        steps.push(Step::BecomeRoot);
+    }
     steps.push(Step::KeepRoot);
     steps.push(streams(&spec.process, false));
+    if spec.remapped.is_none() {
+        steps.extend(limits(&spec.process));
+    }
     let pid_namespace = Some((pidfd, libc::CLONE_NEWPID));
-    finish(steps, 0, pid_namespace, cgroup, &spec.process, fds)
+    let (mut plan, fds) = finish(steps, 0, pid_namespace, cgroup, &spec.process, fds);
+    plan.streams = spec.remapped;
+    (plan, fds)
+}
+
+fn limits(process: &Process) -> impl Iterator<Item = Step> {
+    let limits = process.rlimits.iter();
+    limits.map(|(resource, soft, hard)| Step::Limit {
+        resource: *resource,
+        soft: *soft,
+        hard: *hard,
+    })
 }
 
 fn streams(process: &Process, console: bool) -> Step {
@@ -200,13 +248,6 @@ fn finish(
     process: &Process,
     fds: Fds,
 ) -> (Plan, Fds) {
-    for (resource, soft, hard) in &process.rlimits {
-        steps.push(Step::Limit {
-            resource: *resource,
-            soft: *soft,
-            hard: *hard,
-        });
-    }
     let directory = match process.working_directory.as_str() {
         "" => "/".to_owned(),
         path => path.to_owned(),
@@ -245,6 +286,7 @@ fn finish(
         cgroup,
         steps,
         init: false,
+        streams: None,
         candidates,
         arguments: process.arguments.clone(),
         environment: process.environment.clone(),

@@ -30,6 +30,9 @@ pub(crate) struct Plan {
     /// Whether an init stays behind when the program is executed.
     #[serde(default)]
     pub(crate) init: bool,
+    /// The host's user and group that pipes are given to, because the child may not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) streams: Option<(u32, u32)>,
     /// The program, if it has a slash; else looked up.
     pub(crate) candidates: Vec<String>,
     pub(crate) arguments: Vec<String>,
@@ -49,6 +52,16 @@ pub(crate) enum Step {
     },
     /// unshare(2).
     Unshare { kinds: i32, name: String },
+    /// Enter a user namespace, be root in it, and go on as a new process whose namespaces belong to it. Steps before this have
+    /// the host's privileges, those after it have none of them.
+    Descend {
+        user: FdIndex,
+        /// A PID namespace to be born in.
+        pid: Option<FdIndex>,
+        namespaces: u64,
+    },
+    /// Be root of the user namespace that was entered.
+    BecomeRoot,
     /// Put the root file system on its place; targets are below it from here on.
     PlaceRoot { mount: FdIndex },
     /// Take the current root as it is (exec).
@@ -145,6 +158,8 @@ impl fmt::Display for Step {
             Self::Share { target, .. } => write!(f, "share {target}"),
             Self::Enter { name, .. } => write!(f, "enter {name} namespace"),
             Self::Unshare { name, .. } => write!(f, "make {name} namespace"),
+            Self::Descend { .. } => f.write_str("go on in the user namespace"),
+            Self::BecomeRoot => f.write_str("become root of the user namespace"),
             Self::PlaceRoot { .. } => f.write_str("place the root file system"),
             Self::KeepRoot => f.write_str("open the root"),
             Self::Place { target, .. } => write!(f, "mount on {target}"),
@@ -187,6 +202,12 @@ pub(crate) enum ChildFailure {
 }
 
 impl Plan {
+    /// Whether another process than the one that was cloned becomes the program.
+    pub(crate) fn descends(&self) -> bool {
+        let descends = |step: &Step| matches!(step, Step::Descend { .. });
+        self.steps.iter().any(descends)
+    }
+
     /// Whether the program is looked for in PATH.
     pub(crate) fn looks_up(&self) -> bool {
         self.arguments
@@ -260,6 +281,7 @@ mod tests {
             pid_namespace: None,
             cgroup: None,
             init: false,
+            streams: None,
             steps: vec![
                 Step::Pivot,
                 Step::Mount {

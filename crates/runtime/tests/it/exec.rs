@@ -49,6 +49,7 @@ impl Target {
             },
             process: process(arguments),
             attached: Some((ALL, theirs)),
+            remapped: None,
         };
         (spec, ours)
     }

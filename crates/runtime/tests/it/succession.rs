@@ -187,6 +187,7 @@ fn the_end_of_an_exec_is_told_though_its_monitor_was_killed() {
         },
         process: process(&["sh", "-c", script]),
         attached: None,
+        remapped: None,
     };
     let exec = machine.runtime.exec(exec).blocking_recv().unwrap().unwrap();
     kill_monitor(parent(exec.pid).unwrap(), zygote);

@@ -38,6 +38,7 @@ pub(super) struct File {
     pub(super) tlscert: Option<PathBuf>,
     pub(super) tlskey: Option<PathBuf>,
     pub(super) exec_opts: Vec<String>,
+    pub(super) userns_remap: Option<String>,
     pub(super) log_format: Option<String>,
     pub(super) raw_logs: Option<bool>,
     pub(super) default_ulimits: BTreeMap<String, UlimitKey>,

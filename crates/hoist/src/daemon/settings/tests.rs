@@ -64,7 +64,6 @@ fn wrong_values_are_named() {
         (&["--log-opt", "nope=1"], "unknown log opt 'nope'"),
         (&["--config-file", "/no/such/file"], "/no/such/file"),
         (&["--data-root", "relative"], "relative"),
-        (&["--userns-remap=default"], "userns-remap"),
         (&["--label", "=x"], "'=x': empty name"),
         (
             &["--label", "a=x", "--label", "a=y"],

@@ -169,6 +169,7 @@ pub fn spec(rootfs: &Rootfs, arguments: &[&str]) -> LaunchSpec {
         log: None,
         attached: Vec::new(),
         kept: Vec::new(),
+        remapped: None,
     }
 }
 

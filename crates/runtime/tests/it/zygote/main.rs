@@ -19,6 +19,9 @@ fn main() -> ExitCode {
     if hoist_runtime::is_zygote(arguments.first().map(std::ffi::OsString::as_os_str)) {
         return hoist_runtime::zygote_main();
     }
+    if hoist_runtime::is_keeper(arguments.first().map(std::ffi::OsString::as_os_str)) {
+        return hoist_runtime::keeper_main();
+    }
     match arguments.get(1).and_then(|word| word.to_str()) {
         Some("engine") => support::engine::run(&arguments[2..]),
         _ => ExitCode::FAILURE,
