@@ -11,6 +11,7 @@
 //! SQLite's own checkpoints are off, because they would sync in the middle of somebody's request; the writer
 //! makes them when it is idle. The log is made long in advance, so that a full disk does not stop what is small.
 
+use std::cell::Cell;
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
@@ -55,6 +56,8 @@ const SCHEMA: &str = "
 pub(crate) struct Database {
     path: PathBuf,
     connection: Connection,
+    /// How the connection syncs now; unset where that is not known.
+    synchronous: Cell<Option<Class>>,
     /// The write-ahead log itself, to sync what was committed without syncing.
     log: File,
     ceiling: u64,
@@ -137,6 +140,7 @@ impl Database {
         }
         let mut database = Self {
             connection,
+            synchronous: Cell::new(None),
             log,
             path,
             ceiling,
@@ -167,13 +171,19 @@ impl Database {
     }
 
     fn synchronous(&self, class: Class) -> Result<(), StoreError> {
+        if self.synchronous.take() == Some(class) {
+            self.synchronous.set(Some(class));
+            return Ok(());
+        }
         // NORMAL in WAL mode writes and does not sync; FULL syncs the log at each commit.
         self.connection
             .execute_batch(match class {
                 Class::Disk => "PRAGMA synchronous = FULL",
                 Class::Process => "PRAGMA synchronous = NORMAL",
             })
-            .map_err(|e| self.wrap(e))
+            .map_err(|e| self.wrap(e))?;
+        self.synchronous.set(Some(class));
+        Ok(())
     }
 
     /// Writes a group of transactions, all or none. Answers whether it was synced.

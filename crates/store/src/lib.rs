@@ -1,7 +1,7 @@
 //! The transactional store: every object of one engine, with revisions, snapshots, events and watch.
 //!
 //! One SQLite file holds the objects; all of them are also in memory as shared snapshots, so reads never
-//! touch the file. One writer thread orders transactions: it runs their closures, writes a group of them in
+//! touch the file. One writer orders transactions: it runs their closures, writes a group of them in
 //! one SQLite transaction, and only then shows the result to readers and watchers. So a transaction either
 //! is everywhere (file, memory, watchers) or nowhere, a full disk included, and closures never conflict.
 //!

@@ -18,7 +18,7 @@ pub(crate) struct Row {
 
 /// A transaction in the making: reads see its own writes, nobody else sees them before it is committed.
 ///
-/// Its closure runs on the writer's thread, so it must be short and must not block.
+/// Its closure runs while nobody else's can, so it must be short and must not block.
 #[derive(Debug)]
 pub struct Transaction {
     pub(crate) draft: Snapshot,

@@ -1,15 +1,19 @@
-//! The one thread that orders and writes transactions.
+//! What orders and writes transactions, one at a time, and the thread that does it where somebody would wait for a disk.
 //!
 //! ```text
 //! jobs ─> [take what is queued] ─> run closures on a draft ─> one SQLite transaction ─> publish ─> reply
 //!              │ a leading run of class process makes a group that is not synced;
 //!              └ from the first of class disk on, everything queued shares one sync
+//! class process, nothing queued, writer free ─> the same, on the thread that asks
 //! idle: within a second of an unsynced commit, sync the log; now and then a checkpoint
 //! ```
+//!
+//! A transaction that is not synced takes less than the two changes of thread that its way through the queue costs, so it
+//! is carried out where it comes from while the writer is free. Syncs, pruning and checkpoints are the thread's alone.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hoist_model::{Event, Revision, Timestamp};
@@ -48,7 +52,45 @@ pub(crate) enum Job {
         until: Option<Timestamp>,
         reply: EventsReply,
     },
+    /// Look whether there is something to be done later.
+    Look,
     Close,
+}
+
+/// The writer, as its thread and those who ask share it.
+pub(crate) struct Desk {
+    /// Held for one group, or for the upkeep between them. Who asks never waits for it.
+    writer: Mutex<Writer>,
+    /// Jobs handed to the thread that are not done: whoever comes after them waits in the queue, too.
+    pub(crate) queued: AtomicUsize,
+}
+
+impl Desk {
+    pub(crate) fn new(writer: Writer) -> Self {
+        Self {
+            writer: Mutex::new(writer),
+            queued: AtomicUsize::new(0),
+        }
+    }
+
+    /// Carries out a transaction of class process on the calling thread, if it would have nothing to wait for; else it comes
+    /// back. Answers whether the thread has to be told to look.
+    pub(crate) fn at_once(&self, body: Body) -> Result<bool, Body> {
+        if self.queued.load(Ordering::Acquire) != 0 {
+            return Err(body);
+        }
+        let Ok(mut writer) = self.writer.try_lock() else {
+            return Err(body);
+        };
+        writer.commit(Class::Process, vec![body]);
+        Ok(writer.wants_a_look())
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer
+            .lock()
+            .expect("a commit that panicked may have left half of itself")
+    }
 }
 
 pub(crate) struct Writer {
@@ -58,6 +100,8 @@ pub(crate) struct Writer {
     /// When the oldest unsynced commit was made.
     unsynced: Option<Instant>,
     groups_since_checkpoint: u64,
+    /// The thread sleeps until a job comes, whatever is to be done later.
+    sleeps: bool,
 }
 
 impl Writer {
@@ -68,61 +112,30 @@ impl Writer {
             shared,
             unsynced: None,
             groups_since_checkpoint: 0,
+            sleeps: false,
         }
     }
 
-    /// Serves jobs until told to close; then everything queued before is written.
-    pub(crate) fn run(mut self, jobs: &Receiver<Job>) {
-        let mut next = None;
-        loop {
-            let job = match next.take() {
-                Some(job) => job,
-                None => match self.receive(jobs) {
-                    Ok(job) => job,
-                    Err(RecvTimeoutError::Timeout) => {
-                        self.idle();
-                        continue;
-                    }
-                    Err(RecvTimeoutError::Disconnected) => break,
-                },
-            };
-            match job {
-                Job::Transaction(class, body) => {
-                    let (class, group, after) = gather(class, body, jobs);
-                    next = after;
-                    self.commit(class, group);
-                }
-                Job::Events {
-                    since,
-                    until,
-                    reply,
-                } => {
-                    let events = self.database.events(since, until).map(|value| Committed {
-                        revision: self.head.revision(),
-                        value,
-                    });
-                    // The asker may be gone.
-                    let _ = reply.send(events);
-                }
-                Job::Close => break,
-            }
-            if self.groups_since_checkpoint >= CHECKPOINT_BUSY {
-                self.checkpoint();
-            }
-        }
-        self.checkpoint();
-        self.shared.ring.close();
+    /// Whether the thread has something to do, or to be awake for, that it does not know of.
+    fn wants_a_look(&mut self) -> bool {
+        let upkeep =
+            self.groups_since_checkpoint >= CHECKPOINT_BUSY || self.database.should_prune();
+        let later = self.unsynced.is_some() || self.groups_since_checkpoint >= CHECKPOINT_IDLE;
+        upkeep || (later && std::mem::take(&mut self.sleeps))
     }
 
-    fn receive(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
-        match self.unsynced {
+    /// How long the thread sleeps at most; a while longer than needed after a job, since seldom one comes alone.
+    fn patience(&mut self, after_a_job: bool) -> Option<Duration> {
+        let patience = match self.unsynced {
+            Some(since) => Some(SYNC_WITHIN.saturating_sub(since.elapsed())),
             // Synced commits make the log long, too.
-            None if self.groups_since_checkpoint >= CHECKPOINT_IDLE => {
-                jobs.recv_timeout(SYNC_WITHIN)
+            None if after_a_job || self.groups_since_checkpoint >= CHECKPOINT_IDLE => {
+                Some(SYNC_WITHIN)
             }
-            None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(since) => jobs.recv_timeout(SYNC_WITHIN.saturating_sub(since.elapsed())),
-        }
+            None => None,
+        };
+        self.sleeps = patience.is_none();
+        patience
     }
 
     fn commit(&mut self, class: Class, group: Vec<Body>) {
@@ -152,10 +165,17 @@ impl Writer {
         for (reply, revision) in replies {
             reply(written.clone().map(|()| revision));
         }
+    }
+
+    /// What has to be done between groups.
+    fn keep_up(&mut self) {
         if self.database.should_prune()
             && let Err(error) = self.database.prune()
         {
             tracing::warn!(%error, "events could not be pruned");
+        }
+        if self.groups_since_checkpoint >= CHECKPOINT_BUSY {
+            self.checkpoint();
         }
     }
 
@@ -199,6 +219,13 @@ impl Writer {
             self.checkpoint();
             return;
         }
+        // Made while the thread slept, or while it waited for nothing.
+        if self
+            .unsynced
+            .is_none_or(|since| since.elapsed() < SYNC_WITHIN)
+        {
+            return;
+        }
         self.unsynced = None;
         self.shared
             .statistics
@@ -215,6 +242,64 @@ impl Writer {
         if let Err(error) = self.database.checkpoint() {
             tracing::warn!(%error, "the store's log could not be folded into its file");
         }
+    }
+}
+
+/// Serves jobs until told to close; then everything queued before is written.
+pub(crate) fn serve(desk: &Desk, jobs: &Receiver<Job>) {
+    let mut next = None;
+    let mut after_a_job = true;
+    loop {
+        let job = match next.take() {
+            Some(job) => job,
+            None => match receive(desk, jobs, after_a_job) {
+                Ok(job) => job,
+                Err(RecvTimeoutError::Timeout) => {
+                    after_a_job = false;
+                    desk.writer().idle();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            },
+        };
+        after_a_job = true;
+        let mut writer = desk.writer();
+        let mut done = 1;
+        match job {
+            Job::Transaction(class, body) => {
+                let (class, group, after) = gather(class, body, jobs);
+                next = after;
+                done = group.len();
+                writer.commit(class, group);
+            }
+            Job::Events {
+                since,
+                until,
+                reply,
+            } => {
+                let events = writer.database.events(since, until).map(|value| Committed {
+                    revision: writer.head.revision(),
+                    value,
+                });
+                // The asker may be gone.
+                let _ = reply.send(events);
+            }
+            Job::Look => {}
+            Job::Close => break,
+        }
+        desk.queued.fetch_sub(done, Ordering::Release);
+        writer.keep_up();
+    }
+    let mut writer = desk.writer();
+    writer.checkpoint();
+    writer.shared.ring.close();
+}
+
+fn receive(desk: &Desk, jobs: &Receiver<Job>, after_a_job: bool) -> Result<Job, RecvTimeoutError> {
+    let patience = desk.writer().patience(after_a_job);
+    match patience {
+        Some(patience) => jobs.recv_timeout(patience),
+        None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
     }
 }
 

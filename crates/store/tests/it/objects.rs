@@ -108,7 +108,7 @@ fn one_container_life_costs_two_syncs_and_a_group_shares_one() {
 
     // While the writer is held up, fifty creates queue; they share one group.
     let (go, gate) = std::sync::mpsc::channel::<()>();
-    let held = store.transaction(Class::Process, move |_| {
+    let held = store.transaction(Class::Disk, move |_| {
         let _ = gate.recv();
         Ok::<_, StoreError>(())
     });
@@ -119,6 +119,77 @@ fn one_container_life_costs_two_syncs_and_a_group_shares_one() {
         pending.wait().unwrap();
     }
     assert!(store.statistics().syncs <= 4, "{:?}", store.statistics());
+}
+
+#[test]
+fn unsynced_transactions_run_where_they_come_from_but_never_out_of_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let here = std::thread::current().id();
+    let size_and_thread = |class| {
+        store.transaction(class, |tx| {
+            let size = tx.get::<Thing>("a").map_or(0, |thing| thing.size);
+            tx.put(thing("a", size + 1));
+            Ok::<_, StoreError>((size, std::thread::current().id()))
+        })
+    };
+    let first = size_and_thread(Class::Process).wait().unwrap().value;
+    assert_eq!(first, (0, here));
+    let second = size_and_thread(Class::Disk).wait().unwrap().value;
+    assert_eq!(second.0, 1);
+    assert_ne!(second.1, here);
+
+    // Behind one that waits, everything queues.
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let held = store.transaction(Class::Disk, move |_| {
+        let _ = gate.recv();
+        Ok::<_, StoreError>(())
+    });
+    let third = size_and_thread(Class::Process);
+    let fourth = size_and_thread(Class::Disk);
+    let fifth = size_and_thread(Class::Process);
+    go.send(()).unwrap();
+    held.wait().unwrap();
+    let later = [third, fourth, fifth].map(|pending| pending.wait().unwrap().value);
+    assert_eq!(later.map(|(size, _)| size), [2, 3, 4]);
+    assert!(later.iter().all(|(_, thread)| *thread != here));
+}
+
+#[test]
+fn many_threads_lose_no_transaction() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    store
+        .transaction(Class::Disk, |tx| {
+            tx.put(thing("a", 0));
+            Ok::<_, StoreError>(())
+        })
+        .wait()
+        .unwrap();
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let store = &store;
+            scope.spawn(move || {
+                for round in 0..100 {
+                    let class = if (round + number) % 5 == 0 {
+                        Class::Disk
+                    } else {
+                        Class::Process
+                    };
+                    let add = store.transaction(class, |tx| {
+                        let size = tx.get::<Thing>("a").unwrap().size;
+                        tx.put(thing("a", size + 1));
+                        Ok::<_, StoreError>(())
+                    });
+                    add.wait().unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(store.snapshot().get::<Thing>("a").unwrap().size, 400);
+    drop(store);
+    let store = open(dir.path()).unwrap();
+    assert_eq!(store.snapshot().get::<Thing>("a").unwrap().size, 400);
 }
 
 #[test]
