@@ -33,12 +33,13 @@ fn main() -> ExitCode {
         .prefix("hoist-latency")
         .tempdir_in("/dev/shm")
         .unwrap();
-    let (runtime, mut notices) = Runtime::start(Settings {
+    let (runtime, ears, mut notices) = Runtime::start(Settings {
         exec_root: directory.path().to_owned(),
         executable: std::env::current_exe().unwrap(),
         groups: [].into(),
     })
     .unwrap();
+    ears.listen().unwrap();
     let rootfs = support::Rootfs::new();
     let set = capabilities::resolve(&[], &[], false, capabilities::available()).unwrap();
     let filter = Seccomp::new()

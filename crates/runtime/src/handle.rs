@@ -1,4 +1,4 @@
-//! The handle on everything that runs: orders go to the zygote, one thread hears every monitor.
+//! The handle on everything that runs: orders go to the zygote, and what monitors say is heard in one place.
 
 mod hear;
 mod places;
@@ -16,6 +16,7 @@ use hoist_model::{ContainerId, Signal, Timestamp};
 use rustix::event::epoll;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::hear::Ears;
 use self::places::{listener, log_order, make_directory, open_log_directory, record_slot};
 use self::succession::Held;
 use crate::exit_record::{self, ExitRecord};
@@ -113,7 +114,7 @@ pub enum Adoption {
     Unknown,
 }
 
-/// Everything that runs. Cheap to clone; the thread and the zygote end with the last clone, containers do not.
+/// Everything that runs. Cheap to clone; the zygote ends with the last clone, containers do not.
 #[derive(Clone)]
 pub struct Runtime {
     shared: Arc<Shared>,
@@ -180,11 +181,11 @@ struct Known {
 }
 
 impl Runtime {
-    /// Starts the zygote and the thread that hears monitors. The channel carries exactly one notice for every process
-    /// that was started here or found running. Blocking, some milliseconds.
+    /// Starts the zygote. Whoever has the ears has to use them: without, no start is answered and no end is told. The channel
+    /// carries exactly one notice for every process that was started here or found running. Blocking, some milliseconds.
     pub fn start(
         settings: Settings,
-    ) -> Result<(Self, mpsc::UnboundedReceiver<ExitNotice>), RuntimeError> {
+    ) -> Result<(Self, Ears, mpsc::UnboundedReceiver<ExitNotice>), RuntimeError> {
         let failed = |what: String| move |source| RuntimeError { what, source };
         let directory = settings.exec_root.join("c");
         make_directory(&directory).map_err(failed(format!("mkdir {}", directory.display())))?;
@@ -204,12 +205,12 @@ impl Runtime {
             epoll,
             exits,
         });
-        let heard = Arc::downgrade(&shared);
-        std::thread::Builder::new()
-            .name("hoist-runtime".to_owned())
-            .spawn(move || hear::run(&heard))
-            .map_err(failed("start the runtime's thread".to_owned()))?;
-        Ok((Self { shared }, notices))
+        let heard = shared
+            .epoll
+            .try_clone()
+            .map_err(failed("epoll".to_owned()))?;
+        let ears = Ears::new(Arc::downgrade(&shared), heard);
+        Ok((Self { shared }, ears, notices))
     }
 
     /// Starts a container. The answer comes once its program was executed or could not be. A few system calls in the

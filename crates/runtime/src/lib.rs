@@ -37,7 +37,9 @@ pub mod users;
 mod zygote;
 
 pub use exit_record::ExitRecord;
-pub use handle::{Adoption, ExitNotice, LaunchError, Launched, Runtime, RuntimeError, Settings};
+pub use handle::{
+    Adoption, Ears, ExitNotice, LaunchError, Launched, Runtime, RuntimeError, Settings,
+};
 pub use seed::Seed;
 pub use user_namespace::{UserNamespace, is_keeper, keeper_main};
 pub use zygote::{MARKER, is_zygote, zygote_main};

@@ -1,7 +1,7 @@
 //! The engine's Runtime port over hoist-runtime.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -17,12 +17,14 @@ use hoist_engine::records::ContainerRecord;
 use hoist_model::container::{ContainerStats, NamespaceMode, ProcessFacts, Resources};
 use hoist_model::{ContainerId, ErrorClass, Signal, Timestamp, chain};
 use hoist_net::Instance;
-use hoist_runtime::Seed;
 use hoist_runtime::cgroup::{CgroupDriver, CgroupError, CgroupSettings, Cgroups, Group};
 use hoist_runtime::observe;
 use hoist_runtime::seccomp::Seccomp;
 use hoist_runtime::spec::{ProcessId, Streams};
 use hoist_runtime::systemd::{self, Scope, ScopeError};
+use hoist_runtime::{Ears, Seed};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
 use super::apparmor::AppArmor;
@@ -59,7 +61,9 @@ impl ZygoteRuntime {
             executable: executable.clone(),
             groups: cgroups.monitors()?.into(),
         };
-        let (runtime, notices) = hoist_runtime::Runtime::start(settings)?;
+        let (runtime, ears, notices) = hoist_runtime::Runtime::start(settings)?;
+        // Ends with the engine's loop.
+        tokio::spawn(hear(readiness(&ears)?, ears));
         let machine = Arc::new(Machine {
             cgroups,
             seccomp: Seccomp::new(),
@@ -169,6 +173,37 @@ fn delegated(
                 std::thread::sleep(PAUSE);
             }
             Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[expect(
+    deprecated,
+    reason = "sound for an OwnedFd, which closes only with the AsyncFd; its successor is unsafe"
+)]
+fn readiness(ears: &Ears) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(ears.as_fd().try_clone_to_owned()?, Interest::READABLE)
+}
+
+/// Hears monitors until the runtime is gone.
+async fn hear(readiness: AsyncFd<OwnedFd>, ears: Ears) {
+    loop {
+        let heard = match readiness.readable().await {
+            Ok(mut ready) => {
+                let heard = ears.hear();
+                // What came since is an edge of its own.
+                ready.clear_ready();
+                heard
+            }
+            Err(error) => Err(error),
+        };
+        match heard {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::error!(%error, "monitors cannot be heard");
+                return;
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The one thread that hears every monitor.
+//! Hearing every monitor: by whoever has a loop to wait in, or by a thread of its own.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Weak;
 use std::sync::atomic::AtomicU64;
 
@@ -20,31 +20,77 @@ const PROCESS: u64 = 1 << 63;
 /// Counts control sockets, so that a late event of an old one is not taken for a new one's.
 pub(super) static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
-/// How often the thread looks whether anybody still holds the runtime.
+/// How often a thread of its own looks whether anybody still holds the runtime.
 const PATIENCE: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
 };
 
-/// Hears until the last handle is dropped.
-pub(super) fn run(shared: &Weak<Shared>) {
-    let mut events = Vec::with_capacity(64);
-    loop {
-        let Some(strong) = shared.upgrade() else {
-            return;
-        };
-        events.clear();
-        let buffer = rustix::buffer::spare_capacity(&mut events);
-        match epoll::wait(&strong.epoll, buffer, Some(&PATIENCE)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => {
-                tracing::error!(%error, "the runtime's thread cannot wait");
-                return;
+/// What monitors say is waited for with this: readable when there is something to [`Ears::hear`].
+///
+/// What was heard goes on from the thread that hears, so the engine's own loop does: a thread between would be one more
+/// change of processor for every start and every end.
+pub struct Ears {
+    shared: Weak<Shared>,
+    epoll: OwnedFd,
+}
+
+impl AsFd for Ears {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
+impl Ears {
+    pub(super) fn new(shared: Weak<Shared>, epoll: OwnedFd) -> Self {
+        Self { shared, epoll }
+    }
+
+    /// Takes everything that was said. A few system calls each, never a wait. `false` once nobody holds the runtime.
+    ///
+    /// # Errors
+    /// Those of `epoll_wait`, which leave nothing to be waited for.
+    pub fn hear(&self) -> io::Result<bool> {
+        let now = Timespec::default();
+        while self.hear_some(Some(&now))? {
+            if self.shared.strong_count() == 0 {
+                return Ok(false);
             }
         }
-        for event in &events {
-            strong.hear(event.data.u64());
+        Ok(self.shared.strong_count() > 0)
+    }
+
+    /// Hears until the last handle is dropped, on a thread of its own.
+    ///
+    /// # Errors
+    /// Where no thread can be made.
+    pub fn listen(self) -> io::Result<()> {
+        let run = move || {
+            while self.shared.strong_count() > 0 {
+                if let Err(error) = self.hear_some(Some(&PATIENCE)) {
+                    tracing::error!(%error, "the runtime's thread cannot wait");
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("hoist-runtime".to_owned());
+        thread.spawn(run).map(drop)
+    }
+
+    /// Whether there was anything.
+    fn hear_some(&self, patience: Option<&Timespec>) -> io::Result<bool> {
+        let mut events = Vec::with_capacity(64);
+        let buffer = rustix::buffer::spare_capacity(&mut events);
+        match epoll::wait(&self.epoll, buffer, patience) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
+        if let Some(shared) = self.shared.upgrade() {
+            for event in &events {
+                shared.hear(event.data.u64());
+            }
+        }
+        Ok(!events.is_empty())
     }
 }
 

@@ -22,12 +22,13 @@ impl Machine {
             return None;
         }
         let directory = tempfile::tempdir().unwrap();
-        let (runtime, notices) = Runtime::start(Settings {
+        let (runtime, ears, notices) = Runtime::start(Settings {
             exec_root: directory.path().join("run"),
             executable: env!("CARGO_BIN_EXE_hoist-runtime-zygote").into(),
             groups: [].into(),
         })
         .unwrap();
+        ears.listen().unwrap();
         Some(Self {
             runtime,
             notices,

@@ -15,12 +15,13 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
     let [exec_root, log, id, script] = arguments else {
         return ExitCode::FAILURE;
     };
-    let (runtime, _notices) = Runtime::start(Settings {
+    let (runtime, ears, _notices) = Runtime::start(Settings {
         exec_root: PathBuf::from(exec_root),
         executable: std::env::current_exe().unwrap(),
         groups: [].into(),
     })
     .unwrap();
+    ears.listen().unwrap();
     // Removed by the test, which outlives this process.
     let rootfs = std::mem::ManuallyDrop::new(Rootfs::new());
     let mut spec = spec(&rootfs, &["sh", "-c", script.to_str().unwrap()]);
