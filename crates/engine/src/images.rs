@@ -4,6 +4,7 @@
 //! and containers. Layers nobody names any more are collected when nothing is being brought in, so that a pull
 //! can rely on a layer it found here.
 
+mod configs;
 mod removal;
 mod usage;
 
@@ -32,6 +33,8 @@ const CONFIG_LIMIT: u64 = 4 << 20;
 
 pub use usage::ImageUsage;
 
+use self::configs::Configs;
+
 /// The images of this node.
 #[derive(Clone)]
 pub struct Images {
@@ -43,6 +46,7 @@ struct Inner {
     content: Arc<ContentStore>,
     snapshotter: Arc<dyn Snapshotter>,
     source: Arc<dyn ImageSource>,
+    configs: Configs,
     /// Held shared while layers come in, alone while unnamed ones are collected.
     intake: RwLock<()>,
     /// Whether a collection was put off because something was coming in.
@@ -98,6 +102,7 @@ impl Images {
             content,
             snapshotter,
             source,
+            configs: Configs::default(),
             intake: RwLock::new(()),
             collection_due: AtomicBool::new(false),
         };
@@ -168,14 +173,19 @@ impl Images {
     }
 
     /// Its configuration document.
-    pub fn config(&self, id: &ImageId) -> Result<ImageConfig, ImageError> {
+    pub fn config(&self, id: &ImageId) -> Result<Arc<ImageConfig>, ImageError> {
+        if let Some(config) = self.inner.configs.get(id) {
+            return Ok(config);
+        }
         let broken = |detail: String| ImageError::Store(format!("configuration of {id}: {detail}"));
         let bytes = self
             .inner
             .content
             .get(id, CONFIG_LIMIT)
             .map_err(|e| broken(chain(&e)))?;
-        ImageConfig::parse(&bytes).map_err(|e| broken(chain(&e)))
+        let config = Arc::new(ImageConfig::parse(&bytes).map_err(|e| broken(chain(&e)))?);
+        self.inner.configs.keep(id, &config, bytes.len());
+        Ok(config)
     }
 
     /// Bytes of each layer's files, bottom first; 0 for one that is not here.

@@ -95,7 +95,7 @@ impl Containers {
         let images = self.inner.parts.images.clone();
         let known = record.spec.image_id.as_ref();
         let base = known.and_then(|id| images.config(id).ok());
-        let base = base.unwrap_or_else(|| nameless(record));
+        let base = base.map_or_else(|| nameless(record), Arc::unwrap_or_clone);
         let name = request.reference.as_ref().map(ImageReference::familiar);
         let message = request.message.clone();
         let options = CommitOptions {

@@ -9,7 +9,6 @@ use hoist_model::container::{
     ContainerSpec, ContainerState, NamespaceMode, NetworkMode, is_container_name,
 };
 use hoist_store::{Class, Transaction};
-use tokio::sync::oneshot;
 
 use super::events::container_event;
 use super::merge::merge_image;
@@ -184,31 +183,24 @@ impl Containers {
     /// there; mounting ahead of the start, and making ready for the next container, go on behind the caller's back.
     async fn prepare_files(&self, record: &ContainerRecord) -> Result<(), ContainerError> {
         let containers = self.clone();
-        let (id, record) = (record.id.clone(), record.clone());
-        let (answer, answered) = oneshot::channel();
-        let work = move || {
-            if let Err(error) = containers.make_files(&record) {
-                // Whoever asked may have gone away.
-                let _ = answer.send(Err(error));
-                return;
-            }
+        let key = record.id.clone();
+        if record.mounts.iter().any(|mount| mount.copy_up) {
+            let record = record.clone();
+            super::files::blocking(move || containers.make_files(&record)).await?;
+        } else {
+            // Some renames of what lies ready: changing to a thread that may block costs more.
+            containers.make_files(record)?;
+        }
+        let (containers, id, changes) = (self.clone(), key.clone(), changes_of(record));
+        let expected = self.inner.views.expect(&key);
+        self.inner.tasks.spawn_blocking(move || {
             let snapshotter = containers.inner.parts.images.snapshotter().as_ref();
             let views = &containers.inner.views;
-            views.mount_ahead(&record.id, changes_of(&record), snapshotter, || {
-                let _ = answer.send(Ok(()));
-            });
+            views.mount_ahead(&id, &expected, changes, snapshotter);
             in_background(|| containers.make_ready());
-        };
-        self.inner.tasks.spawn_blocking(work);
-        let made = answered.await.unwrap_or_else(|_| {
-            Err(ContainerError::Internal(
-                "making a container's files: interrupted".to_owned(),
-            ))
         });
-        if made.is_ok() {
-            self.forget_ahead(id);
-        }
-        made
+        self.forget_ahead(key);
+        Ok(())
     }
 
     /// Blocking.
@@ -282,30 +274,31 @@ impl Containers {
 
     /// Takes a container's files away by name, and lets go of its layers. Deleting them goes on behind the caller's back.
     pub(super) async fn remove_files(&self, id: &ContainerId) -> Result<(), ContainerError> {
-        let snapshotter = self.inner.parts.images.snapshotter().clone();
-        let (key, directory) = (id.clone(), self.directory(id));
+        if self.inner.views.holds(id) {
+            let (containers, id) = (self.clone(), id.clone());
+            let let_go = move || {
+                containers.inner.views.let_go(&id);
+                Ok(())
+            };
+            super::files::blocking(let_go).await?;
+        }
+        let directory = self.directory(id);
         let gone = directory.with_file_name(format!("{GONE}{}", id.as_str()));
-        let etc = self.etc_directory(id);
-        let containers = self.clone();
-        let (answer, answered) = oneshot::channel();
-        let work = move || {
-            containers.inner.views.let_go(&key);
-            let snapshot = snapshotter
-                .remove(&key)
-                .map_err(|error| ContainerError::Internal(chain(&error)));
-            let renamed = match std::fs::rename(&directory, &gone) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    let context = format!("remove {}", directory.display());
-                    Err(ContainerError::Io { context, source })
-                }
-                _ => Ok(()),
-            };
-            let (doomed, snapshot) = match snapshot {
-                Ok(doomed) => (Some(doomed), Ok(())),
-                Err(error) => (None, Err(error)),
-            };
-            // Whoever asked may have gone away.
-            let _ = answer.send(snapshot.and(renamed));
+        // Two renames: changing to a thread that may block costs more.
+        let snapshot = self.inner.parts.images.snapshotter().remove(id);
+        let renamed = match std::fs::rename(&directory, &gone) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                let context = format!("remove {}", directory.display());
+                Err(ContainerError::Io { context, source })
+            }
+            _ => Ok(()),
+        };
+        let (doomed, snapshot) = match snapshot {
+            Ok(doomed) => (Some(doomed), Ok(())),
+            Err(error) => (None, Err(ContainerError::Internal(chain(&error)))),
+        };
+        let (key, etc) = (id.clone(), self.etc_directory(id));
+        let delete = move || {
             let deleted = in_background(|| {
                 let deleted = doomed.map_or(Ok(()), hoist_image::Doomed::delete);
                 deleted.and(remove_directory(&gone))
@@ -314,13 +307,8 @@ impl Containers {
                 tracing::warn!(container = %key, %error, "removed files stay until the next start");
             }
         };
-        self.inner.tasks.spawn_blocking(work);
-        answered.await.unwrap_or_else(|_| {
-            Err(ContainerError::Internal(format!(
-                "removing the files of container {}: interrupted",
-                id.as_str()
-            )))
-        })
+        self.inner.tasks.spawn_blocking(delete);
+        snapshot.and(renamed)
     }
 
     /// Removes the volumes that were made for one container alone; one that others use by now stays.

@@ -50,7 +50,13 @@ struct Place {
     view: Weak<View>,
     /// A mount made ahead of the start that is about to come.
     ahead: Option<OwnedFd>,
+    /// One is about to be made. Whoever needs a mount before that takes the order back and mounts.
+    expected: bool,
 }
+
+/// The order to mount a container ahead of its start.
+#[derive(Debug)]
+pub(super) struct Expected(Arc<Mutex<Place>>);
 
 /// The files of one container.
 #[derive(Debug)]
@@ -86,6 +92,7 @@ impl Views {
         if let Some(view) = place.view.upgrade() {
             return Ok(view);
         }
+        place.expected = false;
         let overlay = match place.ahead.take() {
             Some(mount) => mount,
             None => snapshotter
@@ -110,19 +117,24 @@ impl Views {
         Ok(view)
     }
 
-    /// Mounts a container's overlay for a start that is expected soon. A start that `announce` leads to waits for the mount
-    /// and takes it. Blocking; best effort: without it the start mounts.
+    /// Orders a mount of a container's overlay ahead of its start; before anybody knows of the container.
+    pub(super) fn expect(&self, id: &ContainerId) -> Expected {
+        let place = self.place(id);
+        held(&place).expected = true;
+        Expected(place)
+    }
+
+    /// Mounts a container's overlay as was ordered, if nobody was faster. A start meanwhile waits for the mount and takes it.
+    /// Blocking; best effort: without it the start mounts.
     pub(super) fn mount_ahead(
         &self,
         id: &ContainerId,
+        ordered: &Expected,
         changes: Changes,
         snapshotter: &dyn Snapshotter,
-        announce: impl FnOnce(),
     ) {
-        let place = self.place(id);
-        let mut held = held(&place);
-        announce();
-        if held.ahead.is_some() {
+        let mut held = held(&ordered.0);
+        if !std::mem::take(&mut held.expected) || held.ahead.is_some() {
             return;
         }
         match snapshotter.mount(id, changes) {
@@ -139,11 +151,18 @@ impl Views {
         held(&self.place(id)).ahead = Some(mount);
     }
 
+    /// Whether there is, or may soon be, anything to let go of.
+    pub(super) fn holds(&self, id: &ContainerId) -> bool {
+        self.all().contains_key(id)
+    }
+
     /// Takes down what was mounted ahead, if no start has taken it. Blocking: the kernel may sync at an unmount.
     pub(super) fn let_go(&self, id: &ContainerId) {
         let place = self.all().remove(id);
         if let Some(place) = place {
-            drop(held(&place).ahead.take());
+            let mut place = held(&place);
+            place.expected = false;
+            drop(place.ahead.take());
         }
     }
 
@@ -168,6 +187,7 @@ impl Views {
     ) -> Result<OwnedFd, hoist_image::SnapshotError> {
         let place = self.place(id);
         let mut place = held(&place);
+        place.expected = false;
         let ready = place.ahead.take().or_else(|| {
             let view = place.view.upgrade()?;
             let mut spare = view.spare.lock().unwrap_or_else(PoisonError::into_inner);
