@@ -272,7 +272,7 @@ fn sleeper(world: &mut World) -> anyhow::Result<String> {
     Ok(id)
 }
 
-fn remove(world: &mut World, ids: &[String]) -> anyhow::Result<()> {
+pub(super) fn remove(world: &mut World, ids: &[String]) -> anyhow::Result<()> {
     for id in ids {
         world
             .client

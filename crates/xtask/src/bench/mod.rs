@@ -1,20 +1,23 @@
 //! `cargo xtask bench`: Hoist, Debian's Docker and the bare syscall floor, side by side in one run.
 
 mod arena;
+mod binaries;
 mod client;
+mod crowd;
 mod instant;
 mod logs;
 mod measures;
 mod report;
 mod statistics;
+mod stop;
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use arena::{Arena, World};
+use binaries::{docker_binary, release_binary};
 use clap::Args;
 use hoist_sys::floor::FloorStage;
 use hoist_testkit::{TemporaryDirectory, busybox_layer};
@@ -24,8 +27,8 @@ use statistics::{Number, Samples};
 /// What to measure and how.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Measures to run, by a part of their name (floor roundtrip run exec logs parallel sequential memory
-    /// growth pull); all when none is given.
+    /// Measures to run, by a part of their name (floor roundtrip run exec stop logs parallel sequential memory
+    /// growth pull crowd); all when none is given.
     measures: Vec<String>,
     /// The daemon's binary, in place of building the release binary.
     #[arg(long)]
@@ -135,11 +138,13 @@ const MEASURES: &[(&str, Measure)] = &[
     ("roundtrip", round_trip),
     ("run", whole_run),
     ("exec", exec),
+    ("stop", stop::stop),
     ("logs", logs::logs),
     ("parallel", parallel),
     ("sequential", sequential),
     ("pull", pull),
     ("growth", growth),
+    ("crowd", crowd::crowd),
 ];
 
 /// Batches that alternate between the engines.
@@ -433,68 +438,4 @@ fn growth(arenas: &Arenas) -> anyhow::Result<Vec<Row>> {
         rows.push(row(&what, "after", (sample, Samples::default()), note));
     }
     Ok(rows)
-}
-
-fn release_binary(root: &Path) -> anyhow::Result<PathBuf> {
-    let mut build = Command::new("cargo");
-    build.args([
-        "build",
-        "--release",
-        "--package",
-        "hoist",
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
-    let output = build
-        .current_dir(root)
-        .stderr(std::process::Stdio::inherit())
-        .output()?;
-    ensure!(
-        output.status.success(),
-        "cargo build --release --package hoist"
-    );
-    let told = String::from_utf8_lossy(&output.stdout);
-    let binary = told
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .next_back();
-    binary.context("cargo named no executable")
-}
-
-/// A script that starts Debian's dockerd with the arguments `hoist daemon` takes.
-fn docker_binary(
-    root: &Path,
-    options: &Options,
-    scripts: &TemporaryDirectory,
-) -> anyhow::Result<PathBuf> {
-    let unpacked = match &options.docker {
-        Some(directory) => directory.clone(),
-        None => fetch_docker(&root.join("target/tools/docker-debian"))?,
-    };
-    let script = scripts.join("dockerd");
-    let path = unpacked.display();
-    // The first argument is `daemon`. Debian's dockerd starts a containerd of its own on private paths.
-    let text = format!(
-        "#!/bin/sh\nshift\nPATH={path}/usr/sbin:{path}/usr/bin:$PATH\nexport PATH\nexec dockerd \"$@\"\n"
-    );
-    std::fs::write(&script, text)?;
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
-    Ok(script)
-}
-
-/// Downloads and unpacks Debian's packages; nothing is installed or started.
-fn fetch_docker(directory: &Path) -> anyhow::Result<PathBuf> {
-    if !directory.join("usr/sbin/dockerd").exists() {
-        std::fs::create_dir_all(directory)?;
-        let fetched = Command::new("sh")
-            .args(["-ec", "apt-get download -q docker.io containerd runc tini; for p in ./*.deb; do dpkg -x $p .; done"])
-            .current_dir(directory)
-            .status()?;
-        ensure!(
-            fetched.success(),
-            "apt-get download docker.io containerd runc tini: {fetched}"
-        );
-    }
-    Ok(directory.canonicalize()?)
 }
