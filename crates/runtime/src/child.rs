@@ -20,6 +20,7 @@ use rustix::mount::{
 
 use crate::message::{self, Kind};
 use crate::plan::{ChildFailure, FdIndex, Plan, Step};
+use crate::spare::Furniture;
 
 /// Where the zygote keeps, in its private root, a directory to place a container's root on.
 pub(crate) const ROOT_PLACE: &str = "/root";
@@ -33,6 +34,8 @@ pub(crate) const EMPTY: &str = "/empty";
 pub(crate) struct Child<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) fds: &'a [OwnedFd],
+    /// File systems that were made ahead.
+    pub(crate) furniture: &'a [Furniture],
     /// To become 0, 1 and 2 where no terminal is made.
     pub(crate) streams: Option<&'a [OwnedFd; 3]>,
     /// To the monitor; closes on execve.
@@ -70,12 +73,18 @@ impl Child<'_> {
         let mut opened = Opened::default();
         // A kernel without keyrings has none to leave; one that refuses gives the container none either.
         let _ = process::new_session_keyring();
-        for (index, step) in self.plan.steps.iter().enumerate() {
-            if let Err(error) = self.step(step, &mut opened) {
-                return ChildFailure::Step {
-                    index,
-                    errno: errno(&error),
-                };
+        let mut index = 0;
+        while let Some(step) = self.plan.steps.get(index) {
+            let done = match self.made_ahead(index) {
+                Some(made) => self.install(step, made, &opened).map(|()| made.steps.len()),
+                None => self.step(step, &mut opened).map(|()| 1),
+            };
+            match done {
+                Ok(steps) => index += steps,
+                Err(error) => {
+                    let errno = errno(&error);
+                    return ChildFailure::Step { index, errno };
+                }
             }
         }
         drop(opened);
@@ -92,6 +101,24 @@ impl Child<'_> {
             };
         }
         self.execute()
+    }
+
+    /// What was made ahead of the steps from here on.
+    fn made_ahead(&self, index: usize) -> Option<&Furniture> {
+        let rest = self.plan.steps.get(index..)?;
+        let is_meant = |made: &&Furniture| rest.starts_with(&made.steps);
+        self.furniture
+            .iter()
+            .find(is_meant)
+            .filter(|_| !self.plan.has_own_users())
+    }
+
+    fn install(&self, step: &Step, made: &Furniture, opened: &Opened) -> io::Result<()> {
+        let Step::Mount { target, .. } = step else {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        };
+        let place = make(opened.root()?, target, true)?;
+        attach(made.mount.as_fd(), place.as_fd())
     }
 
     /// Tries every candidate. As with Go's `exec.LookPath`, a file that may not be executed is not what a look-up looks
@@ -222,11 +249,7 @@ impl Child<'_> {
                 node(opened.root()?, path, *mode, (*major, *minor), (*uid, *gid))?;
             }
             Step::Link { path, to } => {
-                let (parent, name) = parent(opened.root()?, path)?;
-                match rustix::fs::symlinkat(to.as_str(), parent, name) {
-                    Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-                    Err(error) => return Err(error.into()),
-                }
+                link(opened.root()?, path, to)?;
             }
             Step::Terminal {
                 rows,
@@ -507,7 +530,17 @@ fn make_real_directory(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> 
     }
 }
 
-fn node(
+/// A symbolic link below the root, unless something is there.
+pub(crate) fn link(root: BorrowedFd<'_>, path: &str, to: &str) -> io::Result<()> {
+    let (parent, name) = parent(root, path)?;
+    match rustix::fs::symlinkat(to, parent, name) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A device below the root, unless something is there.
+pub(crate) fn node(
     root: BorrowedFd<'_>,
     path: &str,
     mode: u32,

@@ -2,6 +2,7 @@
 
 mod hear;
 mod places;
+mod spares;
 mod succession;
 
 use std::collections::HashMap;
@@ -17,14 +18,15 @@ use rustix::event::epoll;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::hear::Ears;
-use self::places::{listener, log_order, make_directory, open_log_directory, record_slot};
+use self::places::{listener, log_order, make_directory, open_log_directory, order, record_slot};
+use self::spares::Spares;
 use self::succession::Held;
 use crate::exit_record::{self, ExitRecord};
 use crate::message::{self, Kind};
-use crate::monitor::{LogOrder, Order, Size};
+use crate::monitor::{Order, Size};
 use crate::plan::{self, Plan};
 use crate::seal;
-use crate::spec::{ExecSpec, LaunchSpec, Process, ProcessId, Streams};
+use crate::spec::{ExecSpec, LaunchSpec, ProcessId, Streams};
 
 /// What [`Runtime::start`] needs to know.
 #[derive(Clone, Debug)]
@@ -126,6 +128,8 @@ struct Shared {
     files: u64,
     /// Locked for one send, or to start a zygote anew.
     zygote: Mutex<Zygote>,
+    /// Locked for single changes and for a look at the zygote; never while anything is sent.
+    spares: Mutex<Spares>,
     /// Locked for single look-ups and changes.
     processes: Mutex<Processes>,
     epoll: OwnedFd,
@@ -201,6 +205,7 @@ impl Runtime {
             settings,
             files,
             zygote: Mutex::new(Zygote { socket, process }),
+            spares: Mutex::default(),
             processes: Mutex::default(),
             epoll,
             exits,
@@ -210,6 +215,7 @@ impl Runtime {
             .try_clone()
             .map_err(failed("epoll".to_owned()))?;
         let ears = Ears::new(Arc::downgrade(&shared), heard);
+        shared.make_spares();
         Ok((Self { shared }, ears, notices))
     }
 
@@ -290,7 +296,7 @@ impl Runtime {
         answer
     }
 
-    /// Sends an order to the zygote, with a control socket of its own in front.
+    /// Sends an order to a spare monitor, else to the zygote with a control socket of its own in front.
     fn order(
         &self,
         owner: ProcessId,
@@ -298,23 +304,31 @@ impl Runtime {
         fds: &[OwnedFd],
         reply: oneshot::Sender<Result<Launched, LaunchError>>,
     ) -> Result<(), Unordered> {
-        let (ours, theirs) = match message::pair() {
+        let mut borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        let ordered = self
+            .shared
+            .order_spare(&order, &borrowed)
+            .map(|ours| (ours, None));
+        let pair = ordered.map_or_else(
+            || message::pair().map(|(ours, theirs)| (ours, Some(theirs))),
+            Ok,
+        );
+        let (ours, theirs) = match pair {
             Ok(pair) => pair,
             Err(error) => {
-                return Err(Unordered {
-                    reply,
-                    error: LaunchError::system("socketpair", &error),
-                });
+                let error = LaunchError::system("socketpair", &error);
+                return Err(Unordered { reply, error });
             }
         };
-        let plan = order.plan.clone();
         let known = Known {
-            starting: Some((reply, plan)),
+            starting: Some((reply, order.plan.clone())),
             ..Known::new(ours)
         };
         self.shared.know(owner.clone(), known);
-        let mut borrowed: Vec<BorrowedFd<'_>> = vec![theirs.as_fd()];
-        borrowed.extend(fds.iter().map(AsFd::as_fd));
+        let Some(theirs) = theirs else {
+            return Ok(());
+        };
+        borrowed.insert(0, theirs.as_fd());
         let sent = self.shared.send_order(Kind::Order, &order, &borrowed);
         if let Err(error) = sent {
             let known = self.shared.processes().remove(&owner);
@@ -469,26 +483,6 @@ impl Drop for Zygote {
     fn drop(&mut self) {
         // Its socket closes with us; it ends by itself and must not stay a zombie of a process that lives on.
         let _ = self.process.try_wait();
-    }
-}
-
-fn order(
-    plan: Plan,
-    process: &Process,
-    log: Option<LogOrder>,
-    attached: &[(Streams, UnixStream)],
-    lasting: bool,
-) -> Order {
-    Order {
-        plan,
-        has_listener: lasting,
-        has_record: lasting,
-        log,
-        attached: attached.iter().map(|(streams, _)| *streams).collect(),
-        kept: 0,
-        terminal: process.terminal.is_some(),
-        open_stdin: process.open_stdin,
-        stdin_once: process.stdin_once,
     }
 }
 

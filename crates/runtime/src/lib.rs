@@ -29,6 +29,7 @@ mod reaper;
 mod seal;
 pub mod seccomp;
 mod seed;
+mod spare;
 pub mod spec;
 pub mod sysctl;
 pub mod systemd;

@@ -41,7 +41,7 @@ const FOLLOW_UP: u16 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(crate) enum Kind {
-    /// Daemon to zygote: make a monitor of this order.
+    /// Daemon to zygote: make a monitor of this order. Daemon to a spare: be the monitor of it.
     Order = 1,
     /// Monitor to daemon: the program runs.
     Started = 2,
@@ -63,6 +63,8 @@ pub(crate) enum Kind {
     Namespace = 10,
     /// Child to monitor: another process, the one beside this, goes on with the plan.
     Descended = 11,
+    /// Daemon to zygote: make a monitor that waits for its order.
+    Spare = 12,
 }
 
 impl Kind {
@@ -79,6 +81,7 @@ impl Kind {
             Self::InputClosed,
             Self::Namespace,
             Self::Descended,
+            Self::Spare,
         ]
         .into_iter()
         .find(|kind| *kind as u16 == number)

@@ -20,6 +20,7 @@ use crate::child::{EMPTY, NULL, ROOT_PLACE, file_system};
 use crate::message::{self, Kind, Message};
 use crate::monitor::{self, Order, Succession};
 use crate::reaper::Reaper;
+use crate::spare;
 
 /// The word that makes a program of ours a zygote; in place of its name.
 pub const MARKER: &str = "hoist-zygote";
@@ -138,7 +139,7 @@ fn obey(
     reaper: &mut Reaper,
 ) -> io::Result<()> {
     let succession = match message.kind {
-        Kind::Order => None,
+        Kind::Order | Kind::Spare => None,
         Kind::Succeed => {
             // One that cannot be read is of a later version: whoever sent it sees its socket close.
             let Ok(succession) = message.body::<Succession>() else {
@@ -160,7 +161,10 @@ fn obey(
             drop(control.take());
             reaper.disown();
             process::unblock_signals();
-            let _ = process::set_name(c"hoist-monitor");
+            let _ = process::set_name(match message.kind {
+                Kind::Spare => spare::NAME,
+                _ => c"hoist-monitor",
+            });
             become_monitor(message, succession);
         }
     }
@@ -168,6 +172,10 @@ fn obey(
 }
 
 fn become_monitor(mut message: Message, succession: Option<(Succession, OwnedFd)>) -> ! {
+    if message.kind == Kind::Spare {
+        spare::wait_for_order(message);
+        process::end_now(0)
+    }
     let fds = std::mem::take(&mut message.fds);
     if let Some((succession, line)) = succession {
         drop(message);
@@ -177,17 +185,9 @@ fn become_monitor(mut message: Message, succession: Option<(Succession, OwnedFd)
     match message.body::<Order>() {
         Ok(order) => {
             drop(message);
-            monitor::run(&order, fds);
+            monitor::run(&order, fds, Vec::new());
         }
-        Err(error) => {
-            let failure = crate::plan::ChildFailure::Clone {
-                what: format!("read the order: {error}"),
-                errno: libc::EBADMSG,
-            };
-            if let Some(control) = fds.first() {
-                let _ = message::send(control, Kind::Failed, &failure, &[]);
-            }
-        }
+        Err(error) => monitor::refuse(&fds, &error),
     }
     process::end_now(0)
 }

@@ -26,6 +26,7 @@ use hoist_runtime::{Ears, Seed};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::apparmor::AppArmor;
 use super::launch_spec::{Machine, Seeds, exec_spec, launch_spec};
@@ -185,17 +186,31 @@ fn readiness(ears: &Ears) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(ears.as_fd().try_clone_to_owned()?, Interest::READABLE)
 }
 
+/// How long after a start the next ones are prepared: its answer is to be out by then.
+const AFTERWARDS: Duration = Duration::from_millis(1);
+
 /// Hears monitors until the runtime is gone.
 async fn hear(readiness: AsyncFd<OwnedFd>, ears: Ears) {
+    let mut prepare_at: Option<Instant> = None;
     loop {
-        let heard = match readiness.readable().await {
-            Ok(mut ready) => {
+        let afterwards = async {
+            match prepare_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let heard = tokio::select! {
+            ready = readiness.readable() => ready.and_then(|mut ready| {
                 let heard = ears.hear();
                 // What came since is an edge of its own.
                 ready.clear_ready();
                 heard
+            }),
+            () = afterwards => {
+                prepare_at = None;
+                ears.prepare();
+                continue;
             }
-            Err(error) => Err(error),
         };
         match heard {
             Ok(true) => {}
@@ -204,6 +219,9 @@ async fn hear(readiness: AsyncFd<OwnedFd>, ears: Ears) {
                 tracing::error!(%error, "monitors cannot be heard");
                 return;
             }
+        }
+        if prepare_at.is_none() && ears.wants_to_prepare() {
+            prepare_at = Some(Instant::now() + AFTERWARDS);
         }
     }
 }

@@ -60,6 +60,22 @@ impl Ears {
         Ok(self.shared.strong_count() > 0)
     }
 
+    /// Whether something can be prepared for the next starts: best a little later, when the last is answered.
+    #[must_use]
+    pub fn wants_to_prepare(&self) -> bool {
+        let shared = self.shared.upgrade();
+        shared.is_some_and(|shared| shared.spares().are_wanted())
+    }
+
+    /// Prepares for the next starts. A few system calls.
+    pub fn prepare(&self) {
+        if let Some(shared) = self.shared.upgrade()
+            && shared.spares().are_wanted()
+        {
+            shared.make_spares();
+        }
+    }
+
     /// Hears until the last handle is dropped, on a thread of its own.
     ///
     /// # Errors
@@ -71,6 +87,7 @@ impl Ears {
                     tracing::error!(%error, "the runtime's thread cannot wait");
                     return;
                 }
+                self.prepare();
             }
         };
         let thread = std::thread::Builder::new().name("hoist-runtime".to_owned());
@@ -129,7 +146,10 @@ impl Shared {
 
     fn take(&self, owner: &ProcessId, control: &OwnedFd, message: Message) -> io::Result<()> {
         match message.kind {
-            Kind::Started => self.introduced(owner, message)?,
+            Kind::Started => {
+                self.introduced(owner, message)?;
+                self.spares().want_more();
+            }
             Kind::InputClosed => {
                 if let Some(known) = self.processes().known.get_mut(owner) {
                     known.held.close_input();
@@ -170,7 +190,8 @@ impl Shared {
             | Kind::Attach
             | Kind::Resize
             | Kind::Namespace
-            | Kind::Descended => {
+            | Kind::Descended
+            | Kind::Spare => {
                 return Err(io::Error::other(format!("{:?}", message.kind)));
             }
         }

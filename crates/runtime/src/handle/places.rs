@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use rustix::fs::Mode;
@@ -12,8 +13,9 @@ use rustix::net::{
 };
 
 use crate::exit_record;
-use crate::monitor::LogOrder;
-use crate::spec::LogSpec;
+use crate::monitor::{LogOrder, Order};
+use crate::plan::Plan;
+use crate::spec::{LogSpec, Process, Streams};
 
 pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new()
@@ -70,6 +72,27 @@ pub(super) fn open_slot(directory: &Path) -> io::Result<OwnedFd> {
         .write(true)
         .open(directory.join("exit"))?;
     Ok(file.into())
+}
+
+/// What a monitor is told of a process.
+pub(super) fn order(
+    plan: Plan,
+    process: &Process,
+    log: Option<LogOrder>,
+    attached: &[(Streams, UnixStream)],
+    lasting: bool,
+) -> Order {
+    Order {
+        plan,
+        has_listener: lasting,
+        has_record: lasting,
+        log,
+        attached: attached.iter().map(|(streams, _)| *streams).collect(),
+        kept: 0,
+        terminal: process.terminal.is_some(),
+        open_stdin: process.open_stdin,
+        stdin_once: process.stdin_once,
+    }
 }
 
 /// Where a log is, for the monitor that writes it.

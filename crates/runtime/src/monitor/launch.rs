@@ -16,6 +16,7 @@ use super::{Monitor, Order, Size, Started};
 use crate::child::{Child, NULL};
 use crate::message::{self, Kind};
 use crate::plan::ChildFailure;
+use crate::spare::Furniture;
 
 fn failed(what: &'static str) -> impl Fn(io::Error) -> ChildFailure {
     move |error| ChildFailure::Clone {
@@ -64,6 +65,7 @@ impl Monitor {
     pub(super) fn start(
         order: &Order,
         mut fds: impl Iterator<Item = OwnedFd>,
+        furniture: Vec<Furniture>,
     ) -> Result<Self, ChildFailure> {
         let missing = || ChildFailure::Clone {
             what: "order".to_owned(),
@@ -110,6 +112,7 @@ impl Monitor {
             Cloned::Child => Child {
                 plan: &order.plan,
                 fds: &plan_fds,
+                furniture: &furniture,
                 streams: pipes.as_ref().map(|pipes| &pipes.theirs),
                 report: &theirs,
                 arguments: &arguments,
@@ -121,7 +124,7 @@ impl Monitor {
         // While we hold its mount namespace, taking the mounts down is our work after its end is told, not its own before
         // that: grace periods, and a sync of the file system its changes are on. A kernel that cannot say is no loss.
         let mut mounts = process::mount_namespace(born.pidfd.as_fd()).ok();
-        drop((theirs, plan_fds));
+        drop((theirs, plan_fds, furniture));
         if order.plan.pid_namespace.is_some() {
             // Back in our own: whose children are born elsewhere can make no thread, which the log may want.
             let own = rustix::process::pidfd_open(

@@ -32,7 +32,8 @@ use self::output::Output;
 pub(crate) use self::succession::{Carried, Succession, run_successor};
 use crate::exit_record::{self, ExitRecord};
 use crate::message::{self, Kind};
-use crate::plan::Plan;
+use crate::plan::{ChildFailure, Plan};
+use crate::spare::Furniture;
 use crate::spec::Streams;
 
 /// What the daemon orders. Descriptors beside it, in this order: control, then those named here, then the plan's.
@@ -89,10 +90,10 @@ pub(crate) struct Size {
 }
 
 /// Runs a monitor to its end: the life of a freshly forked child of the zygote.
-pub(crate) fn run(order: &Order, fds: Vec<OwnedFd>) {
+pub(crate) fn run(order: &Order, fds: Vec<OwnedFd>, furniture: Vec<Furniture>) {
     let mut fds = fds.into_iter();
     let Some(control) = fds.next() else { return };
-    match Monitor::start(order, fds) {
+    match Monitor::start(order, fds, furniture) {
         Ok(mut monitor) => {
             monitor.control = Some(control);
             monitor.watch();
@@ -101,6 +102,17 @@ pub(crate) fn run(order: &Order, fds: Vec<OwnedFd>) {
             // The daemon may be gone: then nobody is there to be told.
             let _ = message::send(&control, Kind::Failed, &failure, &[]);
         }
+    }
+}
+
+/// Tells that an order cannot be read.
+pub(crate) fn refuse(fds: &[OwnedFd], error: &io::Error) {
+    let failure = ChildFailure::Clone {
+        what: format!("read the order: {error}"),
+        errno: libc::EBADMSG,
+    };
+    if let Some(control) = fds.first() {
+        let _ = message::send(control, Kind::Failed, &failure, &[]);
     }
 }
 

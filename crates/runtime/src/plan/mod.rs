@@ -208,6 +208,19 @@ impl Plan {
         self.steps.iter().any(descends)
     }
 
+    /// Whether its process is in a user namespace other than the engine's: file systems of its own have to be made there.
+    pub(crate) fn has_own_users(&self) -> bool {
+        let users = libc::CLONE_NEWUSER;
+        let kinds = self.steps.iter().map(|step| match step {
+            Step::Enter { kinds, .. } | Step::Unshare { kinds, .. } => *kinds,
+            _ => 0,
+        });
+        let kinds = kinds.fold(0, |all, one| all | one);
+        self.descends()
+            || kinds & users != 0
+            || self.namespaces & u64::from(users.unsigned_abs()) != 0
+    }
+
     /// Whether the program is looked for in PATH.
     pub(crate) fn looks_up(&self) -> bool {
         self.arguments

@@ -22,13 +22,15 @@ fn parent(pid: i32) -> Option<i32> {
 
 /// Monitors that are children of this zygote, but for the dead.
 fn monitors(zygote: i32) -> Vec<i32> {
+    children_named(zygote, "hoist-monitor")
+}
+
+fn children_named(zygote: i32, wanted: &str) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").unwrap();
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     pids.filter(|pid| {
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
-        name.is_ok_and(|name| name.trim() == "hoist-monitor")
-            && parent(*pid) == Some(zygote)
-            && lives(*pid)
+        name.is_ok_and(|name| name.trim() == wanted) && parent(*pid) == Some(zygote) && lives(*pid)
     })
     .collect()
 }
@@ -298,4 +300,34 @@ fn what_is_kept_for_later_engines_is_closed_when_the_end_is_told() {
     machine.notice();
     ours.set_nonblocking(true).unwrap();
     assert_eq!(ours.read(&mut [0]).unwrap(), 0, "somebody holds it still");
+}
+
+#[test]
+fn killed_spares_are_replaced_and_missed_by_nobody() {
+    let Some(mut machine) = Machine::start() else {
+        return;
+    };
+    let rootfs = Rootfs::new();
+    let launched = machine.launch(spec(&rootfs, &["sleep", "60"])).unwrap();
+    let zygote = parent(parent(launched.pid).unwrap()).unwrap();
+    let spares = || {
+        let spares = children_named(zygote, "hoist-spare");
+        (spares.len() == 2).then_some(spares)
+    };
+    for spare in wait_for("two spares", spares) {
+        kill(spare);
+        wait_for("its end", || (!lives(spare)).then_some(()));
+    }
+    assert_eq!(machine.run(spec(&rootfs, &["true"])), 0);
+    wait_for("two others", spares);
+    // Of a zygote that is gone none is used, and none stays.
+    let old = spares().unwrap();
+    kill(zygote);
+    wait_for("its end", || (!lives(zygote)).then_some(()));
+    let second = machine.launch(spec(&rootfs, &["sleep", "60"])).unwrap();
+    assert_ne!(parent(parent(second.pid).unwrap()), Some(zygote));
+    assert!(!old.contains(&parent(second.pid).unwrap()));
+    wait_for("their end", || {
+        (!old.iter().any(|spare| lives(*spare))).then_some(())
+    });
 }
