@@ -68,6 +68,7 @@ pub(crate) struct Builder {
     /// Makes namespaces where this process does not.
     make: Option<MakeNamespace>,
     pub(crate) links: Links,
+    has_ipv6: bool,
 }
 
 impl Builder {
@@ -78,6 +79,7 @@ impl Builder {
             home: netns::current()
                 .map_err(|source| NetError::kernel("open the host's network namespace", source))?,
             links: Links::open()?,
+            has_ipv6: sysctl::read("ipv6/conf/default/addr_gen_mode").is_ok(),
         })
     }
 
@@ -118,6 +120,7 @@ impl Builder {
                 mac,
                 mtu: bridge.mtu,
                 hairpin,
+                addressless: self.has_ipv6,
             };
             self.create_veth(&pair)?;
             let eth0 = links

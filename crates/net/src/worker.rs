@@ -144,6 +144,7 @@ impl Seat {
             firewall: subscribed(Family::Netfilter, nft::GROUP)
                 .map_err(|source| NetError::kernel("listen to nf_tables", source))?,
             links: subscribed(Family::Route, rtnl::GROUP_LINK)
+                .and_then(|links| links.listen_for(rtnl::LINK_DELETED).map(|()| links))
                 .map_err(|source| NetError::kernel("listen to rtnetlink", source))?,
             verify_at: None,
             failed_at: None,

@@ -9,6 +9,7 @@
 )]
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -259,6 +260,11 @@ impl<'a> Iterator for AttributeIter<'a> {
     }
 }
 
+thread_local! {
+    /// What is read into: clearing 64 KiB for each look costs more than the look.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// A netlink socket; it belongs to the network namespace it was opened in, whichever thread uses it.
 pub struct Socket {
     fd: OwnedFd,
@@ -301,6 +307,41 @@ impl Socket {
     /// Joins a multicast group (`RTNLGRP_…`, `NFNLGRP_…`).
     pub fn subscribe(&self, group: i32) -> io::Result<()> {
         set_option(self.fd.as_fd(), libc::NETLINK_ADD_MEMBERSHIP, group)
+    }
+
+    /// Lets only notifications of one kind (`RTM_…`) through: whoever waits is not woken for others. Answers to requests
+    /// are subject to it, too, so this is for a socket that only listens (socket(7), SO_ATTACH_FILTER).
+    pub fn listen_for(&self, kind: u16) -> io::Result<()> {
+        // Loads are big-endian; the kind of `struct nlmsghdr` is behind its length.
+        let kind = u32::from(u16::from_be_bytes(kind.to_ne_bytes()));
+        let instruction = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+        let mut program = [
+            instruction(0x28, 0, 0, 4),
+            instruction(0x15, 0, 1, kind),
+            instruction(0x06, 0, 0, u32::MAX),
+            instruction(0x06, 0, 0, 0),
+        ];
+        let filter = libc::sock_fprog {
+            len: 4,
+            filter: program.as_mut_ptr(),
+        };
+        let size = libc::socklen_t::try_from(size_of::<libc::sock_fprog>()).unwrap_or(16);
+        // SAFETY: `fd` is open for the call's length; `filter` describes the four instructions of `program`, which live until
+        // it returns, and the kernel copies and checks them.
+        // JUSTIFICATION: rustix has no socket filters.
+        let result = unsafe {
+            libc::setsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const filter).cast(),
+                size,
+            )
+        };
+        match result {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     /// Sends a batch and reads what the kernel answers: the refused messages, in order.
@@ -385,9 +426,20 @@ impl Socket {
     }
 
     fn read_queued(&self, mut each: impl FnMut(u32, &Reply)) -> io::Result<()> {
-        let mut buffer = vec![0; 64 << 10];
+        let mut buffer = BUFFER.take();
+        buffer.resize(64 << 10, 0);
+        let read = self.read_queued_into(&mut buffer, &mut each);
+        BUFFER.set(buffer);
+        read
+    }
+
+    fn read_queued_into(
+        &self,
+        buffer: &mut [u8],
+        each: &mut impl FnMut(u32, &Reply),
+    ) -> io::Result<()> {
         loop {
-            match rustix::net::recv(&self.fd, buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
+            match rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::DONTWAIT) {
                 Ok((length, _)) => messages(&buffer[..length], |sequence, _, reply| {
                     each(sequence, &reply);
                     true
