@@ -48,6 +48,12 @@ pub(super) struct Actor {
     pub(super) probed: Option<Timestamp>,
 }
 
+/// Lets whoever was answered be told before the actor goes on: both are tasks, and else the one that woke the other keeps
+/// the thread.
+async fn let_answer_go() {
+    tokio::task::yield_now().await;
+}
+
 impl Actor {
     pub(super) fn new(
         containers: Containers,
@@ -116,6 +122,7 @@ impl Actor {
                 // Only after a write that failed: the disk is full, and may have room again.
                 () = tokio::time::sleep(WRITE_AGAIN), if unwritten => {
                     if self.write().await.is_ok() {
+                        self.forget_end();
                         tracing::info!(container = %self.record.id, "its state is written again");
                     }
                 }
@@ -136,6 +143,7 @@ impl Actor {
                     Err(failure) => Err(self.explain("start", failure)),
                 };
                 let _ = reply.send(result);
+                let_answer_go().await;
             }
             Message::Signal {
                 signal,
@@ -240,6 +248,9 @@ impl Actor {
         if let Err(error) = self.write().await {
             outcome = Err(Failure::Broken(error));
         }
+        if !self.has_unwritten() {
+            self.forget_end();
+        }
         let is = self.life.state.running().is_some();
         let changed = self
             .running
@@ -288,6 +299,7 @@ impl Actor {
                 self.last_exit = exit_code;
                 self.answer(|condition| condition != WaitCondition::Removed, None);
                 self.attached.clear();
+                let_answer_go().await;
                 return written;
             }
             Command::RestartAfter(delay) => self.restart_at = Some(Instant::now() + delay),
@@ -388,7 +400,6 @@ impl Actor {
             return Err(error);
         }
         self.containers.unwritten().remove(&self.record.id);
-        self.forget_end();
         Ok(())
     }
 
