@@ -282,7 +282,7 @@ impl Child<'_> {
                 rustix::mount::unmount(".", UnmountFlags::DETACH)?;
                 rustix::process::chdir("/")?;
             }
-            Step::MakeDirectory(path) => make(opened.root()?, path, true).map(drop)?,
+            Step::MakeDirectory(path) => directory(opened.root()?, path)?,
             Step::MakeFile(path) => make(opened.root()?, path, false).map(drop)?,
             Step::WorkingDirectory(path) => {
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -528,6 +528,11 @@ fn make_real_directory(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> 
         }
         result => Ok(result?),
     }
+}
+
+/// A directory below the root, with its parents, unless it is there.
+pub(crate) fn directory(root: BorrowedFd<'_>, path: &str) -> io::Result<()> {
+    make(root, path, true).map(drop)
 }
 
 /// A symbolic link below the root, unless something is there.

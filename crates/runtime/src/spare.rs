@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use hoist_sys::process;
 use serde::{Deserialize, Serialize};
 
-use crate::child::{file_system, link, node};
+use crate::child::{directory, file_system, link, node};
 use crate::message::{self, Kind, Message};
 use crate::monitor::{self, Order};
 use crate::plan::Step;
@@ -39,7 +39,7 @@ pub(crate) struct Furniture {
 }
 
 /// What of these steps can be done before their container is there: new file systems that belong to no namespace of it but
-/// the user namespace, which has to be the engine's, with the devices and links at their top.
+/// the user namespace, which has to be the engine's, with the devices, links and directories at their top.
 pub(crate) fn furnishings(steps: &[Step]) -> Vec<Vec<Step>> {
     let mut found = Vec::new();
     for (at, step) in steps.iter().enumerate() {
@@ -50,7 +50,9 @@ pub(crate) fn furnishings(steps: &[Step]) -> Vec<Vec<Step>> {
             continue;
         }
         let fills = |step: &&Step| match step {
-            Step::Node { path, .. } | Step::Link { path, .. } => name_in(target, path).is_some(),
+            Step::Node { path, .. } | Step::Link { path, .. } | Step::MakeDirectory(path) => {
+                name_in(target, path).is_some()
+            }
             _ => false,
         };
         let filling = steps[at + 1..].iter().take_while(fills).count();
@@ -97,6 +99,9 @@ fn make(steps: Vec<Step>) -> Option<Furniture> {
                 node(mount.as_fd(), name, *mode, device, owner).ok()?;
             }
             Step::Link { path, to } => link(mount.as_fd(), name_in(target, path)?, to).ok()?,
+            Step::MakeDirectory(path) => {
+                directory(mount.as_fd(), name_in(target, path)?).ok()?;
+            }
             _ => return None,
         }
     }

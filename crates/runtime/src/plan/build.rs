@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use super::{FdIndex, Plan, Step};
 use crate::defaults;
 use crate::devices::DeviceKind;
-use crate::spec::{ExecSpec, LaunchSpec, MountFrom, NamespaceSource, Process};
+use crate::spec::{ExecSpec, LaunchSpec, MountEntry, MountFrom, NamespaceSource, Process};
 
 /// Descriptors in the order the plan names them.
 #[derive(Debug, Default)]
@@ -87,7 +87,9 @@ pub(crate) fn launch(spec: LaunchSpec) -> (Plan, Fds) {
             mount: fds.add(mount),
         });
     }
+    let directories = directories(&spec.mounts);
     for entry in spec.mounts {
+        let is_new = matches!(&entry.source, MountFrom::New { kind, .. } if kind == "tmpfs");
         steps.push(match entry.source {
             MountFrom::Detached { mount, directory } => Step::Place {
                 mount: fds.add(mount),
@@ -111,6 +113,13 @@ pub(crate) fn launch(spec: LaunchSpec) -> (Plan, Fds) {
         if entry.target == "/dev" {
             let is_made = |step: &Step| !remapped || !matches!(step, Step::Node { .. });
             steps.extend(default_devices().filter(is_made));
+        }
+        if is_new {
+            // All that fills a new file system right behind it, so that it can be made ahead (crate::spare).
+            let inside = directories
+                .iter()
+                .filter(|d| is_at_top_of(&entry.target, d));
+            steps.extend(inside.cloned().map(Step::MakeDirectory));
         }
     }
     for device in &spec.devices {
@@ -163,6 +172,21 @@ pub(crate) fn launch(spec: LaunchSpec) -> (Plan, Fds) {
     plan.init = spec.init;
     plan.streams = streams_owner;
     (plan, fds)
+}
+
+/// Targets that are directories.
+fn directories(mounts: &[MountEntry]) -> Vec<String> {
+    let is_directory = |entry: &&MountEntry| match &entry.source {
+        MountFrom::Detached { directory, .. } => *directory,
+        MountFrom::OfProcess(_) | MountFrom::New { .. } => true,
+    };
+    let targets = mounts.iter().filter(is_directory);
+    targets.map(|entry| entry.target.clone()).collect()
+}
+
+fn is_at_top_of(target: &str, path: &str) -> bool {
+    path.rsplit_once('/')
+        .is_some_and(|(parent, name)| parent == target && !name.is_empty())
 }
 
 /// The plan of a further process.
