@@ -43,13 +43,14 @@ pub(super) fn restrict_devices(directory: &Directory) -> Result<(), CgroupError>
 
 /// v1: more rules, in order.
 pub(super) fn add_devices(directory: &Directory, rules: &[DeviceRule]) -> Result<(), CgroupError> {
-    rules.iter().try_for_each(|rule| {
-        let file = if rule.allow {
+    let mut alike = rules.chunk_by(|one, next| one.allow == next.allow);
+    alike.try_for_each(|rules| {
+        let file = if rules[0].allow {
             "devices.allow"
         } else {
             "devices.deny"
         };
-        directory.write(file, &device_program::v1_text(rule))
+        directory.write_each(file, rules.iter().map(device_program::v1_text))
     })
 }
 

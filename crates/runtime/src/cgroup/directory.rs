@@ -170,6 +170,30 @@ impl Directory {
             })
     }
 
+    /// Writes one value after the other, each with a write of its own, to a file opened once.
+    pub(super) fn write_each(
+        &self,
+        file: &str,
+        values: impl Iterator<Item = String>,
+    ) -> Result<(), CgroupError> {
+        let failed = |value: String| {
+            move |source| CgroupError::Write {
+                path: self.child_path(file),
+                value,
+                source,
+            }
+        };
+        let fd = open_below(self.fd(), file, OFlags::WRONLY)
+            .map_err(|errno| failed(String::new())(errno.into()))?;
+        let mut opened = std::fs::File::from(fd);
+        for value in values {
+            opened
+                .write_all(value.as_bytes())
+                .map_err(failed(value.clone()))?;
+        }
+        Ok(())
+    }
+
     fn try_write(&self, file: &str, value: &str) -> io::Result<()> {
         let fd = open_below(self.fd(), file, OFlags::WRONLY)?;
         std::fs::File::from(fd).write_all(value.as_bytes())
