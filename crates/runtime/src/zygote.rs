@@ -51,6 +51,8 @@ fn live() -> io::Result<()> {
     process::reset_signals();
     process::ignore_pipes();
     process::set_name(c"hoist-zygote")?;
+    // Containers do not inherit what the engine wants for its threads. A kernel that knows no slices has given none.
+    let _ = process::set_slice(0);
     lower_file_limit();
     rustix::process::setsid()?;
     // Nothing that it or its children make is narrowed by whoever started the engine.

@@ -18,6 +18,9 @@ use crate::message::{self, Kind};
 use crate::plan::ChildFailure;
 use crate::spare::Furniture;
 
+/// A monitor's slice of processor time, in nanoseconds: it never runs long.
+const SLICE: u64 = 200_000;
+
 fn failed(what: &'static str) -> impl Fn(io::Error) -> ChildFailure {
     move |error| ChildFailure::Clone {
         what: what.to_owned(),
@@ -121,6 +124,8 @@ impl Monitor {
             .run(),
             Cloned::Parent { pid, pidfd } => Born { pid, pidfd },
         };
+        // Its start is answered by us, who wake just when the program begins to use this processor.
+        let _ = process::set_slice(SLICE);
         // While we hold its mount namespace, taking the mounts down is our work after its end is told, not its own before
         // that: grace periods, and a sync of the file system its changes are on. A kernel that cannot say is no loss.
         let mut mounts = process::mount_namespace(born.pidfd.as_fd()).ok();
