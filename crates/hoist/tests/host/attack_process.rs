@@ -9,12 +9,18 @@ use crate::world::World;
 #[test]
 fn a_process_in_the_making_shows_nothing_of_the_engine() {
     let Some(world) = World::start() else { return };
+    spy_on_execs(&world, &[]);
+    world.finish();
+}
+
+/// Looks at processes in the making from a container with these flags, which is to see nothing but programs of the image.
+pub(crate) fn spy_on_execs(world: &World, flags: &[&str]) {
     let watch = "while :; do for p in /proc/[0-9]*; do \
         for l in $p/exe $p/root $p/cwd $p/fd/3 $p/fd/4 $p/fd/5 $p/fd/6; do \
         t=$(readlink $l) && echo $l $t; done; done; done";
-    world
-        .docker(&["run", "-d", "--name", "spy", "busybox", "sh", "-c", watch])
-        .ok();
+    let run = ["run", "-d", "--name", "spy"];
+    let spy = [&run, flags, &["busybox", "sh", "-c", watch]].concat();
+    world.docker(&spy).ok();
     let end = Instant::now() + Duration::from_secs(2);
     let mut execs = 0;
     while Instant::now() < end || execs < 20 {
@@ -38,7 +44,6 @@ fn a_process_in_the_making_shows_nothing_of_the_engine() {
         assert!(harmless, "{line}");
     }
     world.docker(&["rm", "-f", "spy"]).ok();
-    world.finish();
 }
 
 /// The release agent of a version 1 group runs on the host (CVE-2022-0492).

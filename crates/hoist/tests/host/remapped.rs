@@ -5,6 +5,7 @@ use std::path::Path;
 
 use hoist_testkit::TemporaryDirectory;
 
+use crate::attack_process::spy_on_execs;
 use crate::world::{World, wait_for};
 
 /// The host's id of root in containers.
@@ -22,6 +23,18 @@ fn remapping() -> Option<(World, TemporaryDirectory)> {
     let path = accounts.path().to_str().unwrap();
     let flags = ["--userns-remap", "ann", "--accounts", path];
     World::start_with(&flags).map(|world| (world, accounts))
+}
+
+/// The process beside the engine that is in the user namespace of its containers.
+fn keeper_of(engine: u32) -> Option<rustix::process::Pid> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let is_it = |pid: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let parent = format!(" {engine} ");
+        stat.contains("(hoist-userns)") && stat.contains(&parent)
+    };
+    rustix::process::Pid::from_raw(pids.into_iter().find(is_it)?)
 }
 
 fn owner(path: impl AsRef<Path>) -> (u32, u32) {
@@ -221,6 +234,17 @@ fn every_capability_of_a_remapped_container_is_none_on_the_host() {
     world.finish();
 }
 
+/// Root of the container may trace whom it sees; not who comes in from the host, until they are no more than itself
+/// (CVE-2016-9962).
+#[test]
+fn who_enters_a_remapped_container_shows_nothing_of_the_engine() {
+    let Some((world, _accounts)) = remapping() else {
+        return;
+    };
+    spy_on_execs(&world, &["--cap-add", "SYS_PTRACE"]);
+    world.finish();
+}
+
 /// It administers what is its own: its network, its host name, its mounts.
 #[test]
 fn a_remapped_container_has_its_namespaces_to_itself() {
@@ -261,6 +285,9 @@ fn remapped_containers_outlive_the_engine() {
         .ok();
     world.daemon.kill();
     world.daemon.launch();
+    // What makes network namespaces is replaced when it dies.
+    let keeper = keeper_of(world.daemon.pid()).unwrap();
+    rustix::process::kill_process(keeper, rustix::process::Signal::KILL).unwrap();
     assert_eq!(world.docker(&["exec", "own", "id", "-u"]).ok(), "0\n");
     let join = [
         "run",

@@ -338,3 +338,6 @@ fn candidates(process: &Process) -> Vec<String> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;
