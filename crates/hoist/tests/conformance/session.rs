@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use hoist_testkit::{
     Compression, ImageBuilder, LocalRegistry, Login, RegistryOptions, TarBuilder, TemporaryDaemon,
-    Terminal,
+    TemporaryDirectory, Terminal,
 };
 
 use crate::normalise::Normaliser;
@@ -27,6 +27,8 @@ pub(crate) struct Session {
     work: PathBuf,
     docker: PathBuf,
     commands: usize,
+    /// What stands in for the host's users.
+    _accounts: TemporaryDirectory,
 }
 
 impl Session {
@@ -45,6 +47,11 @@ impl Session {
             let (registry, more) = hub().ok_or("docker-registry is not installed")?;
             registries.push(registry);
             flags.extend(more);
+        }
+        let accounts = TemporaryDirectory::new("accounts");
+        write_accounts(accounts.path()).map_err(|error| error.to_string())?;
+        for flag in flags.iter_mut().filter(|flag| *flag == "$ACCOUNTS") {
+            *flag = accounts.path().display().to_string();
         }
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let built = env!("CARGO_BIN_EXE_hoist").into();
@@ -77,6 +84,7 @@ impl Session {
             work,
             docker,
             commands: 0,
+            _accounts: accounts,
         };
         let loaded = own.command("docker load -q -i busybox.tar")?;
         if loaded == ["Loaded image: busybox:latest"] {
@@ -434,4 +442,12 @@ fn fill(registry: &LocalRegistry) {
     let layer = registry.blob_path(&truncated.blobs().layers[0].digest);
     let bytes = std::fs::read(&layer).expect("put above");
     std::fs::write(&layer, &bytes[..bytes.len() / 2]).expect("its own directory");
+}
+
+/// A user with subordinate ids, in files as those of /etc (passwd(5), group(5), subuid(5)).
+fn write_accounts(directory: &Path) -> std::io::Result<()> {
+    std::fs::write(directory.join("passwd"), "ann:x:1000:1000::/:\n")?;
+    std::fs::write(directory.join("group"), "ann:x:1000:\n")?;
+    std::fs::write(directory.join("subuid"), "ann:345000:65536\n")?;
+    std::fs::write(directory.join("subgid"), "ann:345000:65536\n")
 }
