@@ -188,6 +188,14 @@ impl Images {
         Ok(config)
     }
 
+    /// The manifest it came by, as it came: none of images that came without one, or where it is gone.
+    #[must_use]
+    pub fn manifest(&self, image: &ImageRecord) -> Option<(Digest, Vec<u8>)> {
+        let digest = image.manifest.as_ref()?;
+        let bytes = self.inner.content.get(digest, CONFIG_LIMIT).ok()?;
+        Some((digest.clone(), bytes))
+    }
+
     /// Bytes of each layer's files, bottom first; 0 for one that is not here.
     #[must_use]
     pub fn layer_sizes(&self, image: &ImageRecord) -> Vec<u64> {
@@ -253,13 +261,15 @@ impl Images {
     pub async fn load(
         &self,
         archive: Box<dyn Read + Send>,
+        platforms: Vec<Platform>,
         progress: ProgressFn,
     ) -> Result<Vec<(Arc<ImageRecord>, Vec<ImageReference>)>, ImageError> {
         let intake = self.inner.intake.read().await;
         let inner = self.inner.clone();
         let stored = blocking(move || {
             let sink = |report| progress(report);
-            hoist_image::load_archive(archive, &inner.content, inner.snapshotter.as_ref(), &sink)
+            let (content, snapshotter) = (&inner.content, inner.snapshotter.as_ref());
+            hoist_image::load_archive(archive, content, snapshotter, &platforms, &sink)
                 .map_err(|error| refused(chain(&error), error.class()))
         })
         .await;

@@ -269,6 +269,14 @@ pub(crate) async fn inspect(call: Call) -> Reply {
         None
     };
     let network_ids = NetworkIds::of(&call);
+    let images = &call.engine().images;
+    let image = record
+        .spec
+        .image_id
+        .as_ref()
+        .filter(|_| call.version.at_least(48));
+    let image = image.and_then(|id| images.resolve(id.as_str()).ok());
+    let manifest = image.and_then(|image| images.manifest(&image));
     ok(&wire::inspect(
         &record,
         &Around {
@@ -280,6 +288,9 @@ pub(crate) async fn inspect(call: Call) -> Reply {
             links: &containers.links(&record),
             sizes,
             network_id: &|name| network_ids.get(name),
+            manifest: manifest
+                .as_ref()
+                .map(|(digest, bytes)| (digest, bytes.as_slice())),
         },
     ))
 }

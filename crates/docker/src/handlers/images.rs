@@ -204,15 +204,39 @@ fn known(call: &Call) -> Result<Known, ApiError> {
     Ok(Known { record, references })
 }
 
+/// A platform as clients send it: JSON, in Docker's words where it is wrong (moby `httputils.DecodePlatform`), or `os/arch`.
+pub(super) fn parse_platform(text: &str) -> Result<hoist_model::Platform, ApiError> {
+    if !text.starts_with('{') {
+        return text
+            .parse()
+            .map_err(|error: hoist_model::InvalidPlatform| ApiError::invalid(error.to_string()));
+    }
+    #[derive(serde::Deserialize)]
+    struct Body {
+        #[serde(default)]
+        os: String,
+        #[serde(default)]
+        architecture: String,
+        variant: Option<String>,
+    }
+    let body: Body = serde_json::from_str(text)
+        .map_err(|error| ApiError::invalid(format!("failed to parse platform: {error}")))?;
+    if body.os.is_empty() || body.architecture.is_empty() {
+        return Err(ApiError::invalid(
+            "both OS and Architecture must be provided",
+        ));
+    }
+    Ok(hoist_model::Platform {
+        os: body.os,
+        architecture: body.architecture,
+        variant: body.variant.filter(|variant| !variant.is_empty()),
+        ..hoist_model::Platform::default()
+    })
+}
+
 /// Refuses an image of another platform than the one asked for: JSON (inspect, history) or `os/arch`.
 pub(super) fn check_platform(name: &str, text: &str, record: &ImageRecord) -> Result<(), ApiError> {
-    let wanted: hoist_model::Platform = if text.starts_with('{') {
-        serde_json::from_str(text)
-            .map_err(|error| ApiError::invalid(format!("invalid platform {text}: {error}")))?
-    } else {
-        text.parse()
-            .map_err(|error: hoist_model::InvalidPlatform| ApiError::invalid(error.to_string()))?
-    };
+    let wanted = parse_platform(text)?;
     if record.platform.satisfies(&wanted) {
         return Ok(());
     }

@@ -119,6 +119,7 @@ async fn import(call: Call, platform: Option<Platform>) -> Reply {
 /// `POST /images/load`.
 pub(crate) async fn load(call: Call) -> Reply {
     let quiet = call.query.boolean("quiet");
+    let platforms = wanted_platforms(&call)?;
     let images = call.engine().images.clone();
     let (reader, pump) = body_reader::bridge(call.body);
     let (sink, lines) = sink(move |progress| {
@@ -126,7 +127,7 @@ pub(crate) async fn load(call: Call) -> Reply {
         line.into_iter().collect()
     });
     let work: Work = Box::pin(async move {
-        let loaded = body_reader::feed(images.load(reader, sink), pump).await?;
+        let loaded = body_reader::feed(images.load(reader, platforms, sink), pump).await?;
         let mut lines = Vec::new();
         for (image, references) in loaded {
             if references.is_empty() {
@@ -147,6 +148,19 @@ pub(crate) async fn load(call: Call) -> Reply {
     let first = streaming.next().await;
     let first = first.map(|line| line.unwrap_or_else(|error| Line::failure(&error.message)));
     Ok(reply_of(first, streaming))
+}
+
+/// Of which platforms images are loaded; none is of any (API 1.48, several from 1.52 on).
+fn wanted_platforms(call: &Call) -> Result<Vec<Platform>, ApiError> {
+    let given = call.query.all("platform").filter(|text| !text.is_empty());
+    let given: Vec<&str> = given.filter(|_| call.version.at_least(48)).collect();
+    if given.len() > 1 && !call.version.at_least(52) {
+        return Err(ApiError::invalid(
+            "multiple platform parameters are not supported in this API version",
+        ));
+    }
+    let platforms = given.into_iter().map(super::images::parse_platform);
+    platforms.collect()
 }
 
 /// A progress sink and the lines it makes. Called from any thread; never waits.

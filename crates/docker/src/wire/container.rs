@@ -5,12 +5,13 @@ use std::path::Path;
 
 use hoist_engine::LogLost;
 use hoist_engine::records::{ContainerRecord, MountPoint};
-use hoist_model::ZERO_TIME;
 use hoist_model::container::{ContainerState, MountSource, NetworkMode, ProbeResult};
+use hoist_model::{Digest, ZERO_TIME};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::host_config::{HostConfig, host_config};
+use super::manifest_descriptor::ManifestDescriptor;
 use super::network_settings::{NetworkSettings, network_settings};
 use super::shape::{Member, shape, since, until};
 use super::{Empty, Health};
@@ -40,6 +41,7 @@ const MEMBERS: &[Member] = &[
     since(42, "HostConfig/ConsoleSize"),
     since(43, "HostConfig/Annotations"),
     since(41, "HostConfig/CgroupnsMode"),
+    since(48, "ImageManifestDescriptor"),
 ];
 
 #[derive(Debug, Serialize)]
@@ -77,6 +79,8 @@ struct Container<'a> {
     mounts: Vec<Mounted<'a>>,
     config: Config<'a>,
     network_settings: NetworkSettings,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_manifest_descriptor: Option<ManifestDescriptor>,
 }
 
 #[derive(Debug, Serialize)]
@@ -181,6 +185,8 @@ struct Config<'a> {
     volumes: Option<BTreeMap<&'a str, Empty>>,
     working_dir: &'a str,
     entrypoint: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    network_disabled: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     mac_address: Option<&'a str>,
     on_build: Option<&'a [String]>,
@@ -217,6 +223,8 @@ pub(crate) struct Around<'a> {
     /// Bytes of the writable layer and of the whole root file system, if asked for.
     pub(crate) sizes: Option<(u64, u64)>,
     pub(crate) network_id: &'a dyn Fn(&str) -> String,
+    /// The manifest of its image, with its digest, where the image came by one and is still there.
+    pub(crate) manifest: Option<(&'a Digest, &'a [u8])>,
 }
 
 /// The whole reply.
@@ -270,6 +278,9 @@ pub(crate) fn inspect(record: &ContainerRecord, around: &Around<'_>) -> Value {
         mounts: mounts(record),
         config: config(record, node),
         network_settings: network_settings(record, around.network_id),
+        image_manifest_descriptor: around
+            .manifest
+            .map(|(digest, bytes)| ManifestDescriptor::of(digest, bytes, &record.platform)),
     };
     let mut value = serde_json::to_value(container).expect("a struct of plain members is JSON");
     shape(&mut value, around.version, MEMBERS);
@@ -397,6 +408,7 @@ fn config<'a>(record: &'a ContainerRecord, node: &'a Node) -> Config<'a> {
         }),
         working_dir: &process.working_directory,
         entrypoint: process.entrypoint.as_deref(),
+        network_disabled: spec.network.disabled,
         mac_address: spec.network.mac_address.as_deref(),
         on_build: (!spec.on_build.is_empty()).then_some(&spec.on_build),
         labels: &spec.labels,

@@ -272,7 +272,11 @@ pub(crate) struct DeviceBody {
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct DeviceRequestBody {
     pub(crate) driver: Option<String>,
+    pub(crate) count: Option<i64>,
+    #[serde(rename = "DeviceIDs")]
+    pub(crate) device_ids: Option<Vec<String>>,
     pub(crate) capabilities: Option<Vec<Vec<String>>>,
+    pub(crate) options: Option<Texts>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use hoist_model::container::{
-    ContainerSpec, DeviceMapping, IoThrottle, IoThrottleKind, NamespaceMode, RestartPolicy, Ulimit,
+    ContainerSpec, DeviceMapping, DeviceRequest, IoThrottle, IoThrottleKind, NamespaceMode,
+    RestartPolicy, Ulimit,
 };
 use serde::Serialize;
 
@@ -79,7 +80,7 @@ pub(crate) struct HostConfig<'a> {
     cpuset_mems: &'a str,
     devices: Vec<Device<'a>>,
     device_cgroup_rules: Option<&'a [String]>,
-    device_requests: Option<()>,
+    device_requests: Option<Vec<DeviceRequestShown<'a>>>,
     memory_reservation: i64,
     memory_swap: i64,
     memory_swappiness: Option<i64>,
@@ -133,6 +134,17 @@ struct Device<'a> {
     path_on_host: &'a str,
     path_in_container: &'a str,
     cgroup_permissions: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DeviceRequestShown<'a> {
+    driver: &'a str,
+    count: i64,
+    #[serde(rename = "DeviceIDs")]
+    device_ids: Option<&'a [String]>,
+    capabilities: &'a [Vec<String>],
+    options: &'a BTreeMap<String, String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -277,7 +289,8 @@ pub(crate) fn host_config<'a>(
         cpuset_mems: &resources.cpuset_mems,
         devices: resources.devices.iter().map(device).collect(),
         device_cgroup_rules: some(&resources.device_cgroup_rules),
-        device_requests: None,
+        device_requests: some(&resources.device_requests)
+            .map(|requests| requests.iter().map(device_request).collect()),
         memory_reservation: resources.memory_reservation,
         memory_swap: resources.memory_swap,
         memory_swappiness: resources.memory_swappiness,
@@ -311,6 +324,16 @@ fn device(device: &DeviceMapping) -> Device<'_> {
         path_on_host: &device.path_on_host,
         path_in_container: &device.path_in_container,
         cgroup_permissions: &device.permissions,
+    }
+}
+
+fn device_request(request: &DeviceRequest) -> DeviceRequestShown<'_> {
+    DeviceRequestShown {
+        driver: &request.driver,
+        count: request.count,
+        device_ids: some(&request.device_ids),
+        capabilities: &request.capabilities,
+        options: &request.options,
     }
 }
 

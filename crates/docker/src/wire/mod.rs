@@ -12,6 +12,7 @@ pub(crate) mod event;
 pub(crate) mod filters;
 pub(crate) mod host_config;
 pub(crate) mod image;
+pub(crate) mod manifest_descriptor;
 pub(crate) mod mounts;
 pub(crate) mod network;
 pub(crate) mod network_settings;

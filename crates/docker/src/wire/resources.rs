@@ -2,7 +2,7 @@
 //! (moby `daemon/daemon_unix.go`, `verifyPlatformContainerResources`).
 
 use hoist_model::container::{
-    DeviceMapping, IoThrottle, IoThrottleKind, IoWeight, Resources, Ulimit,
+    DeviceMapping, DeviceRequest, IoThrottle, IoThrottleKind, IoWeight, Resources, Ulimit,
 };
 
 use super::create_body::{ResourcesBody, ThrottleBody};
@@ -49,13 +49,6 @@ pub(crate) fn resources_from_wire(
     purpose: Purpose,
     warnings: &mut Vec<String>,
 ) -> Result<Resources, ApiError> {
-    if let Some(request) = body.device_requests.unwrap_or_default().into_iter().next() {
-        return Err(ApiError::invalid(format!(
-            "could not select device driver {:?} with capabilities: {}",
-            request.driver.unwrap_or_default(),
-            shown(&request.capabilities.unwrap_or_default())
-        )));
-    }
     if body.cpu_realtime_period.unwrap_or_default() != 0
         || body.cpu_realtime_runtime.unwrap_or_default() != 0
     {
@@ -156,6 +149,18 @@ pub(crate) fn resources_from_wire(
                 hard: limit.hard.unwrap_or_default(),
             })
             .collect(),
+        device_requests: body
+            .device_requests
+            .unwrap_or_default()
+            .into_iter()
+            .map(|request| DeviceRequest {
+                driver: request.driver.unwrap_or_default(),
+                count: request.count.unwrap_or_default(),
+                device_ids: request.device_ids.unwrap_or_default(),
+                capabilities: request.capabilities.unwrap_or_default(),
+                options: request.options.unwrap_or_default(),
+            })
+            .collect(),
     };
     discard(&mut resources, capacity.limits, warnings);
     check(&resources, capacity.cpus, purpose)?;
@@ -167,14 +172,6 @@ pub(crate) fn resources_from_wire(
         warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.".to_owned());
     }
     Ok(resources)
-}
-
-fn shown(sets: &[Vec<String>]) -> String {
-    let sets: Vec<String> = sets
-        .iter()
-        .map(|set| format!("[{}]", set.join(" ")))
-        .collect();
-    format!("[{}]", sets.join(" "))
 }
 
 #[cfg(test)]

@@ -315,7 +315,8 @@ fn network(
     host: &mut HostConfigBody,
     version: ApiVersion,
 ) -> Result<NetworkSpec, ApiError> {
-    let mode = if body.network_disabled.unwrap_or_default() {
+    let disabled = body.network_disabled.unwrap_or_default();
+    let mode = if disabled {
         NetworkMode::None
     } else {
         network_mode(host.network_mode.as_deref().unwrap_or_default())?
@@ -351,6 +352,7 @@ fn network(
         .transpose()?;
     Ok(NetworkSpec {
         mode,
+        disabled,
         endpoints,
         ports: parse_bindings(
             &host.port_bindings.take().unwrap_or_default(),

@@ -126,6 +126,9 @@ pub(crate) fn launch_spec(
     let spec = &record.spec;
     let security = &spec.security;
     let privileged = security.privileged;
+    if let Some(request) = spec.resources.device_requests.first() {
+        return Err(refuse(request.to_string()));
+    }
     let rootfs = request.rootfs;
     let mut detached = request.detached;
     let mut nodes = devices::resolve(&spec.resources.devices).map_err(refused)?;

@@ -30,10 +30,11 @@ pub(super) fn load(loader: &Loader<'_>) -> Result<Vec<StoredImage>, LoadError> {
     if items.is_empty() {
         return Err(LoadError::NotAnImage);
     }
-    items.into_iter().map(|item| image(loader, item)).collect()
+    let images = items.into_iter().map(|item| image(loader, item));
+    images.filter_map(Result::transpose).collect()
 }
 
-fn image(loader: &Loader<'_>, item: Item) -> Result<StoredImage, LoadError> {
+fn image(loader: &Loader<'_>, item: Item) -> Result<Option<StoredImage>, LoadError> {
     let layers = item.layers.unwrap_or_default();
     if layers.len() > MAX_LAYERS {
         let reason = format!("it has {} layers, more than {MAX_LAYERS}", layers.len());

@@ -6,7 +6,7 @@ mod parts;
 
 use std::io::{self, Read};
 
-use hoist_model::{Digest, ErrorClass, ImageReference, ProgressSink};
+use hoist_model::{Digest, ErrorClass, ImageReference, Platform, ProgressSink};
 
 use crate::content::{ContentError, ContentStore};
 use crate::document::{DocumentError, ImageConfig};
@@ -36,6 +36,9 @@ pub enum LoadError {
     /// The archive holds images for other platforms only.
     #[error("invalid archive: no image for {0}")]
     NoPlatform(String),
+    /// The archive holds images, and none for a platform that was asked for. In Docker's words.
+    #[error("no images providing the requested platform(s) found: [{}]", listed(.0))]
+    PlatformNotFound(Vec<Platform>),
     /// A document of the archive is malformed.
     #[error("{name}")]
     Document {
@@ -78,12 +81,19 @@ impl LoadError {
         match self {
             Self::Layer { source, .. } => source.class(),
             Self::Content(source) => source.class(),
+            Self::PlatformNotFound(_) => ErrorClass::NotFound,
             _ => ErrorClass::InvalidArgument,
         }
     }
 }
 
-/// Loads every image of an archive (plain, gzip or zstd outside, and each layer likewise).
+fn listed(platforms: &[Platform]) -> String {
+    let platforms: Vec<String> = platforms.iter().map(Platform::to_string).collect();
+    platforms.join(" ")
+}
+
+/// Loads every image of an archive (plain, gzip or zstd outside, and each layer likewise), or those for one of `platforms`,
+/// where any are named.
 ///
 /// Blocking, one pass: layers are stored as they stream by, before it is known which image needs them. What a failed load stored, and
 /// layers no image of the archive named, are whole and unreferenced; [`crate::collect_garbage`] removes them.
@@ -91,6 +101,7 @@ pub fn load_archive(
     reader: impl Read,
     content: &ContentStore,
     snapshotter: &dyn Snapshotter,
+    platforms: &[Platform],
     progress: ProgressSink<'_>,
 ) -> Result<Vec<StoredImage>, LoadError> {
     let parts = Parts::read(reader, snapshotter, progress)?;
@@ -98,14 +109,24 @@ pub fn load_archive(
         parts: &parts,
         content,
         snapshotter,
+        platforms,
     };
-    let found = if parts.has("manifest.json") {
-        docker::load(&loader)?
-    } else if parts.has("index.json") {
-        oci::load(&loader)?
-    } else {
-        return Err(LoadError::NotAnImage);
-    };
+    let mut found = Vec::new();
+    let (is_docker, is_oci) = (parts.has("manifest.json"), parts.has("index.json"));
+    if is_docker {
+        found = docker::load(&loader)?;
+    }
+    // The other layout of an archive with both may hold more platforms.
+    if found.is_empty() && is_oci {
+        found = oci::load(&loader)?;
+    }
+    if found.is_empty() {
+        return Err(if is_docker || is_oci {
+            LoadError::PlatformNotFound(platforms.to_vec())
+        } else {
+            LoadError::NotAnImage
+        });
+    }
     Ok(merge(found))
 }
 
@@ -130,22 +151,30 @@ struct Loader<'a> {
     parts: &'a Parts,
     content: &'a ContentStore,
     snapshotter: &'a dyn Snapshotter,
+    /// Those that are wanted; none is every one that an archive in Docker's layout has, and the host's of an OCI layout.
+    platforms: &'a [Platform],
 }
 
 impl Loader<'_> {
-    /// Checks that an image is whole, and stores its config. `layers` are the entries that should be its layers.
+    /// Checks that an image is whole, and stores its config. `layers` are the entries that should be its layers. `None`: it is
+    /// for another platform than those wanted.
     fn image(
         &self,
         config_name: &str,
         layers: &[String],
         manifest: Option<&[u8]>,
         references: Vec<ImageReference>,
-    ) -> Result<StoredImage, LoadError> {
+    ) -> Result<Option<StoredImage>, LoadError> {
         let bytes = self.parts.document(config_name)?;
         let config = ImageConfig::parse(bytes).map_err(|source| LoadError::Document {
             name: config_name.to_owned(),
             source,
         })?;
+        let own = config.platform();
+        let is_wanted = |wanted: &Platform| own.satisfies(wanted);
+        if !self.platforms.is_empty() && !self.platforms.iter().any(is_wanted) {
+            return Ok(None);
+        }
         let diff_ids = &config.rootfs.diff_ids;
         if diff_ids.len() != layers.len() {
             return Err(invalid(
@@ -179,14 +208,14 @@ impl Loader<'_> {
                 })?
                 .file_bytes;
         }
-        Ok(StoredImage {
+        Ok(Some(StoredImage {
             id: self.content.put(bytes)?,
             layers: diff_ids.clone(),
             manifest: manifest.map(|bytes| self.content.put(bytes)).transpose()?,
             size,
             references,
             config,
-        })
+        }))
     }
 }
 

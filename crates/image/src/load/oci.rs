@@ -15,31 +15,43 @@ pub(super) fn load(loader: &Loader<'_>) -> Result<Vec<StoredImage>, LoadError> {
         Document::Index(index) => index,
         Document::Manifest(_) => return Err(LoadError::NotAnImage),
     };
-    let host = Platform::host();
-    let fits = |descriptor: &&Descriptor| {
-        let platform = descriptor.platform.as_ref();
-        !is_attestation(descriptor) && platform.is_none_or(|platform| platform.satisfies(&host))
+    let host = [Platform::host()];
+    let wanted = match loader.platforms {
+        [] => &host,
+        wanted => wanted,
     };
-    let images: Vec<StoredImage> = index
-        .manifests
-        .iter()
-        .filter(fits)
-        .map(|descriptor| {
-            let (name, manifest) = find(loader, descriptor, &host, DEPTH_LIMIT)?;
-            let layers: Vec<String> = manifest.layers.iter().map(blob).collect();
-            let raw = loader.parts.document(&name)?;
-            loader.image(
-                &blob(&manifest.config),
-                &layers,
-                Some(raw),
-                references(descriptor),
-            )
-        })
-        .collect::<Result<_, LoadError>>()?;
-    if images.is_empty() {
-        return Err(LoadError::NoPlatform(host.to_string()));
+    let mut images = Vec::new();
+    for wanted in wanted {
+        images.extend(of_platform(loader, &index, wanted)?);
+    }
+    if images.is_empty() && loader.platforms.is_empty() {
+        return Err(LoadError::NoPlatform(host[0].to_string()));
     }
     Ok(images)
+}
+
+fn of_platform(
+    loader: &Loader<'_>,
+    index: &Index,
+    wanted: &Platform,
+) -> Result<Vec<StoredImage>, LoadError> {
+    let fits = |descriptor: &&Descriptor| {
+        let platform = descriptor.platform.as_ref();
+        !is_attestation(descriptor) && platform.is_none_or(|platform| platform.satisfies(wanted))
+    };
+    let image = |descriptor: &Descriptor| {
+        let (name, manifest) = match find(loader, descriptor, wanted, DEPTH_LIMIT) {
+            // One image of several that has nothing for a platform that was asked for.
+            Err(LoadError::NoPlatform(_)) if !loader.platforms.is_empty() => return Ok(None),
+            found => found?,
+        };
+        let layers: Vec<String> = manifest.layers.iter().map(blob).collect();
+        let raw = loader.parts.document(&name)?;
+        let names = references(descriptor);
+        loader.image(&blob(&manifest.config), &layers, Some(raw), names)
+    };
+    let found = index.manifests.iter().filter(fits).map(image);
+    found.filter_map(Result::transpose).collect()
 }
 
 /// Follows a descriptor to the manifest for `host`: its entry's name and itself.

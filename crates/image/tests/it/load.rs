@@ -5,6 +5,7 @@ use std::io::Write;
 use hoist_image::{
     ContentStore, LoadError, SnapshotterChoice, StoredImage, load_archive, open_snapshotter,
 };
+use hoist_model::Platform;
 use hoist_testkit::{Compression, ImageBuilder, TarBuilder, sha256};
 use serde_json::json;
 
@@ -31,10 +32,14 @@ fn image() -> ImageBuilder {
 }
 
 fn load(archive: &[u8]) -> Result<Vec<StoredImage>, LoadError> {
+    load_for(archive, &[])
+}
+
+fn load_for(archive: &[u8], platforms: &[Platform]) -> Result<Vec<StoredImage>, LoadError> {
     let root = tempfile::tempdir().unwrap();
     let content = ContentStore::open(root.path()).unwrap();
     let snapshotter = open_snapshotter(root.path(), SnapshotterChoice::Auto).unwrap();
-    let images = load_archive(archive, &content, &*snapshotter, &|_| {})?;
+    let images = load_archive(archive, &content, &*snapshotter, platforms, &|_| {})?;
     for image in &images {
         content.get(&image.id, 1 << 20).unwrap();
         for layer in &image.layers {
@@ -193,4 +198,49 @@ fn broken_archives_name_what_is_wrong() {
     let error = load(&lying).unwrap_err();
     assert!(matches!(error, LoadError::Mismatch { .. }), "{error}");
     let _ = sha256(&oci);
+}
+
+#[test]
+fn only_images_of_the_platforms_asked_for_are_loaded() {
+    let platform = |text: &str| text.parse::<Platform>().unwrap();
+    let host = Platform::host();
+    let layout = tempfile::tempdir().unwrap();
+    image().write_oci_layout(layout.path());
+    let mut oci = TarBuilder::new();
+    for name in ["oci-layout", "index.json"] {
+        oci = oci.file(
+            name,
+            0o644,
+            std::fs::read(layout.path().join(name)).unwrap(),
+        );
+    }
+    for entry in std::fs::read_dir(layout.path().join("blobs/sha256")).unwrap() {
+        let entry = entry.unwrap();
+        let name = format!("blobs/sha256/{}", entry.file_name().display());
+        oci = oci.file(&name, 0o644, std::fs::read(entry.path()).unwrap());
+    }
+    for archive in [image().docker_archive(), oci.finish()] {
+        assert_eq!(
+            load_for(&archive, std::slice::from_ref(&host))
+                .unwrap()
+                .len(),
+            1
+        );
+        assert_eq!(
+            load_for(&archive, &[platform("linux/riscv64"), host.clone()])
+                .unwrap()
+                .len(),
+            1
+        );
+        let error = load_for(
+            &archive,
+            &[platform("linux/riscv64"), platform("linux/mips")],
+        );
+        let error = error.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "no images providing the requested platform(s) found: [linux/riscv64 linux/mips]"
+        );
+        assert_eq!(error.class(), hoist_model::ErrorClass::NotFound);
+    }
 }

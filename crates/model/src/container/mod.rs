@@ -13,7 +13,9 @@ pub use health::{HEALTH_LOG, Health, HealthStatus, ProbeResult, RESTART_UNHEALTH
 pub use log::{InvalidLogOption, LogFormat, LogOptions};
 pub use mounts::{MountSource, MountSpec, Propagation};
 pub use ports::{InvalidPort, PortKey, PortMapping, PortRequest, Protocol};
-pub use resources::{DeviceMapping, IoThrottle, IoThrottleKind, IoWeight, Resources, Ulimit};
+pub use resources::{
+    DeviceMapping, DeviceRequest, IoThrottle, IoThrottleKind, IoWeight, Resources, Ulimit,
+};
 pub use spec::{
     AttachFlags, ContainerSpec, EndpointSpec, Healthcheck, LogConfig, NamedAlternatives,
     NamespaceMode, NetworkMode, NetworkSpec, ProcessSpec, SeccompChoice, SecuritySpec,

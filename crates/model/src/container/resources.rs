@@ -1,5 +1,8 @@
 //! Limits on what a container may use, in the units of Docker's `HostConfig` (API `ContainerCreate`, `Resources`).
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Resource limits; a zero, `None` or empty field means "no limit of ours".
@@ -42,6 +45,40 @@ pub struct Resources {
     pub device_cgroup_rules: Vec<String>,
     /// Resource limits of the processes (setrlimit(2)).
     pub ulimits: Vec<Ulimit>,
+    /// Devices that a driver would have to find (`--gpus`); there is none, which a start says.
+    pub device_requests: Vec<DeviceRequest>,
+}
+
+/// Devices asked for by what they can do (API `DeviceRequest`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRequest {
+    /// Name of the driver; empty is any.
+    pub driver: String,
+    /// How many; -1 is all.
+    pub count: i64,
+    /// Which, in the driver's own names.
+    pub device_ids: Vec<String>,
+    /// Sets of which one has to be fulfilled whole.
+    pub capabilities: Vec<Vec<String>>,
+    /// For the driver.
+    pub options: BTreeMap<String, String>,
+}
+
+impl fmt::Display for DeviceRequest {
+    /// As Docker says that no driver takes it (moby `daemon/devices.go`).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sets: Vec<String> = self
+            .capabilities
+            .iter()
+            .map(|set| format!("[{}]", set.join(" ")))
+            .collect();
+        write!(
+            f,
+            "could not select device driver {:?} with capabilities: [{}]",
+            self.driver,
+            sets.join(" ")
+        )
+    }
 }
 
 /// One device's share of block IO.

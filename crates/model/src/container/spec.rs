@@ -148,6 +148,8 @@ pub struct AttachFlags {
 pub struct NetworkSpec {
     /// Which network namespace.
     pub mode: NetworkMode,
+    /// Whether it was asked for none by `NetworkDisabled`, which inspect tells; the mode is `None` then.
+    pub disabled: bool,
     /// Membership settings by network name.
     pub endpoints: BTreeMap<String, EndpointSpec>,
     /// Ports published on the host.

@@ -20,6 +20,7 @@ fn inspected(record: &ContainerRecord, minor: u16) -> Value {
             log_lost: LogLost::default(),
             sizes: None,
             network_id: &|name| format!("id of {name}"),
+            manifest: None,
         },
     )
 }

@@ -81,6 +81,21 @@ fn what_the_caller_leaves_open_is_the_engines_default() {
     assert_eq!(old.security.ipc, NamespaceMode::Shareable);
 }
 
+#[test]
+fn devices_of_drivers_and_no_network_are_noted() {
+    let body = r#"{"NetworkDisabled":true,"HostConfig":{"DeviceRequests":[
+        {"Driver":"","Count":-1,"Capabilities":[["gpu","compute"]],"Options":{"a":"b"}}]}}"#;
+    let (spec, _) = convert(body, 55).unwrap();
+    assert!(spec.network.disabled);
+    assert_eq!(spec.network.mode, NetworkMode::None);
+    let request = &spec.resources.device_requests[0];
+    assert_eq!((request.count, request.options["a"].as_str()), (-1, "b"));
+    assert_eq!(
+        request.to_string(),
+        r#"could not select device driver "" with capabilities: [[gpu compute]]"#
+    );
+}
+
 /// Shows where a specification differs from that of an empty body.
 fn differences(spec: &ContainerSpec) -> String {
     let plain = serde_json::to_value(convert("{}", 55).unwrap().0).unwrap();

@@ -44,7 +44,8 @@ impl Run for Load {
         };
         let call = context.client()?.post("/images/load");
         let call = call.query("quiet", if self.quiet { "1" } else { "0" });
-        let call = call.query_some("platform", self.platform.as_deref());
+        let platform = self.platform.as_deref().map(reference::platform_json);
+        let call = call.query_some("platform", platform.transpose()?);
         let mut reports = call
             .send_stream("application/x-tar", streamed(source))
             .await?
