@@ -29,4 +29,4 @@ pub use listener::{ListenError, Listener, UnixSocket};
 pub use message::{error_response, status_of};
 pub use peer::{Connection, Peer};
 pub use resolve::{Resolve, Resolving, StaticNames};
-pub use server::{ServeOptions, ServeReport, serve};
+pub use server::{HEAD_DEADLINE, ServeOptions, ServeReport, serve};

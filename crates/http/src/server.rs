@@ -27,8 +27,8 @@ use crate::reply::Reply;
 use crate::stream::Stream;
 use crate::wire::Wire;
 
-/// How long a client may take for a request's head; Docker's own value (moby `cmd/dockerd`, ReadHeaderTimeout).
-const HEAD_DEADLINE: Duration = Duration::from_secs(300);
+/// For [`ServeOptions::head_deadline`]: Docker's own value (moby `cmd/dockerd`, ReadHeaderTimeout).
+pub const HEAD_DEADLINE: Duration = Duration::from_secs(300);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// The pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -40,6 +40,8 @@ pub struct ServeOptions {
     pub hijackable: fn(&Method, &str) -> bool,
     /// How long requests and hijacked connections may go on after the shutdown was asked for.
     pub grace: Duration,
+    /// How long a client may take for a request's head, however it is cut into pieces; then its connection ends.
+    pub head_deadline: Duration,
 }
 
 /// What was left when the server ended.
@@ -114,7 +116,7 @@ where
         .half_close(true)
         .title_case_headers(true)
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_DEADLINE);
+        .header_read_timeout(options.head_deadline);
     builder.http2().timer(TokioTimer::new());
     let grace = options.grace;
     let shared = Arc::new(Shared {
@@ -205,7 +207,8 @@ where
             }
         }
     };
-    let wire = Wire::new(stream, shared.options.hijackable);
+    let options = &shared.options;
+    let wire = Wire::new(stream, options.hijackable, options.head_deadline);
     let answer = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(connection.clone());
         answer(shared.service.clone(), request, connection.clone())

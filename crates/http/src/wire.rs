@@ -4,9 +4,11 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 use tokio_util::io::poll_read_buf;
 
 use crate::framing::{Answer, Asked, Hijackable, State, answer, as_ok, take_head};
@@ -21,6 +23,9 @@ pub(crate) struct Wire {
     stream: Stream,
     hijackable: Hijackable,
     state: State,
+    /// Until when the first head has to be there. hyper has a timer for heads, but begins with none before it has seen a byte,
+    /// and of a head it sees none until it is whole.
+    first: Option<Pin<Box<Sleep>>>,
     /// Read from the connection, not yet looked at.
     held: BytesMut,
     /// How much there has to be of a head before it is looked at again, unless it ends: who sends it byte by byte does not
@@ -37,11 +42,12 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    pub(crate) fn new(stream: Stream, hijackable: Hijackable) -> Self {
+    pub(crate) fn new(stream: Stream, hijackable: Hijackable, head_deadline: Duration) -> Self {
         Self {
             stream,
             hijackable,
             state: State::Head,
+            first: Some(Box::pin(tokio::time::sleep(head_deadline))),
             held: BytesMut::new(),
             enough: 0,
             looked: 0,
@@ -155,13 +161,21 @@ impl AsyncRead for Wire {
                     };
                     match found {
                         Some((head, state, asked)) => {
+                            this.first = None;
                             (this.enough, this.looked) = (0, 0);
                             this.vetted = head;
                             this.state = state;
                             this.asked = asked;
                         }
                         None => {
-                            if !ready!(this.poll_fill(cx, HEAD_READ))? {
+                            let filled = this.poll_fill(cx, HEAD_READ);
+                            if filled.is_pending()
+                                && let Some(first) = &mut this.first
+                                && first.as_mut().poll(cx).is_ready()
+                            {
+                                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                            }
+                            if !ready!(filled)? {
                                 if this.held.is_empty() {
                                     return Poll::Ready(Ok(()));
                                 }

@@ -73,6 +73,7 @@ pub(crate) async fn start() -> Option<Server> {
         remap: None,
     });
     let execs = Execs::new(store.clone(), containers.clone(), runtime);
+    hoist_engine::health::probe(&containers, &execs);
     let engine = Engine {
         containers: containers.clone(),
         images,
@@ -97,6 +98,7 @@ pub(crate) async fn start() -> Option<Server> {
     let options = ServeOptions {
         hijackable: is_hijackable,
         grace: Duration::from_secs(1),
+        head_deadline: hoist_http::HEAD_DEADLINE,
     };
     tokio::spawn(serve(
         vec![listener],

@@ -123,6 +123,7 @@ async fn serve(
     let options = ServeOptions {
         hijackable: hoist_docker::is_hijackable,
         grace: GRACE,
+        head_deadline: hoist_http::HEAD_DEADLINE,
     };
     let api = hoist_docker::Api::new(wired.engine, wired.node.clone());
     let mut reload = Reload {

@@ -7,7 +7,7 @@ use hoist_http::{ListenError, Listener};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::support::{MODE, dateless, read_until, start, start_with, talk};
+use crate::support::{MODE, dateless, read_until, start, start_patient, start_with, talk};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -207,4 +207,45 @@ async fn long_socket_paths_work() {
     ));
     drop(listener);
     assert!(!path.exists());
+}
+
+/// A byte at a time is as slow as nothing at all: the deadline is the whole head's, and begins with the connection.
+#[tokio::test]
+async fn a_head_that_trickles_in_is_not_waited_for_beyond_its_deadline() {
+    let deadline = Duration::from_millis(500);
+    let server = start_patient(SOON, deadline);
+    let began = std::time::Instant::now();
+    let mut silent = UnixStream::connect(&server.path).await.unwrap();
+    let mut slow = TcpStream::connect(server.tcp).await.unwrap();
+    let trickle = async {
+        let mut sent = 0;
+        // The other end closes: writing fails, if not at once, then after the answer to it has come.
+        while slow.write_all(b"G").await.is_ok() {
+            sent += 1;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        sent
+    };
+    let sent = tokio::time::timeout(SOON, trickle).await;
+    assert!(sent.expect("a slow head was waited for") > 1);
+    assert!(
+        began.elapsed() >= deadline,
+        "it was given less than its time"
+    );
+    let mut rest = Vec::new();
+    let closed = tokio::time::timeout(SOON, silent.read_to_end(&mut rest)).await;
+    closed.expect("a connection without a head stays").unwrap();
+    // Others are served meanwhile and afterwards, and a head in pieces that comes in time is whole.
+    let mut brisk = UnixStream::connect(&server.path).await.unwrap();
+    for piece in [
+        "GET /_ping HT",
+        "TP/1.1\r\nHost: d\r\nConnec",
+        "tion: close\r\n\r\n",
+    ] {
+        brisk.write_all(piece.as_bytes()).await.unwrap();
+        brisk.flush().await.unwrap();
+    }
+    let mut reply = String::new();
+    brisk.read_to_string(&mut reply).await.unwrap();
+    assert!(reply.starts_with("HTTP/1.1 200 OK"), "{reply}");
 }

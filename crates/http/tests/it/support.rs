@@ -88,6 +88,10 @@ pub(crate) fn start() -> Server {
 }
 
 pub(crate) fn start_with(grace: Duration) -> Server {
+    start_patient(grace, hoist_http::HEAD_DEADLINE)
+}
+
+pub(crate) fn start_patient(grace: Duration, head_deadline: Duration) -> Server {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("api.sock");
     let unix = Listener::unix(&path, MODE).unwrap();
@@ -137,7 +141,11 @@ pub(crate) fn start_with(grace: Duration) -> Server {
     let report = tokio::spawn(hoist_http::serve(
         vec![unix, tcp],
         router,
-        ServeOptions { hijackable, grace },
+        ServeOptions {
+            hijackable,
+            grace,
+            head_deadline,
+        },
         shutdown.clone(),
     ));
     Server {

@@ -65,6 +65,7 @@ impl Files {
             ServeOptions {
                 hijackable: |_, _| false,
                 grace: Duration::from_secs(1),
+                head_deadline: hoist_http::HEAD_DEADLINE,
             },
             stop.clone(),
         ));
