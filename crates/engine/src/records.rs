@@ -197,6 +197,10 @@ pub struct VolumeRecord {
     pub options: BTreeMap<String, String>,
     /// Whether nobody named it.
     pub anonymous: bool,
+    /// The container that it was made with, until that is removed and leaves it. If there is no such container, the engine was
+    /// killed before it was one, and the volume goes, too.
+    #[serde(default)]
+    pub made_for: Option<ContainerId>,
 }
 
 /// A network.

@@ -54,6 +54,8 @@ pub struct VolumeRequest {
     pub options: BTreeMap<String, String>,
     /// User's key/value pairs.
     pub labels: BTreeMap<String, String>,
+    /// The container in the making that an anonymous one is for.
+    pub made_for: Option<ContainerId>,
 }
 
 impl std::fmt::Debug for Volumes {
@@ -125,6 +127,7 @@ impl Volumes {
             labels: request.labels,
             options: request.options,
             anonymous,
+            made_for: request.made_for.filter(|_| anonymous),
         });
         let committed = self
             .store
@@ -193,6 +196,22 @@ impl Volumes {
             .await?;
         if removed.value {
             self.delete_files(name).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes anonymous volumes whose containers an earlier engine did not live to make.
+    pub(crate) async fn remove_unmade(&self) -> Result<(), VolumeError> {
+        let snapshot = self.store.snapshot();
+        let is_unmade = |volume: &VolumeRecord| {
+            let id = volume.made_for.as_ref();
+            id.is_some_and(|id| snapshot.get::<ContainerRecord>(id.as_str()).is_none())
+        };
+        for volume in self.list() {
+            if is_unmade(&volume) && self.users(&volume.name).is_empty() {
+                tracing::debug!(volume = volume.name, "was made for a container that is not");
+                self.remove(&volume.name, true).await?;
+            }
         }
         Ok(())
     }
@@ -282,6 +301,20 @@ pub(crate) fn forget_anonymous(tx: &mut Transaction, mounts: &[MountPoint]) -> V
         forget(tx, name);
     }
     names
+}
+
+/// Those that a container leaves when it goes are nobody's from now on.
+pub(crate) fn leave_anonymous(tx: &mut Transaction, mounts: &[MountPoint]) {
+    for mount in mounts.iter().filter(|mount| mount.anonymous) {
+        if let Some(volume) = tx.get::<VolumeRecord>(&mount.name)
+            && volume.made_for.is_some()
+        {
+            tx.put(Arc::new(VolumeRecord {
+                made_for: None,
+                ..VolumeRecord::clone(&volume)
+            }));
+        }
+    }
 }
 
 fn forget(tx: &mut Transaction, name: &str) {

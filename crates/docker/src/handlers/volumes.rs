@@ -67,6 +67,7 @@ pub(crate) async fn create(mut call: Call) -> Reply {
         driver: body.driver.unwrap_or_default(),
         options: body.driver_opts.unwrap_or_default(),
         labels: body.labels.unwrap_or_default(),
+        made_for: None,
     };
     let record = call.engine().volumes.create(request).await?;
     json_reply(StatusCode::CREATED, &shown(&call, &record))

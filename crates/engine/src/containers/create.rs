@@ -89,9 +89,10 @@ impl Containers {
                 .into_owned();
         }
         let links = self.resolve_links(&spec)?;
-        let mounts = self.resolve_mounts(&spec).await?;
+        let id = ContainerId::from_bytes(&random_bytes());
+        let mounts = self.resolve_mounts(&spec, &id).await?;
         let record = ContainerRecord {
-            id: ContainerId::from_bytes(&random_bytes()),
+            id,
             name: name.clone().unwrap_or_default(),
             created_at: now(),
             spec,

@@ -13,7 +13,7 @@ use super::view::changes_of;
 use crate::error::{ContainerError, NetworkError};
 use crate::ports::{Joins, LaunchRequest, Launched, NetworkNamespace};
 use crate::records::{ContainerRecord, MountKind};
-use crate::volumes::forget_anonymous;
+use crate::volumes::{forget_anonymous, leave_anonymous};
 use hoist_model::chain;
 
 impl Actor {
@@ -223,6 +223,7 @@ impl Actor {
             } else {
                 Vec::new()
             };
+            leave_anonymous(tx, &mounts);
             Ok::<_, ContainerError>(doomed)
         });
         let forgotten = forgotten.await;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use hoist_model::ContainerId;
 use hoist_model::container::{ContainerSpec, MountSource, MountSpec, Propagation};
 
 use super::Containers;
@@ -35,6 +36,7 @@ impl Containers {
     pub(crate) async fn resolve_mounts(
         &self,
         spec: &ContainerSpec,
+        id: &ContainerId,
     ) -> Result<Vec<MountPoint>, ContainerError> {
         let mut points: BTreeMap<String, MountPoint> = BTreeMap::new();
         for entry in &spec.volumes_from {
@@ -50,7 +52,7 @@ impl Containers {
                     "Duplicate mount point: {destination}"
                 )));
             }
-            let point = self.resolve_mount(mount, destination.clone()).await?;
+            let point = self.resolve_mount(mount, destination.clone(), id).await?;
             points.insert(destination, point);
         }
         for path in &spec.anonymous_volumes {
@@ -59,7 +61,7 @@ impl Containers {
                 continue;
             }
             let point = self
-                .volume_point(destination.clone(), VolumeRequest::default())
+                .volume_point(destination.clone(), VolumeRequest::default(), id)
                 .await?;
             points.insert(destination, point);
         }
@@ -94,6 +96,7 @@ impl Containers {
         &self,
         mount: &MountSpec,
         destination: String,
+        id: &ContainerId,
     ) -> Result<MountPoint, ContainerError> {
         match &mount.source {
             MountSource::Bind {
@@ -127,8 +130,9 @@ impl Containers {
                     driver: driver.clone(),
                     options: options.iter().cloned().collect(),
                     labels: labels.iter().cloned().collect(),
+                    made_for: None,
                 };
-                let mut point = self.volume_point(destination, request).await?;
+                let mut point = self.volume_point(destination, request, id).await?;
                 point.mode.clone_from(&mount.mode);
                 point.writable = !mount.read_only;
                 point.subpath.clone_from(subpath);
@@ -179,9 +183,11 @@ impl Containers {
     async fn volume_point(
         &self,
         destination: String,
-        request: VolumeRequest,
+        mut request: VolumeRequest,
+        id: &ContainerId,
     ) -> Result<MountPoint, ContainerError> {
         let anonymous = request.name.is_none();
+        request.made_for = Some(id.clone());
         let volume = self.volumes().create(request).await?;
         Ok(MountPoint {
             name: volume.name.clone(),

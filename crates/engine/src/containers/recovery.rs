@@ -96,6 +96,12 @@ impl Containers {
         let logs = self.inner.logs.clone().run(self.inner.stopping.clone());
         self.inner.tasks.spawn(logs);
         let volumes = self.volumes().clone();
+        if let Err(error) = volumes.remove_unmade().await {
+            tracing::warn!(
+                error = hoist_model::chain(&error),
+                "volumes of no container stay"
+            );
+        }
         let _ = tokio::task::spawn_blocking(move || volumes.sweep()).await;
         for id in dependencies::first_to_last(&starts) {
             if let Err(error) = self.start(&id).await {

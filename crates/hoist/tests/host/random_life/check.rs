@@ -1,11 +1,13 @@
 //! What must hold once the engine has come to rest.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::kernel::Held;
 use super::subject::{LINES, Program};
 use super::{Asked, Run};
 
@@ -51,6 +53,8 @@ impl Run<'_> {
         for place in 0..self.subjects.len() {
             let wrong = self.wrong_events(place, None);
             assert_eq!(wrong, None, "{}", self.events(place).join(" "));
+            let all = self.all_events(place);
+            assert_eq!(wrong_order(&all), None, "{all:?}");
         }
     }
 
@@ -150,8 +154,15 @@ impl Run<'_> {
         wrong
     }
 
-    /// The actions told of a container, oldest first, ends with their code.
+    /// The actions told of a container, oldest first, ends with their code; those of execs and health checks apart.
     fn events(&self, place: usize) -> Vec<String> {
+        let told = self.all_events(place).into_iter().map(|(action, _)| action);
+        told.filter(|action| !action.starts_with("exec_") && !action.starts_with("health"))
+            .collect()
+    }
+
+    /// All of them, with the exec that one is about.
+    fn all_events(&self, place: usize) -> Vec<(String, String)> {
         let filter = format!(
             r#"{{"type":["container"],"container":["{}"]}}"#,
             self.subjects[place].id
@@ -164,13 +175,14 @@ impl Run<'_> {
         let told = body.lines().map(|line| {
             let event: Value = serde_json::from_str(line).unwrap();
             let action = event["Action"].as_str().unwrap_or_default();
-            match event["Actor"]["Attributes"]["exitCode"].as_str() {
-                Some(code) if action == "die" => format!("die={code}"),
-                _ => action.to_owned(),
+            let attributes = &event["Actor"]["Attributes"];
+            let exec = attributes["execID"].as_str().unwrap_or_default().to_owned();
+            match attributes["exitCode"].as_str() {
+                Some(code) if action == "die" => (format!("die={code}"), exec),
+                _ => (action.to_owned(), exec),
             }
         });
-        told.filter(|action| !action.starts_with("exec_") && !action.starts_with("health"))
-            .collect()
+        told.collect()
     }
 
     /// What is wrong with the events of a container: of one that is there, by its state; else of one that is gone.
@@ -291,12 +303,52 @@ impl Run<'_> {
                 .filter(|line| line.contains(&mark))
                 .map(str::to_owned),
         );
+        left.extend(Held::now(&self.world.daemon).beyond(self.rest));
         let open = descriptors(self.world.daemon.pid());
         if open > self.descriptors + 16 {
             left.push(format!("{open} descriptors, {} before", self.descriptors));
         }
         left
     }
+}
+
+/// What is out of order among the events of execs and health checks: an exec is made, starts and ends, each once and only while
+/// the container runs; a verdict on health is told of what runs.
+fn wrong_order(told: &[(String, String)]) -> Option<String> {
+    let mut running = false;
+    let mut stages: HashMap<&str, u8> = HashMap::new();
+    let mut health = None;
+    for (action, exec) in told {
+        let kind = action.split([':', '=']).next().unwrap_or_default();
+        match kind {
+            "start" => {
+                running = true;
+                health = None;
+            }
+            "die" => running = false,
+            "exec_create" | "exec_start" | "exec_die" => {
+                let stage = match kind {
+                    "exec_create" => 1,
+                    "exec_start" => 2,
+                    _ => 3,
+                };
+                let before = stages.insert(exec, stage).unwrap_or_default();
+                // The end of one that was started may be told after the container's.
+                let late = stage == 3;
+                if exec.is_empty() || before + 1 != stage || !running && !late {
+                    return Some(format!("{action} of {exec} after stage {before}"));
+                }
+            }
+            "health_status" => {
+                if !running || health == Some(action) {
+                    return Some(format!("{action} after {health:?}, running: {running}"));
+                }
+                health = Some(action);
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Whether there is a process; Docker says `Running` of one between two runs, too.

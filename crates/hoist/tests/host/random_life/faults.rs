@@ -16,7 +16,7 @@ impl Run<'_> {
         }
     }
 
-    fn kill_daemon(&mut self) {
+    pub(super) fn kill_daemon(&mut self) {
         self.note("SIGKILL the daemon");
         self.world.daemon.kill();
         self.alive = false;

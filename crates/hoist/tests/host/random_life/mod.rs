@@ -10,6 +10,7 @@ mod chance;
 mod check;
 mod deeds;
 mod faults;
+mod kernel;
 mod subject;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use chance::Chance;
+use kernel::Held;
 use serde_json::Value;
 use subject::Subject;
 
@@ -39,9 +41,12 @@ fn whatever_happens_nothing_is_lost_and_nothing_lies() {
     let seconds = setting("HOIST_RANDOM_SECONDS").unwrap_or(20);
     let first = setting("HOIST_RANDOM_SEED").unwrap_or(1);
     let end = Instant::now() + Duration::from_secs(seconds);
+    // A first container, so that what is made once is there.
+    world.docker(&["run", "--rm", "busybox", "true"]).ok();
+    let rest = Held::at_rest(&world.daemon);
     let mut seed = first;
     loop {
-        let mut run = Run::new(&mut world, seed);
+        let mut run = Run::new(&mut world, seed, rest);
         run.go();
         seed += 1;
         if Instant::now() >= end {
@@ -82,6 +87,8 @@ struct Run<'a> {
     alive: bool,
     began: Instant,
     descriptors: usize,
+    /// What the kernel held for the engine before the first seed.
+    rest: Held,
     /// Length of the daemon's log when it began.
     logged: usize,
 }
@@ -99,7 +106,7 @@ impl Drop for Run<'_> {
 }
 
 impl<'a> Run<'a> {
-    fn new(world: &'a mut World, seed: u64) -> Self {
+    fn new(world: &'a mut World, seed: u64, rest: Held) -> Self {
         let descriptors = check::descriptors(world.daemon.pid());
         let logged = world.daemon.log().len();
         Self {
@@ -113,6 +120,7 @@ impl<'a> Run<'a> {
             alive: true,
             began: Instant::now(),
             descriptors,
+            rest,
         }
     }
 
@@ -177,10 +185,18 @@ impl<'a> Run<'a> {
         let mark = self.mark();
         let (mut subject, body) = Subject::plan(&mut self.chance, &mark, number);
         let target = format!("/containers/create?name={}", subject.name);
-        let (status, answer) = self.call("POST", &target, Some(&body.to_string()));
-        assert_eq!(status, 201, "{body}: {answer}");
-        let answer: Value = serde_json::from_str(&answer).unwrap();
-        subject.id = answer["Id"].as_str().unwrap().to_owned();
+        let body_text = body.to_string();
+        let made = if self.chance.once_in(8) {
+            self.create_under_fire(&target, &body_text, &subject.name)
+        } else {
+            let (status, answer) = self.call("POST", &target, Some(&body_text));
+            assert_eq!(status, 201, "{body}: {answer}");
+            Some(id_of(&answer))
+        };
+        let Some(id) = made else {
+            return;
+        };
+        subject.id = id;
         self.note(format!(
             "create {} {} {:?} {}",
             subject.name,
@@ -190,4 +206,34 @@ impl<'a> Run<'a> {
         ));
         self.subjects.push(subject);
     }
+
+    /// Creates while the daemon is killed: what was answered is there, and what was not is there whole or not at all.
+    fn create_under_fire(&mut self, target: &str, body: &str, name: &str) -> Option<String> {
+        let (socket, target, body) = (self.socket(), target.to_owned(), body.to_owned());
+        let creating = std::thread::spawn(move || {
+            hoist_testkit::exchange(&socket, "POST", &target, Some(&body)).ok()
+        });
+        let wait = self.chance.below(6000) as u64;
+        std::thread::sleep(Duration::from_micros(wait));
+        self.note(format!("create {name}, and {wait} us later:"));
+        self.kill_daemon();
+        let answer = creating.join().expect("asking does not fail");
+        self.revive();
+        let (status, seen) = self.call("GET", &format!("/containers/{name}/json"), None);
+        let there = (status == 200).then(|| id_of(&seen));
+        if let Some((status, answer)) = answer {
+            assert_eq!(status, 201, "{answer}");
+            assert_eq!(there, Some(id_of(&answer)), "what was answered is lost");
+        }
+        self.note(format!(
+            "{name} is {}",
+            there.as_deref().unwrap_or("not there")
+        ));
+        there
+    }
+}
+
+fn id_of(answer: &str) -> String {
+    let answer: Value = serde_json::from_str(answer).unwrap();
+    answer["Id"].as_str().unwrap().to_owned()
 }
