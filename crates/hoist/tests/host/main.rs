@@ -20,6 +20,7 @@ mod full_disk;
 mod killed_start;
 mod logs;
 mod metrics;
+mod no_inodes;
 mod random_life;
 mod remapped;
 mod service;
