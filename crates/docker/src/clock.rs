@@ -1,9 +1,3 @@
-//! The façade's edge to time: `Up 3 seconds` needs a now.
+//! The façade's edge to time: `Up 3 seconds` needs a now. It is the engine's, so that both agree.
 
-use hoist_model::Timestamp;
-
-/// Now.
-pub(crate) fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    Timestamp::from_nanos(since.map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX)))
-}
+pub(crate) use hoist_engine::clock::now;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use hoist_model::container::{Healthcheck, ProbeResult, ProcessSpec};
 use hoist_model::{ContainerId, ExecId, Timestamp};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::output::Output;
@@ -70,6 +71,9 @@ struct Prober {
 impl Prober {
     /// Probes one run of one container until it is cancelled.
     async fn watch(self, id: ContainerId, run: Timestamp, stop: CancellationToken) {
+        // The time of day may be set meanwhile: it only tells how long it ran before this engine watched it.
+        let (before, began) = (now().since(run), Instant::now());
+        let ran = || before + began.elapsed();
         loop {
             let Ok(record) = self.containers.resolve(id.as_str()) else {
                 return;
@@ -84,16 +88,17 @@ impl Prober {
                 .map_or(hoist_model::container::HealthStatus::Starting, |health| {
                     health.status
                 });
-            let wait = check.wait(status, now().since(run));
+            let wait = check.wait(status, ran());
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = stop.cancelled() => return,
             }
+            let ran = ran();
             let result = tokio::select! {
                 result = self.probe(&id, check, command) => result,
                 () = stop.cancelled() => return,
             };
-            self.containers.probed(&id, run, result).await;
+            self.containers.probed(&id, run, ran, result).await;
         }
     }
 

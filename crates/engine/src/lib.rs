@@ -3,7 +3,7 @@
 //! [`Engine`] is a struct of handles. Each owns its table and its ports; whoever serves a request takes the one it
 //! needs. Knows no wire protocol and no registry: those meet it in the binary's composition root.
 
-mod clock;
+pub mod clock;
 pub mod containers;
 pub mod error;
 pub mod events;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests and their helpers")]
 
+mod clock;
 mod fake;
 mod lifecycle;
 mod refusals;

@@ -206,8 +206,13 @@ impl Actor {
                 let result = self.resize(rows, columns).await;
                 let _ = reply.send(result);
             }
-            Message::Probed { run, result, reply } => {
-                let _ = reply.send(self.judge(run, result).await);
+            Message::Probed {
+                run,
+                ran,
+                result,
+                reply,
+            } => {
+                let _ = reply.send(self.judge(run, ran, result).await);
             }
             Message::OomKilled => {
                 // Of a process that ended in the meantime it is told with its end.

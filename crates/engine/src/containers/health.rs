@@ -55,10 +55,21 @@ impl Containers {
         orders.take()
     }
 
-    /// Hands in what a probe found, and waits until it is known to all.
-    pub(crate) async fn probed(&self, id: &ContainerId, run: Timestamp, result: ProbeResult) {
+    /// Hands in what a probe found that began when the container had run for `ran`, and waits until it is known to all.
+    pub(crate) async fn probed(
+        &self,
+        id: &ContainerId,
+        run: Timestamp,
+        ran: Duration,
+        result: ProbeResult,
+    ) {
         let judged = self
-            .ask(id, |reply| Message::Probed { run, result, reply })
+            .ask(id, |reply| Message::Probed {
+                run,
+                ran,
+                result,
+                reply,
+            })
             .await;
         if let Err(error) = judged {
             tracing::debug!(container = %id, %error, "a probe's result came to nobody");
@@ -160,6 +171,7 @@ impl Actor {
     pub(super) async fn judge(
         &mut self,
         run: Timestamp,
+        ran: Duration,
         result: ProbeResult,
     ) -> Result<(), ContainerError> {
         let (Some(health), Some(check)) = (&self.record.health, &self.record.spec.healthcheck)
@@ -170,7 +182,7 @@ impl Actor {
             return Ok(());
         }
         let before = health.status;
-        let next = health.judged(check, result);
+        let next = health.judged(check, ran, result);
         let status = next.status;
         self.change(|record| record.health = Some(next));
         self.persist = true;

@@ -1,5 +1,7 @@
 //! What a container's actor can be told, and by whom it is answered.
 
+use std::time::Duration;
+
 use std::os::unix::net::UnixStream;
 
 use hoist_model::container::ProbeResult;
@@ -58,9 +60,10 @@ pub(super) enum Message {
         columns: u16,
         reply: Reply<()>,
     },
-    /// A probe of the run that began at this instant.
+    /// A probe of the run that began at this instant, and had lasted for `ran`.
     Probed {
         run: Timestamp,
+        ran: Duration,
         result: ProbeResult,
         reply: Reply<()>,
     },

@@ -132,16 +132,15 @@ impl Health {
         }
     }
 
-    /// What is known after one more probe (moby `daemon/health.go`).
+    /// What is known after one more probe, which began when the container had run for `ran` (moby `daemon/health.go`).
     #[must_use]
-    pub fn judged(&self, check: &Healthcheck, result: ProbeResult) -> Self {
+    pub fn judged(&self, check: &Healthcheck, ran: Duration, result: ProbeResult) -> Self {
         let mut next = self.clone();
         if result.exit_code == 0 {
             next.failing_streak = 0;
             next.status = HealthStatus::Healthy;
         } else {
-            let forgiven = self.status == HealthStatus::Starting
-                && result.started_at.since(self.run) < check.period();
+            let forgiven = self.status == HealthStatus::Starting && ran < check.period();
             if !forgiven {
                 next.failing_streak = self.failing_streak.saturating_add(1);
                 let retries = if check.retries > 0 {
@@ -184,7 +183,8 @@ mod tests {
                 exit_code: *exit_code,
                 output: String::new(),
             };
-            health = health.judged(&check(), result);
+            let ran = at.since(health.run);
+            health = health.judged(&check(), ran, result);
         }
         let status = health.status.as_str().to_owned();
         (status, health.failing_streak, health.log.len())
