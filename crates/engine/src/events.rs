@@ -10,6 +10,12 @@ use crate::clock::now;
 /// event may carry many KiB of labels.
 const BACKLOG: usize = 16;
 
+/// What a prune of these objects gave back, in bytes.
+#[must_use]
+pub fn pruned(kind: hoist_model::EventKind, reclaimed: u64) -> Event {
+    crate::containers::prune_event(kind, reclaimed)
+}
+
 /// The event journal of this node.
 #[derive(Clone)]
 pub struct Events {

@@ -408,7 +408,20 @@ impl Images {
         self.inner
             .store
             .transaction(Class::Disk, move |tx: &mut Transaction| {
+                let tags = |tx: &mut Transaction| {
+                    for reference in &references {
+                        tx.event(image_event("tag", &actor, &reference.familiar(), &put));
+                    }
+                };
+                // An import names its image before it tells of it, a commit afterwards; what comes with its names is told
+                // of alone (moby `daemon/images/image_import.go`, `daemon/commit.go`).
+                if action == "import" {
+                    tags(tx);
+                }
                 tx.event(image_event(action, &actor, &actor, &put));
+                if action == "create" {
+                    tags(tx);
+                }
                 for reference in references {
                     tx.put(Arc::new(TagRecord {
                         reference,

@@ -25,6 +25,8 @@ pub enum EventKind {
     Network,
     /// A volume.
     Volume,
+    /// The cache of builds.
+    Builder,
     /// The engine itself.
     Daemon,
 }
@@ -38,6 +40,7 @@ impl EventKind {
             Self::Image => "image",
             Self::Network => "network",
             Self::Volume => "volume",
+            Self::Builder => "builder",
             Self::Daemon => "daemon",
         }
     }

@@ -1,5 +1,6 @@
 //! `GET /system/df`.
 
+use hoist_model::EventKind;
 use serde_json::{Map, Value, json};
 
 use crate::call::{Call, ok};
@@ -148,6 +149,10 @@ pub(crate) async fn usage(call: Call) -> Reply {
 }
 
 /// `POST /build/prune`. There is no builder yet, and so nothing to free.
-pub(crate) async fn prune_build_cache(_: Call) -> Reply {
+pub(crate) async fn prune_build_cache(call: Call) -> Reply {
+    let event = hoist_engine::events::pruned(EventKind::Builder, 0);
+    if let Err(error) = call.engine().events.tell(event).await {
+        return Err(ApiError::new(error.class(), hoist_model::chain(&error)));
+    }
     ok(&json!({ "CachesDeleted": null, "SpaceReclaimed": 0 }))
 }

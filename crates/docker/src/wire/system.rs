@@ -214,10 +214,11 @@ pub(crate) fn info(node: &Node, counts: &Counts, version: ApiVersion) -> Value {
         },
         "LiveRestoreEnabled": true,
         "Isolation": "",
-        "InitBinary": "",
-        "ContainerdCommit": { "ID": "" },
-        "RuncCommit": { "ID": "" },
-        "InitCommit": { "ID": "" },
+        // Docker's word for what it cannot tell; here there is no such program.
+        "InitBinary": "N/A",
+        "ContainerdCommit": { "ID": "N/A" },
+        "RuncCommit": { "ID": "N/A" },
+        "InitCommit": { "ID": "N/A" },
         "SecurityOptions": node.security_options,
         "DefaultAddressPools": pools,
         "FirewallBackend": { "Driver": "nftables" },
@@ -449,15 +450,15 @@ mod tests {
               },
               "LiveRestoreEnabled": true,
               "Isolation": "",
-              "InitBinary": "",
+              "InitBinary": "N/A",
               "ContainerdCommit": {
-                "ID": ""
+                "ID": "N/A"
               },
               "RuncCommit": {
-                "ID": ""
+                "ID": "N/A"
               },
               "InitCommit": {
-                "ID": ""
+                "ID": "N/A"
               },
               "SecurityOptions": [
                 "name=seccomp,profile=builtin"

@@ -48,7 +48,10 @@ pub(crate) fn describe(settings: &Settings, found: Found) -> anyhow::Result<Node
         started_at: found.started_at,
         data_root: settings.data_root.display().to_string(),
         storage_driver: found.storage.as_str().to_owned(),
-        storage_status: Vec::new(),
+        storage_status: vec![(
+            "Backing Filesystem".to_owned(),
+            backing_file_system(&settings.data_root),
+        )],
         cgroup_driver: match settings.cgroup_driver {
             CgroupDriver::Cgroupfs => "cgroupfs".to_owned(),
             CgroupDriver::Systemd => "systemd".to_owned(),
@@ -131,6 +134,26 @@ pub(crate) fn security_options(settings: &Settings, confinement: Confinement) ->
         options.push("name=no-new-privileges".to_owned());
     }
     options
+}
+
+/// What kind of file system the data root is on, in Docker's names (moby `daemon/graphdriver/driver_linux.go`).
+fn backing_file_system(data_root: &Path) -> String {
+    let Ok(found) = rustix::fs::statfs(data_root) else {
+        return "<unknown>".to_owned();
+    };
+    // Magic numbers as linux/magic.h has them; the kernel's type is wider than they are.
+    let name = match found.f_type & 0xffff_ffff {
+        0xef53 => "extfs",
+        0x5846_5342 => "xfs",
+        0x9123_683e => "btrfs",
+        0x0102_1994 => "tmpfs",
+        0x794c_7630 => "overlayfs",
+        0x2fc1_2fc1 => "zfs",
+        0x6969 => "nfs",
+        0xf2f5_2010 => "f2fs",
+        _ => "<unknown>",
+    };
+    name.to_owned()
 }
 
 /// The data root's own identity, a UUID kept beside the data.
