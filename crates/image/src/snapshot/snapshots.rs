@@ -135,12 +135,16 @@ impl<F: LayerForm> Snapshots<F> {
             return Ok(plain);
         };
         let with = |(layer, plain): (&Digest, Arc<OwnedFd>)| {
+            // Removed under this lock: none that is gone by now is kept.
+            let lowers = self.lowers();
             let mut remapped = unpoisoned(&self.remapped);
             if let Some(fd) = remapped.get(layer) {
                 return Ok(fd.clone());
             }
             let fd = Arc::new(with_ids(&*plain, &remap.namespace)?);
-            remapped.insert(layer.clone(), fd.clone());
+            if lowers.contains_key(layer) {
+                remapped.insert(layer.clone(), fd.clone());
+            }
             Ok(fd)
         };
         layers.iter().rev().zip(plain).map(with).collect()
