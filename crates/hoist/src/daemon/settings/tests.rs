@@ -27,6 +27,24 @@ fn flags_win_over_the_file_and_private_roots_stay_together() {
 }
 
 #[test]
+fn users_are_remapped_by_flag_or_key() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), r#"{"userns-remap":"default"}"#).unwrap();
+    let path = file.path().to_str().unwrap();
+    for (words, asked) in [
+        (&[][..], None),
+        (&["--userns-remap", "ann:staff"], Some("ann:staff")),
+        (&["--config-file", path], Some("default")),
+        (&["--config-file", path, "--userns-remap=7"], Some("7")),
+        (&["--userns-remap="], None),
+    ] {
+        let settings = check(words).unwrap();
+        assert_eq!(settings.userns_remap.as_deref(), asked, "{words:?}");
+        assert!(settings.ignored.is_empty());
+    }
+}
+
+#[test]
 fn a_key_that_nobody_knows_is_named() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(
