@@ -59,7 +59,7 @@ const fn operation(
 #[rustfmt::skip]
 pub const OPERATIONS: &[Operation] = &[
     operation("ContainerList", "GET", "/containers/json", SERVED),
-    operation("ContainerCreate", "POST", "/containers/create", partly("501 for link-local addresses, several networks, and log drivers beyond json-file, local and none")),
+    operation("ContainerCreate", "POST", "/containers/create", partly("501 for link-local addresses, and log drivers beyond json-file, local and none")),
     operation("ContainerInspect", "GET", "/containers/{id}/json", SERVED),
     operation("ContainerTop", "GET", "/containers/{id}/top", SERVED),
     operation("ContainerLogs", "GET", "/containers/{id}/logs", SERVED),
@@ -118,11 +118,11 @@ pub const OPERATIONS: &[Operation] = &[
     operation("VolumePrune", "POST", "/volumes/prune", SERVED),
     operation("NetworkList", "GET", "/networks", SERVED),
     operation("NetworkInspect", "GET", "/networks/{id}", SERVED),
-    operation("NetworkDelete", "DELETE", "/networks/{id}", absent("networks beyond bridge, host and none")),
-    operation("NetworkCreate", "POST", "/networks/create", absent("networks beyond bridge, host and none")),
-    operation("NetworkConnect", "POST", "/networks/{id}/connect", absent("connecting containers to further networks")),
-    operation("NetworkDisconnect", "POST", "/networks/{id}/disconnect", absent("disconnecting containers from networks")),
-    operation("NetworkPrune", "POST", "/networks/prune", partly("there are no networks of users yet: nothing goes")),
+    operation("NetworkDelete", "DELETE", "/networks/{id}", SERVED),
+    operation("NetworkCreate", "POST", "/networks/create", partly("drivers bridge and macvlan; 501 for ipvlan and for networks that are only a configuration")),
+    operation("NetworkConnect", "POST", "/networks/{id}/connect", partly("501 for link-local addresses")),
+    operation("NetworkDisconnect", "POST", "/networks/{id}/disconnect", SERVED),
+    operation("NetworkPrune", "POST", "/networks/prune", SERVED),
     operation("PluginList", "GET", "/plugins", Support::Answered(PLUGINS)),
     operation("GetPluginPrivileges", "GET", "/plugins/privileges", absent("managed plugins")),
     operation("PluginPull", "POST", "/plugins/pull", absent("managed plugins")),
@@ -171,5 +171,6 @@ pub const OPERATIONS: &[Operation] = &[
     operation("CheckpointList", "GET", "/containers/{id}/checkpoints", absent("checkpoints")),
     operation("CheckpointCreate", "POST", "/containers/{id}/checkpoints", absent("checkpoints")),
     operation("CheckpointDelete", "DELETE", "/containers/{id}/checkpoints/{checkpoint}", absent("checkpoints")),
+    operation("HoistNetworkExplain", "GET", "/hoist/network/{id}/explain", SERVED),
     operation("HoistStopAll", "POST", "/hoist/stop-all", SERVED),
 ];

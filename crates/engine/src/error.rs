@@ -227,6 +227,31 @@ pub enum NetworkError {
     /// No network of that name.
     #[error("network {0} not found")]
     NotFound(String),
+    /// A prefix, or a name, is that of several networks.
+    #[error("network {name} is ambiguous ({matches} matches found based on ID prefix)")]
+    Ambiguous {
+        /// As named.
+        name: String,
+        /// How many it could be.
+        matches: usize,
+    },
+    /// Another network has the name.
+    #[error("network with name {0} already exists")]
+    NameTaken(String),
+    /// The networks that every node has cannot be made.
+    #[error("operation is not permitted on predefined {0} network ")]
+    Predefined(String),
+    /// Nor can they be removed.
+    #[error("{0} is a pre-defined network and cannot be removed")]
+    Permanent(String),
+    /// Containers run on it.
+    #[error("error while removing network: network {name} has active endpoints ({endpoints})")]
+    InUse {
+        /// The network.
+        name: String,
+        /// `name:"web" id:"0123456789ab"`, comma separated.
+        endpoints: String,
+    },
     /// The request is wrong or a port is taken; the text names the operand.
     #[error("{message}")]
     Refused {
@@ -246,6 +271,9 @@ impl NetworkError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::NotFound(_) => ErrorClass::NotFound,
+            Self::Ambiguous { .. } => ErrorClass::InvalidArgument,
+            Self::NameTaken(_) => ErrorClass::Conflict,
+            Self::Predefined(_) | Self::Permanent(_) | Self::InUse { .. } => ErrorClass::Forbidden,
             Self::Refused { class, .. } => *class,
             Self::NotImplemented(_) => ErrorClass::NotImplemented,
         }

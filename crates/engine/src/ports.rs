@@ -11,8 +11,10 @@ use std::sync::Arc;
 
 use hoist_image::StoredImage;
 use hoist_model::container::{ContainerStats, ProcessFacts, Resources};
+use hoist_model::network::{PlaceRequest, Segment, Subnet};
 use hoist_model::{
-    ContainerId, ErrorClass, ExecId, ImageReference, Platform, Progress, Signal, Timestamp,
+    ContainerId, ErrorClass, ExecId, ImageReference, NetworkId, Platform, Progress, Signal,
+    Timestamp,
 };
 
 use crate::containers::AttachRequest;
@@ -269,19 +271,44 @@ pub trait Runtime: Send + Sync {
 pub struct NetworkLease {
     /// Its network namespace.
     pub namespace: OwnedFd,
-    /// Its place, for the record.
-    pub attachment: NetworkAttachment,
+    /// Its places, for the record.
+    pub attachments: Vec<NetworkAttachment>,
     /// Duplicates of the sockets that reserve its published ports, for [`LaunchRequest::kept`].
     pub reserving: Vec<OwnedFd>,
 }
 
 /// Connects containers. Implemented over hoist-net and, in tests, by a fake.
 pub trait Network: Send + Sync {
-    /// Gives a container a namespace with an address and publishes its ports; errors name the port or address.
+    /// Gives a container a namespace with these places and publishes its ports; errors name the port or address.
     fn attach(
         &self,
         record: &ContainerRecord,
+        places: Vec<PlaceRequest>,
     ) -> BoxFuture<'static, Result<NetworkLease, NetworkError>>;
+
+    /// Puts a running container on one more network; answers all its places.
+    fn connect(
+        &self,
+        record: &ContainerRecord,
+        place: PlaceRequest,
+    ) -> BoxFuture<'static, Result<Vec<NetworkAttachment>, NetworkError>>;
+
+    /// Takes a running container from a network; answers the places that are left.
+    fn disconnect(
+        &self,
+        record: &ContainerRecord,
+        network: &NetworkId,
+    ) -> BoxFuture<'static, Result<Vec<NetworkAttachment>, NetworkError>>;
+
+    /// A running container has other names from now on; these are its places.
+    fn renamed(&self, record: &ContainerRecord, places: Vec<PlaceRequest>);
+
+    /// Makes a network, or finds it again after a restart; answers it with what was chosen. Making one that is made answers
+    /// it as it is.
+    fn make(&self, segment: Segment) -> BoxFuture<'static, Result<Segment, NetworkError>>;
+
+    /// Removes a network; refused while containers are on it. One that is not there is no error.
+    fn unmake(&self, id: &NetworkId) -> BoxFuture<'static, Result<(), NetworkError>>;
 
     /// A namespace with a loopback interface only.
     fn isolated(&self) -> BoxFuture<'static, Result<OwnedFd, NetworkError>>;
@@ -294,9 +321,13 @@ pub trait Network: Send + Sync {
     fn restore(
         &self,
         record: &ContainerRecord,
+        places: Vec<PlaceRequest>,
         pid: i32,
         kept: Vec<OwnedFd>,
     ) -> Result<(), NetworkError>;
+
+    /// Which way a running container's packets take, and what would stop them: sentences.
+    fn explain(&self, id: &ContainerId) -> Result<Vec<String>, NetworkError>;
 
     /// The text of a container's /etc/resolv.conf.
     fn resolv_conf(&self, record: &ContainerRecord) -> String;
@@ -316,10 +347,8 @@ pub trait Network: Send + Sync {
 pub struct BridgeFacts {
     /// Name of the interface.
     pub name: String,
-    /// Its subnet, `172.18.0.0/16`.
-    pub subnet: String,
-    /// The host's address on it.
-    pub gateway: std::net::Ipv4Addr,
+    /// Its subnets.
+    pub subnets: Vec<Subnet>,
     /// Largest packet in bytes.
     pub mtu: u32,
 }

@@ -1,9 +1,10 @@
 //! The objects of one node as the store holds them. Immutable once shared; a change is a new record.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use hoist_model::container::{ContainerSpec, ContainerState, Health, PortMapping};
+use hoist_model::container::{ContainerSpec, ContainerState, Health, PortKey, PortMapping};
+use hoist_model::network::{Segment, Subnet};
 use hoist_model::{
     ContainerId, Digest, EndpointId, ImageId, ImageReference, NetworkId, Platform, SandboxId,
     Timestamp,
@@ -40,14 +41,48 @@ pub struct ContainerRecord {
     /// What it is linked to on the default bridge.
     #[serde(default)]
     pub links: Vec<Link>,
-    /// Its place on the network, while it runs.
-    pub attachment: Option<NetworkAttachment>,
+    /// Its places on networks, while it runs, in the order of its interfaces. Until 0.2 there was at most one, under another
+    /// name.
+    #[serde(default, alias = "attachment", deserialize_with = "one_or_many")]
+    pub attachments: Vec<NetworkAttachment>,
     /// What its health check found; `None` where nothing was ever probed.
     #[serde(default)]
     pub health: Option<Health>,
     /// Live processes started by exec, for inspect; not persisted across daemons.
     #[serde(skip)]
     pub exec_ids: Vec<hoist_model::ExecId>,
+}
+
+impl ContainerRecord {
+    /// The ports that are published now.
+    #[must_use]
+    pub fn published(&self) -> &[PortMapping] {
+        let mut places = self.attachments.iter().map(|place| place.ports.as_slice());
+        places.find(|ports| !ports.is_empty()).unwrap_or_default()
+    }
+
+    /// Its place on the network of that name.
+    #[must_use]
+    pub fn place_on(&self, network: &str) -> Option<&NetworkAttachment> {
+        let mut places = self.attachments.iter();
+        places.find(|place| place.network_name == network)
+    }
+}
+
+/// Reads a list, or the one value or none that stood in its place before.
+fn one_or_many<'de, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<Vec<NetworkAttachment>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        Many(Vec<NetworkAttachment>),
+        One(Option<Box<NetworkAttachment>>),
+    }
+    Ok(match Stored::deserialize(from)? {
+        Stored::Many(places) => places,
+        Stored::One(place) => place.into_iter().map(|place| *place).collect(),
+    })
 }
 
 /// A link to another container (API `HostConfig.Links`).
@@ -150,8 +185,44 @@ pub struct NetworkAttachment {
     pub gateway: Option<Ipv4Addr>,
     /// `02:42:…`.
     pub mac_address: String,
-    /// Published ports.
+    /// Published ports; all stand at the first place.
     pub ports: Vec<PortMapping>,
+    /// IPv6 address, if it has one.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6Addr>,
+    /// Prefix length of the IPv6 subnet.
+    #[serde(default)]
+    pub prefix_length_v6: u8,
+    /// Default gateway of IPv6.
+    #[serde(default)]
+    pub gateway_v6: Option<Ipv6Addr>,
+    /// The network's driver.
+    #[serde(default = "bridge_driver")]
+    pub driver: String,
+    /// What the host has to remember of this place, as it wrote it; `None` for records of earlier versions.
+    #[serde(default)]
+    pub host: Option<HostPlace>,
+}
+
+/// What the host remembers of a place beside what everybody sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPlace {
+    /// The interface in the container.
+    pub interface: String,
+    /// The host's end of it.
+    pub host_interface: String,
+    /// See [`EndpointSpec::gateway_priority`](hoist_model::container::EndpointSpec::gateway_priority).
+    pub gateway_priority: i64,
+    /// Whether the network leads out.
+    pub leads_out: bool,
+    /// Whether IPv4 ports are published without translation, and IPv6 ports.
+    pub routed: (bool, bool),
+    /// Ports that are published so.
+    pub open: Vec<PortKey>,
+}
+
+fn bridge_driver() -> String {
+    "bridge".to_owned()
 }
 
 /// An image.
@@ -210,18 +281,42 @@ pub struct NetworkRecord {
     pub id: NetworkId,
     /// Its name.
     pub name: String,
-    /// `bridge`, `host` or `null`.
+    /// `bridge`, `macvlan`, `host` or `null`.
     pub driver: String,
     /// When it was made.
     pub created_at: Timestamp,
-    /// Subnet, gateway; empty for host and null.
-    pub subnet: Option<String>,
-    /// The gateway's address.
-    pub gateway: Option<Ipv4Addr>,
+    /// Its subnets; empty for host and null.
+    #[serde(default)]
+    pub subnets: Vec<Subnet>,
+    /// As the host makes it; `None` for the networks that every node has.
+    #[serde(default)]
+    pub segment: Option<Segment>,
+    /// Whether it is meant for containers that are started by hand.
+    #[serde(default)]
+    pub attachable: bool,
+    /// Options of the address management, as given.
+    #[serde(default)]
+    pub ipam_options: Option<BTreeMap<String, String>>,
     /// Driver options.
     pub options: BTreeMap<String, String>,
     /// User's key/value pairs.
     pub labels: BTreeMap<String, String>,
+}
+
+impl NetworkRecord {
+    /// Whether every node has it.
+    #[must_use]
+    pub fn is_builtin(&self) -> bool {
+        self.segment.is_none()
+    }
+
+    /// Whether nothing leaves or enters it.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        self.segment
+            .as_ref()
+            .is_some_and(|segment| segment.internal)
+    }
 }
 
 impl Record for ContainerRecord {
@@ -261,5 +356,30 @@ impl Record for NetworkRecord {
 
     fn key(&self) -> String {
         self.id.as_str().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_an_earlier_version_are_read() {
+        let mut record = crate::containers::testing::record();
+        let text = serde_json::to_string(&record).unwrap();
+        let old =
+            |value: &str| text.replace("\"attachments\":[]", &format!("\"attachment\":{value}"));
+        let read = |text: &str| serde_json::from_str::<ContainerRecord>(text).unwrap();
+        assert!(old("null").contains("\"attachment\":null"));
+        assert_eq!(read(&old("null")).attachments, []);
+        let place = r#"{"network_id":"ID","network_name":"bridge","endpoint_id":"ID","sandbox_id":"ID",
+            "ipv4":"172.18.0.2","prefix_length":16,"gateway":"172.18.0.1","mac_address":"02:42:ac:12:00:02","ports":[]}"#
+            .replace("ID", &"0a".repeat(32));
+        let places = read(&old(&place)).attachments;
+        assert_eq!(places[0].driver, "bridge");
+        assert_eq!(places[0].ipv4, Some([172, 18, 0, 2].into()));
+        record.attachments = places;
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(read(&text).attachments, record.attachments);
     }
 }

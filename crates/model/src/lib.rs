@@ -10,6 +10,7 @@ mod error_class;
 mod event;
 mod id_map;
 mod ids;
+pub mod network;
 pub mod path;
 mod platform;
 mod progress;

@@ -1,13 +1,13 @@
 //! Making one network namespace ready: on the worker's thread, which alone moves between namespaces.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use hoist_sys::netlink::Batch;
 use hoist_sys::netns;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::attachment::{Ipv6Attachment, MacAddress};
+use crate::attachment::{Address, MacAddress};
 use crate::error::NetError;
 use crate::rtnl::{self, Links, VethPair, is_errno};
 use crate::settings::MakeNamespace;
@@ -38,11 +38,11 @@ impl BridgePlan {
     }
 
     /// The IPv6 address that goes with an IPv4 address: the subnet's, ending in the same offset.
-    pub(crate) fn ipv6(&self, ip: Ipv4Addr) -> Option<Ipv6Attachment> {
-        self.address_v6.map(|net| Ipv6Attachment {
+    pub(crate) fn ipv6(&self, ip: Ipv4Addr) -> Option<Address<Ipv6Addr>> {
+        self.address_v6.map(|net| Address {
             address: (u128::from(net.network()) + u128::from(self.offset(ip))).into(),
             prefix_length: net.prefix_len(),
-            gateway: net.addr(),
+            gateway: Some(net.addr()),
         })
     }
 }
@@ -60,6 +60,33 @@ pub(crate) struct Prepared {
     pub(crate) ip: Ipv4Addr,
     pub(crate) mac: MacAddress,
     pub(crate) host_interface: String,
+}
+
+/// One more interface of a namespace.
+pub(crate) struct Plug {
+    pub(crate) link: PlugLink,
+    /// Its name in the namespace.
+    pub(crate) interface: String,
+    pub(crate) mac: MacAddress,
+    /// `None` is what the kind of link has by itself.
+    pub(crate) mtu: Option<u32>,
+    pub(crate) addresses: Vec<IpNet>,
+    pub(crate) ipv6: bool,
+    pub(crate) hairpin: bool,
+}
+
+/// What kind of interface it is.
+pub(crate) enum PlugLink {
+    /// One end of a veth pair, the other on a bridge.
+    Veth {
+        /// The other end's name.
+        name: String,
+        bridge: u32,
+        /// Whether it is kept from its neighbours.
+        isolated: bool,
+    },
+    /// On an interface of the host.
+    Macvlan { parent: u32, mode: u32 },
 }
 
 /// The worker's means of building: sockets of the host's namespace, and the way back to it.
@@ -115,20 +142,17 @@ impl Builder {
                 .map_err(|source| NetError::kernel("open a network namespace", source))?;
             let pair = VethPair {
                 name: &host_interface,
+                peer: "eth0",
                 bridge: bridge.index,
                 netns: here.as_fd(),
                 mac,
                 mtu: bridge.mtu,
                 hairpin,
                 addressless: self.has_ipv6,
+                isolated: false,
             };
             self.create_veth(&pair)?;
-            let eth0 = links
-                .link("eth0")?
-                .ok_or_else(|| {
-                    NetError::kernel("find eth0", std::io::Error::from_raw_os_error(libc::ENODEV))
-                })?
-                .index;
+            let eth0 = index_of(links, "eth0")?;
             configure(links, bridge, eth0, ip)
         })?;
         Ok(Prepared {
@@ -146,6 +170,9 @@ impl Builder {
             self.links.apply(&mut batch)
         };
         match create() {
+            Err(error) if is_errno(&error, libc::EXFULL) => {
+                Err(NetError::BridgeFull(self.links.name(pair.bridge)?))
+            }
             // The name is ours by derivation: what bears it is a leftover.
             Err(error) if is_errno(&error, libc::EEXIST) => {
                 let mut batch = Batch::new();
@@ -155,6 +182,96 @@ impl Builder {
             }
             other => other,
         }
+    }
+
+    /// Gives a namespace one more interface. Up to a millisecond.
+    pub(crate) fn plug(&self, netns: impl AsFd, plug: &Plug) -> Result<(), NetError> {
+        let netns = netns.as_fd();
+        self.within(netns, |links| {
+            // Before the interface comes, so that it never has a link-local address that it should not have.
+            let _ = sysctl::write(
+                "ipv6/conf/default/disable_ipv6",
+                if plug.ipv6 { "0" } else { "1" },
+            );
+            match &plug.link {
+                PlugLink::Veth {
+                    name,
+                    bridge,
+                    isolated,
+                } => self.create_veth(&VethPair {
+                    name,
+                    peer: &plug.interface,
+                    bridge: *bridge,
+                    netns,
+                    mac: plug.mac,
+                    mtu: plug.mtu.unwrap_or(1500),
+                    hairpin: plug.hairpin,
+                    addressless: self.has_ipv6,
+                    isolated: *isolated,
+                })?,
+                PlugLink::Macvlan { parent, mode } => {
+                    let mut batch = Batch::new();
+                    let macvlan = rtnl::Macvlan {
+                        name: &plug.interface,
+                        parent: *parent,
+                        netns,
+                        mac: plug.mac,
+                        mtu: plug.mtu,
+                        mode: *mode,
+                    };
+                    rtnl::create_macvlan(&mut batch, &macvlan);
+                    self.links.apply(&mut batch)?;
+                }
+            }
+            let index = index_of(links, &plug.interface)?;
+            let mut batch = Batch::new();
+            for address in &plug.addresses {
+                rtnl::add_address(&mut batch, index, *address);
+            }
+            rtnl::set_up(&mut batch, index);
+            links.apply(&mut batch)
+        })
+    }
+
+    /// Takes an interface from a namespace; one that is gone is no error.
+    pub(crate) fn unplug(&self, netns: impl AsFd, interface: &str) -> Result<(), NetError> {
+        self.within(netns, |links| {
+            let mut batch = Batch::new();
+            rtnl::delete_link(&mut batch, interface);
+            links.apply_except(&mut batch, &[libc::ENODEV])
+        })
+    }
+
+    /// Sets default routes of a namespace: interfaces and the gateways behind them.
+    pub(crate) fn route(
+        &self,
+        netns: impl AsFd,
+        gateways: &[(String, IpAddr)],
+    ) -> Result<(), NetError> {
+        if gateways.is_empty() {
+            return Ok(());
+        }
+        self.within(netns, |links| {
+            let mut batch = Batch::new();
+            for (interface, gateway) in gateways {
+                let index = index_of(links, interface)?;
+                rtnl::set_default_route(&mut batch, index, *gateway);
+            }
+            links.apply(&mut batch)
+        })
+    }
+
+    /// Runs something in a namespace that is there and comes back, whatever happened.
+    fn within<T>(
+        &self,
+        netns: impl AsFd,
+        work: impl FnOnce(&Links) -> Result<T, NetError>,
+    ) -> Result<T, NetError> {
+        let fail = |what: &'static str| move |source| NetError::kernel(what, source);
+        netns::enter(netns).map_err(fail("enter a container's network namespace"))?;
+        let done = Links::open().and_then(|links| work(&links));
+        netns::enter(&self.home).map_err(fail("return to the host's network namespace"))?;
+        done
     }
 
     /// Runs something in a new namespace and comes back, whatever happened.
@@ -181,6 +298,14 @@ impl Builder {
     }
 }
 
+fn index_of(links: &Links, interface: &str) -> Result<u32, NetError> {
+    let found = links.link(interface)?;
+    found.map(|link| link.index).ok_or_else(|| {
+        let gone = std::io::Error::from_raw_os_error(libc::ENODEV);
+        NetError::kernel(format!("find {interface}"), gone)
+    })
+}
+
 /// What Docker sets in every container's namespace (moby: daemon/oci_linux.go, default sysctls).
 fn container_sysctls() -> Result<(), NetError> {
     sysctl::write("ipv4/ip_unprivileged_port_start", "0")?;
@@ -197,10 +322,12 @@ fn configure(links: &Links, bridge: &BridgePlan, eth0: u32, ip: Ipv4Addr) -> Res
         eth0,
         net(ip.into(), bridge.address.prefix_len()),
     );
-    rtnl::add_default_route(&mut batch, eth0, bridge.address.addr().into());
+    rtnl::set_default_route(&mut batch, eth0, bridge.address.addr().into());
     if let Some(v6) = bridge.ipv6(ip) {
         rtnl::add_address(&mut batch, eth0, net(v6.address.into(), v6.prefix_length));
-        rtnl::add_default_route(&mut batch, eth0, v6.gateway.into());
+        if let Some(gateway) = v6.gateway {
+            rtnl::set_default_route(&mut batch, eth0, gateway.into());
+        }
     }
     links.apply(&mut batch)
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 
 use hoist_model::container::{PortKey, Protocol};
-use hoist_model::{ContainerId, ErrorClass};
+use hoist_model::{ContainerId, ErrorClass, NetworkId};
 
 /// An operation on this host's networks failed.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,29 @@ pub enum NetError {
         "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network {0}"
     )]
     PoolsExhausted(String),
+    /// No subnet of the pools is free for a network.
+    #[error("all predefined address pools have been fully subnetted")]
+    Subnetted,
+    /// Another network has the subnet or the bridge.
+    #[error("{0}")]
+    Conflicting(String),
+    /// No such network was made.
+    #[error("network {} not found", .0.as_str())]
+    NoNetwork(NetworkId),
+    /// Containers are on the network.
+    #[error("network {} has active endpoints", .0.as_str())]
+    InUse(NetworkId),
+    /// A bridge takes no more interfaces.
+    #[error("bridge {0} is full: a bridge takes 1,023 interfaces")]
+    BridgeFull(String),
+    /// The container is on the network already.
+    #[error("endpoint with name {container} already exists in network {network}")]
+    AlreadyConnected {
+        /// The container.
+        container: ContainerId,
+        /// The network's name.
+        network: String,
+    },
     /// Another container of this engine has published the port.
     #[error("Bind for {host_ip}:{port} failed: port is already allocated")]
     PortAllocated {
@@ -89,13 +112,19 @@ impl NetError {
             Self::Kernel { .. } | Self::PortBusy { .. } | Self::PortAllocated { .. } => {
                 ErrorClass::Internal
             }
-            Self::PortsExhausted { .. }
+            Self::Conflicting(_) | Self::InUse(_) | Self::AlreadyConnected { .. } => {
+                ErrorClass::Forbidden
+            }
+            Self::BridgeFull(_)
+            | Self::PortsExhausted { .. }
             | Self::AddressesExhausted(_)
             | Self::PoolsExhausted(_)
             | Self::Stopped => ErrorClass::Unavailable,
             Self::AddressRefused(_) | Self::AlreadyAttached(_) => ErrorClass::Conflict,
-            Self::NotAttached(_) => ErrorClass::NotFound,
-            Self::InvalidSetting(_) | Self::InvalidPort { .. } => ErrorClass::InvalidArgument,
+            Self::NotAttached(_) | Self::NoNetwork(_) => ErrorClass::NotFound,
+            Self::InvalidSetting(_) | Self::InvalidPort { .. } | Self::Subnetted => {
+                ErrorClass::InvalidArgument
+            }
         }
     }
 

@@ -10,7 +10,7 @@ const FORWARD_V6: &str = "ipv6/conf/all/forwarding";
 
 impl Firewall {
     /// Finds chains of others that drop what we forward, puts our accepts there, and notes what cannot be helped.
-    pub(crate) fn look_around(&mut self, bridge: &str) {
+    pub(crate) fn look_around(&mut self, default: &str) {
         self.warnings.clear();
         let places = match forward_drops(&self.tables, "hoist") {
             Ok(places) => places,
@@ -19,9 +19,12 @@ impl Firewall {
                 return;
             }
         };
-        let tag = tag(bridge);
+        let bridges = self.bridges(default);
         for place in places {
-            if let Err(error) = self.tables.accept_in(&place, bridge, &tag) {
+            let accepted = bridges
+                .iter()
+                .try_for_each(|bridge| self.tables.accept_in(&place, bridge, &tag(bridge)));
+            if let Err(error) = accepted {
                 self.warnings.push(format!(
                     "WARNING: chain {} of table {} drops forwarded packets and cannot be changed ({error}): \
                      published ports and traffic of containers may be blocked",
@@ -40,11 +43,26 @@ impl Firewall {
         }
     }
 
+    /// Our bridges as rules name them: those of our own naming by what their names begin with, so that a thousand
+    /// networks are two rules, and each that a person named.
+    fn bridges(&self, default: &str) -> Vec<String> {
+        let named = self.ruleset.bridges.iter().map(|bridge| &bridge.name);
+        let named = named.filter(|name| !name.starts_with(default)).cloned();
+        named.chain([format!("{default}*")]).collect()
+    }
+
     /// Takes our accepts out of the chains of others.
-    pub(crate) fn leave_others(&mut self, bridge: &str) -> Result<(), NetError> {
-        let tag = tag(bridge);
+    pub(crate) fn leave_others(&mut self, default: &str) -> Result<(), NetError> {
+        for bridge in self.bridges(default) {
+            self.leave_for(&bridge)?;
+        }
+        Ok(())
+    }
+
+    /// Takes our accepts of one bridge out of the chains of others.
+    pub(crate) fn leave_for(&self, bridge: &str) -> Result<(), NetError> {
         for place in forward_drops(&self.tables, "hoist")? {
-            self.tables.remove_accepts(&place, &tag)?;
+            self.tables.remove_accepts(&place, &tag(bridge))?;
         }
         Ok(())
     }
@@ -57,9 +75,9 @@ fn tag(bridge: &str) -> String {
 
 impl Shared {
     /// Turns forwarding on if it is off; then our table keeps everybody else's packets from being forwarded.
-    pub(crate) fn ensure_forwarding(&self) -> Result<(), NetError> {
+    pub(crate) fn ensure_forwarding(&self, v6: bool) -> Result<(), NetError> {
         let mut wanted = vec![FORWARD_V4];
-        if self.bridge.address_v6.is_some() {
+        if v6 {
             wanted.push(FORWARD_V6);
         }
         wanted.retain(|name| sysctl::read(name).is_ok_and(|value| value == "0"));

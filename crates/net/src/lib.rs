@@ -9,13 +9,16 @@
     reason = "netlink's lengths and register numbers are narrow by format"
 )]
 
+mod attach;
 mod attachment;
 mod bridge;
 mod build;
+mod connect;
 mod demand;
 mod dns;
 mod error;
 mod event_thread;
+mod explain;
 mod firewall;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzzing;
@@ -24,17 +27,24 @@ mod ipam;
 mod names;
 mod networks;
 mod nft;
+mod plug;
 mod ports;
 mod relay;
 mod resolver_files;
 mod rtnl;
+mod segment_links;
+mod segments;
 mod settings;
 mod shared;
+mod space;
 mod subnets;
 mod sysctl;
 mod worker;
 
-pub use attachment::{AttachRequest, Attachment, AttachmentRecord, Ipv6Attachment, MacAddress};
+pub use attachment::{
+    Address, AttachRequest, Attachment, AttachmentRecord, MacAddress, PlaceRecord,
+};
+pub use connect::netns_of;
 pub use dns::NAME_SERVER;
 pub use error::{HostAddress, NetError};
 pub use inner_resolv_conf::{has_ndots, render_inner_resolv_conf};

@@ -1,25 +1,25 @@
 //! The handle: one engine's networks on this host.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use hoist_model::{ContainerId, EndpointId, SandboxId};
+use hoist_model::{ContainerId, NetworkId};
 use hoist_sys::netlink::Batch;
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use crate::attachment::{AttachRequest, Attachment, AttachmentRecord};
-use crate::build::Prepared;
+use crate::attachment::{AttachRequest, AttachmentRecord, PlaceRecord};
+use crate::build::BridgePlan;
 use crate::dns::NameServers;
 use crate::error::NetError;
 use crate::event_thread::EventThread;
 use crate::ipam::Addresses;
 use crate::names::NameBoard;
-use crate::nft::{BridgeRules, Ruleset, Tables};
-use crate::ports::{Kept, PortTable, Reservation, Reserved};
+use crate::nft::{BridgeRules, Entrance, FamilyRules, Ruleset, Tables};
+use crate::ports::{Kept, PortTable};
 use crate::relay::Relay;
 use crate::rtnl::Links;
 use crate::settings::Settings;
@@ -70,13 +70,7 @@ impl Networks {
         let ruleset = Ruleset {
             guard: tables.has_guard(&table)?,
             table,
-            bridge: BridgeRules {
-                name: bridge.name.clone(),
-                subnet: bridge.address.trunc(),
-                subnet_v6: bridge.address_v6.map(|net| net.trunc()),
-                masquerade: settings.masquerade,
-                inter_container: settings.inter_container,
-            },
+            bridges: vec![bridge_rules(&bridge, &settings)],
         };
         let shared = Arc::new(Shared {
             firewall_port: tables.socket().port(),
@@ -85,9 +79,11 @@ impl Networks {
                 ports: PortTable::new(),
                 live: HashMap::new(),
                 leaving: HashMap::new(),
+                segments: HashMap::new(),
             }),
-            pool: Mutex::new(Pool::default()),
+            making: Mutex::new(()),
             names: NameBoard::default(),
+            pool: Mutex::new(Pool::default()),
             links: Mutex::new(links),
             tables: Mutex::new(Firewall {
                 tables,
@@ -115,51 +111,85 @@ impl Networks {
         })
     }
 
-    /// Takes a live container's attachment back after a restart of the daemon: its addresses, published ports
-    /// and reserving sockets. `netns` is the container's namespace (`/proc/<pid>/ns/net`), `kept` what somebody held of
-    /// [`Attachment::reserving`] meanwhile: who connected to them is served. A port that cannot be reserved again is
-    /// logged and still published.
+    /// Takes a live container's attachment back after a restart of the daemon: its addresses, names, published ports
+    /// and reserving sockets. `request` is what it asked for; `netns` is the container's namespace (`/proc/<pid>/ns/net`),
+    /// `kept` what somebody held of [`Attachment::reserving`] meanwhile: who connected to them is served. A port that cannot
+    /// be reserved again is logged and still published.
+    ///
+    /// [`Attachment::reserving`]: crate::Attachment::reserving
     pub fn restore(
         &self,
         mut record: AttachmentRecord,
+        request: &AttachRequest,
         netns: OwnedFd,
         mut kept: Vec<OwnedFd>,
     ) -> Result<(), NetError> {
         let name_server = dns::Sockets::among(&mut kept);
+        let shared = self.shared();
         let mut kept = Kept::new(kept);
         let mut sockets = Vec::new();
         {
-            let mut state = lock(&self.inner.shared.state);
+            let mut state = lock(&shared.state);
             if state.live.contains_key(&record.container) {
                 return Err(NetError::AlreadyAttached(record.container));
             }
-            if !state.addresses.take(record.ipv4) {
-                return Err(NetError::AddressRefused(format!(
-                    "address {} of container {} is taken or outside {}",
-                    record.ipv4,
-                    record.container,
-                    self.inner.shared.bridge.address.trunc()
-                )));
+            for place in &mut record.places {
+                let taken = state.retake(place);
+                if !taken.is_empty() {
+                    return Err(NetError::AddressRefused(format!(
+                        "address {} of container {} is taken or outside its network {}",
+                        taken[0], record.container, place.name
+                    )));
+                }
+                if let Some(own) = place.ipv4
+                    && place.network.is_none()
+                    && place.host_interface.is_empty()
+                {
+                    // Its name follows from its address; a caller need not remember it.
+                    place.host_interface = shared.bridge.veth_name(own.address);
+                }
             }
-            if record.host_interface.is_empty() {
-                // Its name follows from its address; a caller need not remember it.
-                record.host_interface = self.inner.shared.bridge.veth_name(record.ipv4);
-            }
+            let target = record
+                .published_address(false)
+                .or(record.published_address(true));
             for mapping in &record.ports {
                 let (socket, problem) = state.ports.restore(mapping, &mut kept);
                 if let Some(error) = problem {
                     tracing::warn!(container = %record.container, %error, "a published port is not reserved");
                 }
-                let target = SocketAddr::new(record.ipv4.into(), mapping.container.port);
-                sockets.push((socket, target));
+                sockets
+                    .extend(target.map(|ip| (socket, SocketAddr::new(ip, mapping.container.port))));
             }
-            state.live.insert(
-                record.container.clone(),
-                Live {
-                    record: record.clone(),
-                    netns,
-                },
-            );
+            let of = |place: &PlaceRecord| {
+                let mut wishes = request.places.iter();
+                let wish = wishes.find(|wish| wish.network == place.network);
+                wish.cloned().unwrap_or_default()
+            };
+            let live = Live {
+                wishes: record.places.iter().map(of).collect(),
+                servers: request.servers.clone(),
+                record: record.clone(),
+                netns,
+            };
+            shared.tell_names(&live);
+            state.live.insert(record.container.clone(), live);
+            // Its bridge may be another than it was on.
+            let mut batch = Batch::new();
+            for place in &record.places {
+                let index = match &place.network {
+                    Some(id) => state.made(id).map_or(0, |made| made.index),
+                    None => shared.bridge.index,
+                };
+                if !place.host_interface.is_empty() && index != 0 {
+                    rtnl::set_master(&mut batch, &place.host_interface, index);
+                }
+            }
+            drop(state);
+            if !batch.is_empty()
+                && let Err(error) = lock(&shared.links).apply(&mut batch)
+            {
+                tracing::warn!(container = %record.container, %error, "a veth is on no bridge");
+            }
         }
         self.inner.relay.add(&record.container, sockets)?;
         if let Some(sockets) = name_server {
@@ -168,10 +198,53 @@ impl Networks {
                 .name_servers
                 .add(&record.container, netns, sockets)?;
         }
-        if lock(&self.inner.shared.tables).written {
-            self.inner.shared.publish(&elements(&record))?;
+        if lock(&shared.tables).written {
+            shared.publish(&elements(&record))?;
         }
         Ok(())
+    }
+
+    /// Tells a container's names anew, after it was renamed: those of its places in the order of `request`.
+    pub fn rename(&self, request: &AttachRequest) {
+        let shared = self.shared();
+        let mut state = lock(&shared.state);
+        if let Some(live) = state.live.get_mut(&request.container) {
+            for (place, wish) in live.record.places.iter().zip(&mut live.wishes) {
+                let mut wishes = request.places.iter();
+                if let Some(new) = wishes.find(|new| new.network == place.network) {
+                    wish.names.clone_from(&new.names);
+                }
+            }
+            shared.forget_names(&live.record);
+            shared.tell_names(live);
+        }
+    }
+
+    /// The names of containers on users' networks, for resolvers.
+    #[must_use]
+    pub fn names(&self) -> &NameBoard {
+        &self.inner.shared.names
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.inner.shared
+    }
+
+    pub(crate) fn worker(&self) -> &Worker {
+        &self.inner.worker
+    }
+
+    pub(crate) fn relay(&self) -> &Relay {
+        &self.inner.relay
+    }
+
+    pub(crate) fn name_servers(&self) -> &NameServers {
+        &self.inner.name_servers
+    }
+
+    /// Whether forwarding was seen to.
+    pub(crate) fn forwarding(&self) -> &AtomicBool {
+        &self.inner.forwarding
     }
 
     /// Writes the table, removes what earlier lives of this instance left behind and nobody restored, and starts
@@ -186,188 +259,14 @@ impl Networks {
         let kept: HashSet<String> = lock(&shared.state)
             .live
             .values()
-            .map(|live| live.record.host_interface.clone())
+            .flat_map(|live| live.record.places.iter())
+            .map(|place| place.host_interface.clone())
             .collect();
         self.remove_veths(&kept)?;
         self.inner.name_servers.open()?;
         lock(&shared.pool).open = true;
         self.inner.worker.send(Job::Refill);
         Ok(())
-    }
-
-    /// Gives a container a namespace on the default bridge and publishes its ports. From the pool this takes
-    /// microseconds; a MAC or IP of one's own, or an empty pool, costs 1 to 2 ms.
-    pub fn attach(&self, request: &AttachRequest) -> Result<Attachment, NetError> {
-        let shared = &self.inner.shared;
-        if !self.inner.forwarding.swap(true, Ordering::Relaxed)
-            && let Err(error) = shared.ensure_forwarding()
-        {
-            self.inner.forwarding.store(false, Ordering::Relaxed);
-            return Err(error);
-        }
-        if lock(&shared.state).live.contains_key(&request.container) {
-            return Err(NetError::AlreadyAttached(request.container.clone()));
-        }
-        let prepared = self.prepared(request)?;
-        let reserved = lock(&shared.state)
-            .ports
-            .reserve(&request.ports, shared.settings.default_host_ip);
-        let reserved = match reserved {
-            Ok(reserved) => reserved,
-            Err(error) => {
-                self.give_back(request, prepared);
-                return Err(error);
-            }
-        };
-        let netns = match prepared.netns.try_clone() {
-            Ok(netns) => netns,
-            Err(source) => {
-                let mut state = lock(&shared.state);
-                reserved
-                    .iter()
-                    .for_each(|one| state.ports.release(&one.mapping));
-                drop(state);
-                self.give_back(request, prepared);
-                return Err(NetError::kernel("duplicate a network namespace", source));
-            }
-        };
-        let (record, sockets) = self.record(request, &prepared, reserved)?;
-        // One that cannot be duplicated is only not kept.
-        let reserving = sockets
-            .iter()
-            .filter_map(|(socket, _)| socket.duplicate().ok()?)
-            .collect();
-        lock(&shared.state).live.insert(
-            request.container.clone(),
-            Live {
-                record: record.clone(),
-                netns: prepared.netns,
-            },
-        );
-        let published = self
-            .inner
-            .relay
-            .add(&request.container, sockets)
-            .and_then(|()| shared.publish(&elements(&record)));
-        if let Err(error) = published {
-            // The attachment is whole but for the firewall: take it down the ordinary way.
-            let _ = self.detach(&request.container);
-            return Err(error);
-        }
-        Ok(Attachment {
-            netns,
-            record,
-            reserving,
-        })
-    }
-
-    fn prepared(&self, request: &AttachRequest) -> Result<Prepared, NetError> {
-        let shared = &self.inner.shared;
-        let to_order = request.ip.is_some() || request.mac.is_some();
-        let ready = {
-            let mut pool = lock(&shared.pool);
-            pool.demand.count(Instant::now());
-            if to_order {
-                None
-            } else {
-                pool.ready.pop_front()
-            }
-        };
-        if let Some(prepared) = ready {
-            self.inner.worker.send(Job::Refill);
-            return Ok(prepared);
-        }
-        if !to_order {
-            return self.inner.worker.call(Job::Next);
-        }
-        let ip = match request.ip {
-            None => shared.take_address()?,
-            Some(ip) if lock(&shared.state).addresses.take(ip) => ip,
-            Some(ip) => {
-                return Err(NetError::AddressRefused(
-                    if shared.bridge.address.contains(&ip) {
-                        "Address already in use".to_owned()
-                    } else {
-                        format!("no configured subnet contains IP address {ip}")
-                    },
-                ));
-            }
-        };
-        self.inner
-            .worker
-            .call(|reply| Job::Bridged(ip, request.mac, reply))
-            .inspect_err(|_| shared.release_address(ip))
-    }
-
-    /// An unused namespace goes back to the pool, one with a wish of its own goes.
-    fn give_back(&self, request: &AttachRequest, prepared: Prepared) {
-        if request.ip.is_none() && request.mac.is_none() {
-            lock(&self.inner.shared.pool).ready.push_front(prepared);
-        } else {
-            self.let_go(prepared.host_interface, prepared.ip, prepared.netns);
-        }
-    }
-
-    /// Closes a namespace; its address is free once its veth is gone.
-    fn let_go(&self, host_interface: String, ip: Ipv4Addr, netns: OwnedFd) {
-        lock(&self.inner.shared.state)
-            .leaving
-            .insert(host_interface, (ip, Instant::now()));
-        self.inner.worker.send(Job::Close(netns));
-    }
-
-    fn record(
-        &self,
-        request: &AttachRequest,
-        prepared: &Prepared,
-        reserved: Vec<Reserved>,
-    ) -> Result<(AttachmentRecord, Vec<(Reservation, SocketAddr)>), NetError> {
-        let bridge = &self.inner.shared.bridge;
-        let mut random = [0; 64];
-        getrandom::fill(&mut random)
-            .map_err(|error| NetError::kernel("get random bytes", error))?;
-        let (sandbox, endpoint) = random.split_at(32);
-        let id = |half: &[u8]| <[u8; 32]>::try_from(half).expect("half of 64 bytes");
-        let record = AttachmentRecord {
-            container: request.container.clone(),
-            sandbox: SandboxId::from_bytes(&id(sandbox)),
-            endpoint: EndpointId::from_bytes(&id(endpoint)),
-            ipv4: prepared.ip,
-            prefix_length: bridge.address.prefix_len(),
-            gateway: bridge.address.addr(),
-            ipv6: bridge.ipv6(prepared.ip),
-            mac: prepared.mac,
-            host_interface: prepared.host_interface.clone(),
-            ports: reserved.iter().map(|one| one.mapping.clone()).collect(),
-        };
-        let sockets = reserved
-            .into_iter()
-            .map(|one| {
-                let port = one.mapping.container.port;
-                (one.socket, SocketAddr::new(IpAddr::V4(prepared.ip), port))
-            })
-            .collect();
-        Ok((record, sockets))
-    }
-
-    /// Takes a container off: its ports are free when this returns, its namespace, veth and address soon after.
-    pub fn detach(&self, container: &ContainerId) -> Result<(), NetError> {
-        let shared = &self.inner.shared;
-        let live = lock(&shared.state)
-            .live
-            .remove(container)
-            .ok_or_else(|| NetError::NotAttached(container.clone()))?;
-        self.inner.relay.remove(container);
-        self.inner.name_servers.remove(container);
-        let unpublished = shared.unpublish(&elements(&live.record));
-        {
-            let mut state = lock(&shared.state);
-            for mapping in &live.record.ports {
-                state.ports.release(mapping);
-            }
-        }
-        self.let_go(live.record.host_interface, live.record.ipv4, live.netns);
-        unpublished
     }
 
     /// A namespace with `lo` alone, up, for `--network none`; dies when its last user closes it.
@@ -380,36 +279,6 @@ impl Networks {
             }
             None => self.inner.worker.call(Job::Isolated),
         }
-    }
-
-    /// Another descriptor of an attached container's namespace, for `--network container:X`.
-    pub fn netns(&self, container: &ContainerId) -> Result<OwnedFd, NetError> {
-        lock(&self.inner.shared.state)
-            .live
-            .get(container)
-            .ok_or_else(|| NetError::NotAttached(container.clone()))?
-            .netns
-            .try_clone()
-            .map_err(|source| NetError::kernel("duplicate a network namespace", source))
-    }
-
-    /// Whom containers find by name; changes count at once.
-    #[must_use]
-    pub fn names(&self) -> &NameBoard {
-        &self.inner.shared.names
-    }
-
-    /// Serves names to an attached container at [`dns::NAME_SERVER`], as the board tells. The duplicates of its sockets
-    /// are for who keeps [`Attachment::reserving`]: the next engine finds them there in `restore`. A container that was
-    /// restored without them is served anew.
-    pub fn serve_names(&self, container: &ContainerId) -> Result<[OwnedFd; 2], NetError> {
-        let netns = self.netns(container)?;
-        let sockets = dns::Sockets::open_in(&netns)?;
-        let kept = sockets
-            .duplicate()
-            .map_err(|source| NetError::kernel("duplicate a name server's socket", source))?;
-        self.inner.name_servers.add(container, netns, sockets)?;
-        Ok(kept)
     }
 
     /// What is remembered of an attached container.
@@ -482,8 +351,20 @@ impl Networks {
             let table = firewall.ruleset.table.clone();
             results.push(firewall.tables.delete_table(&table));
         }
+        results.push(self.remove_segments());
         results.push(bridge::remove(&lock(&shared.links), &shared.bridge.name));
         results.into_iter().collect()
+    }
+
+    /// Removes the bridges of users' networks; they are made again by whoever remembers them.
+    fn remove_segments(&self) -> Result<(), NetError> {
+        let shared = &self.inner.shared;
+        let made: Vec<NetworkId> = lock(&shared.state).segments.keys().cloned().collect();
+        let mut result = Ok(());
+        for id in made {
+            result = result.and(self.unmake(&id));
+        }
+        result
     }
 
     /// Waits a while for the veths of closed namespaces to go, then removes those that did not; spares `kept`.
@@ -512,6 +393,25 @@ impl Networks {
             links.apply_except(&mut batch, &[libc::ENODEV])?;
         }
         Ok(())
+    }
+}
+
+/// What is done with the traffic of the default bridge.
+fn bridge_rules(bridge: &BridgePlan, settings: &Settings) -> BridgeRules {
+    let subnets = [
+        Some(bridge.address.trunc().into()),
+        bridge.address_v6.map(|net| net.trunc().into()),
+    ];
+    let family = |subnet| FamilyRules {
+        subnet,
+        masquerade: settings.masquerade,
+        entrance: Entrance::Translated,
+    };
+    BridgeRules {
+        name: bridge.name.clone(),
+        families: subnets.into_iter().flatten().map(family).collect(),
+        inter_container: settings.inter_container,
+        internal: false,
     }
 }
 

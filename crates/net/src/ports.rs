@@ -78,6 +78,22 @@ pub(crate) struct Reserved {
     pub(crate) socket: Reservation,
 }
 
+/// The families of host addresses that can lead to a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Families {
+    pub(crate) v4: bool,
+    pub(crate) v6: bool,
+}
+
+impl Families {
+    #[cfg(test)]
+    const BOTH: Self = Self { v4: true, v6: true };
+
+    fn has(self, address: IpAddr) -> bool {
+        if address.is_ipv4() { self.v4 } else { self.v6 }
+    }
+}
+
 /// The host ports that this engine's containers have.
 #[derive(Debug)]
 pub(crate) struct PortTable {
@@ -98,10 +114,11 @@ impl PortTable {
         &mut self,
         requests: &[PortRequest],
         default_host_ip: Option<IpAddr>,
+        families: Families,
     ) -> Result<Vec<Reserved>, NetError> {
         let mut reserved = Vec::new();
         for request in requests {
-            match self.reserve_one(request, default_host_ip) {
+            match self.reserve_one(request, default_host_ip, families) {
                 Ok(some) => reserved.extend(some),
                 Err(error) => {
                     for one in &reserved {
@@ -118,11 +135,16 @@ impl PortTable {
         &mut self,
         request: &PortRequest,
         default_host_ip: Option<IpAddr>,
+        families: Families,
     ) -> Result<Vec<Reserved>, NetError> {
-        let addresses: Vec<IpAddr> = match request.host_ip.or(default_host_ip) {
+        let mut addresses: Vec<IpAddr> = match request.host_ip.or(default_host_ip) {
             Some(address) => vec![address],
             None => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
         };
+        addresses.retain(|address| families.has(*address));
+        if addresses.is_empty() {
+            return Ok(Vec::new());
+        }
         let optional_v6 = addresses.len() == 2;
         let (first, last) = match request.host_ports {
             (0, 0) => EPHEMERAL,
@@ -318,7 +340,7 @@ mod tests {
     fn ephemeral_ports_differ_and_both_families_share_one() {
         let mut table = PortTable::new();
         let wishes = [request("80", None, (0, 0)), request("81", None, (0, 0))];
-        let reserved = table.reserve(&wishes, None).unwrap();
+        let reserved = table.reserve(&wishes, None, Families::BOTH).unwrap();
         let ports: Vec<_> = reserved.iter().map(|one| one.mapping.host_port).collect();
         assert_eq!(ports[0], ports[1]);
         assert_ne!(ports[0], ports[2]);
@@ -329,36 +351,47 @@ mod tests {
     fn conflicts_are_told_in_dockers_words() {
         let mut table = PortTable::new();
         let wish = [request("80", Some("127.0.0.1"), (0, 0))];
-        let held = table.reserve(&wish, None).unwrap();
+        let held = table.reserve(&wish, None, Families::BOTH).unwrap();
         let port = held[0].mapping.host_port;
         let again = [request("80", Some("0.0.0.0"), (port, port))];
         assert_eq!(
-            table.reserve(&again, None).unwrap_err().to_string(),
+            table
+                .reserve(&again, None, Families::BOTH)
+                .unwrap_err()
+                .to_string(),
             format!("Bind for 0.0.0.0:{port} failed: port is already allocated")
         );
-        let busy = PortTable::new().reserve(&again, None).unwrap_err();
+        let busy = PortTable::new()
+            .reserve(&again, None, Families::BOTH)
+            .unwrap_err();
         assert_eq!(
             busy.to_string(),
             format!("listen tcp4 0.0.0.0:{port}: bind: address already in use")
         );
         table.release(&held[0].mapping);
         drop(held);
-        assert!(table.reserve(&again, None).is_ok());
+        assert!(table.reserve(&again, None, Families::BOTH).is_ok());
     }
 
     #[test]
     fn a_range_gives_the_next_free_and_then_says_it_is_used_up() {
         let mut table = PortTable::new();
         let holder = table
-            .reserve(&[request("80", Some("127.0.0.1"), (0, 0))], None)
+            .reserve(
+                &[request("80", Some("127.0.0.1"), (0, 0))],
+                None,
+                Families::BOTH,
+            )
             .unwrap();
         let port = holder[0].mapping.host_port;
         let wish = request("80/udp", Some("127.0.0.1"), (port, port + 1));
-        let two = table.reserve(&[wish.clone(), wish.clone()], None).unwrap();
+        let two = table
+            .reserve(&[wish.clone(), wish.clone()], None, Families::BOTH)
+            .unwrap();
         assert_eq!(two[0].mapping.host_port, port);
         assert_eq!(two[1].mapping.host_port, port + 1);
         assert!(matches!(
-            table.reserve(&[wish], None),
+            table.reserve(&[wish], None, Families::BOTH),
             Err(NetError::PortsExhausted { .. })
         ));
     }

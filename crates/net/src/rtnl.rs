@@ -7,7 +7,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use hoist_sys::netlink::{self, ACKNOWLEDGE, Batch, CREATE, EXCLUSIVE, Family, Reply, Socket};
+use hoist_sys::netlink::{
+    self, ACKNOWLEDGE, Attributes, Batch, CREATE, EXCLUSIVE, Family, REPLACE, Reply, Socket,
+};
 use ipnet::IpNet;
 
 use crate::attachment::MacAddress;
@@ -24,6 +26,7 @@ const GET_ROUTE: u16 = 26;
 const LINK_ADDRESS: u16 = 1;
 const LINK_NAME: u16 = 3;
 const LINK_MTU: u16 = 4;
+const LINK_PARENT: u16 = 5;
 const LINK_MASTER: u16 = 10;
 const LINK_INFO: u16 = 18;
 const LINK_AF_SPEC: u16 = 26;
@@ -36,6 +39,7 @@ const INFO_SLAVE_KIND: u16 = 4;
 const INFO_SLAVE_DATA: u16 = 5;
 const VETH_PEER: u16 = 1;
 const PORT_HAIRPIN: u16 = 4;
+const PORT_ISOLATED: u16 = 33;
 
 const IFF_UP: u32 = 1;
 const NO_DUPLICATE_DETECTION: u32 = 2;
@@ -87,9 +91,11 @@ pub(crate) fn create_bridge(batch: &mut Batch, name: &str, mac: MacAddress, mtu:
     );
 }
 
-/// One end on a bridge, up; the other as `eth0` in a namespace, down.
+/// One end on a bridge, up; the other in a namespace, down.
 pub(crate) struct VethPair<'a> {
     pub(crate) name: &'a str,
+    /// Name of the end in the namespace.
+    pub(crate) peer: &'a str,
     pub(crate) bridge: u32,
     pub(crate) netns: BorrowedFd<'a>,
     pub(crate) mac: MacAddress,
@@ -98,6 +104,8 @@ pub(crate) struct VethPair<'a> {
     pub(crate) hairpin: bool,
     /// The kernel would give the bridge's end an IPv6 address; a port of a bridge needs none.
     pub(crate) addressless: bool,
+    /// Keeps it from others of the bridge that are isolated as well.
+    pub(crate) isolated: bool,
 }
 
 /// Makes a veth pair: one message (measured 0.5 to 0.7 ms), more for hairpin and against IPv6 addresses: those cost timers,
@@ -117,7 +125,7 @@ pub(crate) fn create_veth(batch: &mut Batch, pair: &VethPair<'_>) {
                     a.put_text(INFO_KIND, "veth").nest(INFO_DATA, |a| {
                         // Not up: the peer is configured before it is paired, and could not open (ENOTCONN).
                         a.nest_after(VETH_PEER, &link_header(0, 0), |a| {
-                            a.put_text(LINK_NAME, "eth0")
+                            a.put_text(LINK_NAME, pair.peer)
                                 .put_u32(LINK_MTU, pair.mtu)
                                 .put(LINK_ADDRESS, &pair.mac.0)
                                 .put_u32(LINK_NETNS_FD, pair.netns.as_raw_fd().cast_unsigned());
@@ -141,9 +149,15 @@ pub(crate) fn create_veth(batch: &mut Batch, pair: &VethPair<'_>) {
             },
         );
     }
-    if pair.hairpin {
+    for (on, what, attribute) in [
+        (pair.hairpin, "hairpin", PORT_HAIRPIN),
+        (pair.isolated, "isolation", PORT_ISOLATED),
+    ] {
+        if !on {
+            continue;
+        }
         batch.message(
-            format!("set hairpin on veth {name}"),
+            format!("set {what} on veth {name}"),
             NEW_LINK,
             ACKNOWLEDGE,
             &link_header(0, 0),
@@ -151,12 +165,84 @@ pub(crate) fn create_veth(batch: &mut Batch, pair: &VethPair<'_>) {
                 a.put_text(LINK_NAME, name).nest(LINK_INFO, |a| {
                     a.put_text(INFO_SLAVE_KIND, "bridge")
                         .nest(INFO_SLAVE_DATA, |a| {
-                            a.put_u8(PORT_HAIRPIN, 1);
+                            a.put_u8(attribute, 1);
                         });
                 });
             },
         );
     }
+}
+
+/// Makes a link of a kind, up: attributes beside its name and kind, and those of the kind.
+fn create_link(
+    batch: &mut Batch,
+    (kind, name): (&str, &str),
+    fill: impl FnOnce(&mut Attributes<'_>),
+    data: impl FnOnce(&mut Attributes<'_>),
+) {
+    batch.message(
+        format!("create {kind} {name}"),
+        NEW_LINK,
+        CREATE | EXCLUSIVE | ACKNOWLEDGE,
+        &link_header(0, IFF_UP),
+        |a| {
+            a.put_text(LINK_NAME, name);
+            fill(a);
+            a.nest(LINK_INFO, |a| {
+                a.put_text(INFO_KIND, kind).nest(INFO_DATA, data);
+            });
+        },
+    );
+}
+
+/// Makes an interface that goes nowhere.
+pub(crate) fn create_dummy(batch: &mut Batch, name: &str) {
+    create_link(batch, ("dummy", name), |_| {}, |_| {});
+}
+
+/// Makes a VLAN on an interface.
+pub(crate) fn create_vlan(batch: &mut Batch, name: &str, parent: u32, number: u16) {
+    const VLAN_ID: u16 = 1;
+    create_link(
+        batch,
+        ("vlan", name),
+        |a| {
+            a.put_u32(LINK_PARENT, parent);
+        },
+        |a| {
+            a.put(VLAN_ID, &number.to_ne_bytes());
+        },
+    );
+}
+
+/// A macvlan on an interface of the host, in a namespace.
+pub(crate) struct Macvlan<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) parent: u32,
+    pub(crate) netns: BorrowedFd<'a>,
+    pub(crate) mac: MacAddress,
+    pub(crate) mtu: Option<u32>,
+    pub(crate) mode: u32,
+}
+
+/// Makes a macvlan.
+pub(crate) fn create_macvlan(batch: &mut Batch, macvlan: &Macvlan<'_>) {
+    const MACVLAN_MODE: u16 = 1;
+    create_link(
+        batch,
+        ("macvlan", macvlan.name),
+        |a| {
+            a.put_u32(LINK_PARENT, macvlan.parent)
+                .put(LINK_ADDRESS, &macvlan.mac.0)
+                .put_u32(LINK_NETNS_FD, macvlan.netns.as_raw_fd().cast_unsigned());
+            if let Some(mtu) = macvlan.mtu {
+                a.put_u32(LINK_MTU, mtu);
+            }
+        },
+        |a| {
+            a.put_u32(MACVLAN_MODE, macvlan.mode);
+        },
+    );
 }
 
 /// Sets a link up.
@@ -205,15 +291,44 @@ pub(crate) fn add_address(batch: &mut Batch, index: u32, address: IpNet) {
     );
 }
 
-/// Adds the default route of a gateway's family.
-pub(crate) fn add_default_route(batch: &mut Batch, index: u32, gateway: IpAddr) {
+/// Puts a link on a bridge, up.
+pub(crate) fn set_master(batch: &mut Batch, name: &str, bridge: u32) {
+    batch.message(
+        format!("put link {name} on bridge {bridge}"),
+        NEW_LINK,
+        ACKNOWLEDGE,
+        &link_header(0, IFF_UP),
+        |a| {
+            a.put_text(LINK_NAME, name).put_u32(LINK_MASTER, bridge);
+        },
+    );
+}
+
+/// Sets a link down.
+pub(crate) fn set_down(batch: &mut Batch, name: &str) {
+    let mut header = link_header(0, 0);
+    // Of the flags, only this one changes.
+    header[12..16].copy_from_slice(&IFF_UP.to_ne_bytes());
+    batch.message(
+        format!("set link {name} down"),
+        NEW_LINK,
+        ACKNOWLEDGE,
+        &header,
+        |a| {
+            a.put_text(LINK_NAME, name);
+        },
+    );
+}
+
+/// Sets the default route of a gateway's family, in the place of one that is there.
+pub(crate) fn set_default_route(batch: &mut Batch, index: u32, gateway: IpAddr) {
     // family, dst, src, tos, table main, protocol boot, scope universe, type unicast, flags
     let mut header = [0, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
     header[0] = family(gateway);
     batch.message(
-        format!("add default route via {gateway}"),
+        format!("set default route via {gateway}"),
         NEW_ROUTE,
-        CREATE | EXCLUSIVE | ACKNOWLEDGE,
+        CREATE | REPLACE | ACKNOWLEDGE,
         &header,
         |a| {
             a.put(5, &octets(gateway)).put_u32(4, index);
@@ -227,6 +342,8 @@ pub(crate) struct Link {
     pub(crate) index: u32,
     pub(crate) name: String,
     pub(crate) mac: Option<MacAddress>,
+    /// `bridge`, `veth`; `None` for hardware.
+    pub(crate) kind: Option<String>,
 }
 
 /// Reads a link message.
@@ -237,7 +354,16 @@ pub(crate) fn parse_link(reply: &Reply) -> Option<Link> {
         .find(16, LINK_ADDRESS)
         .and_then(|bytes| bytes.try_into().ok())
         .map(MacAddress);
-    Some(Link { index, name, mac })
+    let kind = reply
+        .find(16, LINK_INFO)
+        .and_then(|info| netlink::find(info, INFO_KIND))
+        .map(netlink::text);
+    Some(Link {
+        index,
+        name,
+        mac,
+        kind,
+    })
 }
 
 /// The name of a link that a notification says is gone.
@@ -321,10 +447,29 @@ impl Links {
             .collect())
     }
 
-    /// The destinations of every IPv4 route that is neither default, local nor broadcast, with the link's index.
+    /// The name of a link, or its number if it is gone.
+    pub(crate) fn name(&self, index: u32) -> Result<String, NetError> {
+        let all = self.links()?;
+        let found = all.into_iter().find(|link| link.index == index);
+        Ok(found.map_or_else(|| index.to_string(), |link| link.name))
+    }
+
+    /// The destinations of every route that is neither default, local nor broadcast, with the link's index.
+    pub(crate) fn routes(&self) -> Result<Vec<(u32, IpNet)>, NetError> {
+        let mut routes = self.routes_of(libc::AF_INET as u8)?;
+        // A kernel without IPv6 has none of it.
+        routes.extend(self.routes_of(libc::AF_INET6 as u8).unwrap_or_default());
+        Ok(routes)
+    }
+
+    /// Those of IPv4.
     pub(crate) fn routes_v4(&self) -> Result<Vec<(u32, IpNet)>, NetError> {
+        self.routes_of(libc::AF_INET as u8)
+    }
+
+    fn routes_of(&self, family: u8) -> Result<Vec<(u32, IpNet)>, NetError> {
         let mut header = [0; 12];
-        header[0] = libc::AF_INET as u8;
+        header[0] = family;
         let replies = self.dump("routes", GET_ROUTE, &header)?;
         Ok(replies
             .iter()

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use hoist_model::NetworkId;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 /// The host's resolver file (resolv.conf(5)).
@@ -118,6 +119,25 @@ impl Instance {
         }
     }
 
+    /// Names for the bridge of a user's network, to be tried in order: `hoist0-1a2b3c4d` or `hst-a1b2c31a2b3`.
+    pub fn segments(&self, id: &NetworkId) -> impl Iterator<Item = String> {
+        let bridge = self.bridge();
+        let bridge = if self.0.is_none() {
+            bridge + "-"
+        } else {
+            bridge
+        };
+        let length = 15 - bridge.len();
+        let digits = id.as_str().to_owned();
+        (0..=digits.len() - length).map(move |at| format!("{bridge}{}", &digits[at..at + length]))
+    }
+
+    /// Whether a name is that of a bridge of a user's network of this engine.
+    #[must_use]
+    pub fn is_segment(&self, name: &str) -> bool {
+        name.len() == 15 && name.starts_with(&self.bridge())
+    }
+
     /// Name of the nf_tables table of family inet: `hoist` or `hoist_a1b2c3`.
     #[must_use]
     pub fn table(&self) -> String {
@@ -131,6 +151,16 @@ impl Instance {
     #[must_use]
     pub fn veth_prefix(&self) -> String {
         format!("v{}-", self.tag())
+    }
+
+    /// A name for the host's end of a veth pair on a user's network. One on the default bridge is named for its address, in
+    /// hexadecimal digits alone.
+    pub(crate) fn veth(&self, random: &[u8; 32]) -> String {
+        const LETTERS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
+        let letters = random[..6]
+            .iter()
+            .map(|byte| char::from(LETTERS[usize::from(byte % 32)]));
+        format!("{}n{}", self.veth_prefix(), letters.collect::<String>())
     }
 
     /// The three bytes, zero for the default engine.
@@ -157,6 +187,11 @@ mod tests {
             assert_eq!(instance.bridge(), bridge);
             assert_eq!(instance.table(), table);
             assert!(instance.veth_prefix().len() + 7 <= 15);
+            let id = NetworkId::from_bytes(&[0x5a; 32]);
+            let segments: Vec<_> = instance.segments(&id).take(2).collect();
+            assert!(segments.iter().all(|name| instance.is_segment(name)));
+            assert_ne!(segments[0], segments[1]);
+            assert!(!instance.is_segment(bridge) && !instance.is_segment("docker0"));
         }
     }
 }

@@ -3,23 +3,24 @@
 //! Order where two are needed: `tables`, then `state`. The kernel is never spoken to under `state` or `pool`.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use hoist_model::ContainerId;
-use hoist_model::container::PortMapping;
+use hoist_model::network::PlaceRequest;
+use hoist_model::{ContainerId, NetworkId};
 
-use crate::attachment::AttachmentRecord;
+use crate::attachment::{AttachmentRecord, PlaceRecord};
 use crate::build::{BridgePlan, Prepared};
 use crate::demand::Demand;
 use crate::error::NetError;
 use crate::ipam::Addresses;
-use crate::names::NameBoard;
+use crate::names::{NameBoard, ResolverView};
 use crate::nft::{self, Element, Ruleset, Tables};
 use crate::ports::PortTable;
 use crate::rtnl::{Link, Links};
+use crate::segments::Made;
 use crate::settings::Settings;
 use crate::worker::unpoison;
 
@@ -41,12 +42,14 @@ pub(crate) struct Shared {
     pub(crate) tables: Mutex<Firewall>,
     /// The rtnetlink socket of the host's namespace.
     pub(crate) links: Mutex<Links>,
+    /// Held while a network is made or removed: one at a time.
+    pub(crate) making: Mutex<()>,
+    /// The names on users' networks.
+    pub(crate) names: NameBoard,
     /// Addresses, ports and attachments.
     pub(crate) state: Mutex<State>,
     /// What is ready.
     pub(crate) pool: Mutex<Pool>,
-    /// Whom containers find by name.
-    pub(crate) names: NameBoard,
 }
 
 /// Our table as it should be, and the socket to make it so.
@@ -63,14 +66,37 @@ pub(crate) struct State {
     pub(crate) addresses: Addresses,
     pub(crate) ports: PortTable,
     pub(crate) live: HashMap<ContainerId, Live>,
-    /// Veths whose namespace was let go, with the address to release once they are gone.
-    pub(crate) leaving: HashMap<String, (Ipv4Addr, Instant)>,
+    /// Veths whose namespace was let go, with the address of the default bridge to release once they are gone.
+    pub(crate) leaving: HashMap<String, (Option<Ipv4Addr>, Instant)>,
+    /// Users' networks.
+    pub(crate) segments: HashMap<NetworkId, Made>,
 }
 
 /// An attached container.
 pub(crate) struct Live {
     pub(crate) record: AttachmentRecord,
+    /// What was asked for each of its places.
+    pub(crate) wishes: Vec<PlaceRequest>,
+    /// Its own name servers.
+    pub(crate) servers: Vec<IpAddr>,
     pub(crate) netns: OwnedFd,
+}
+
+impl State {
+    /// Takes back the addresses that a place has from an earlier life; those that are taken are the answer.
+    pub(crate) fn retake(&mut self, place: &PlaceRecord) -> Vec<IpAddr> {
+        match &place.network {
+            Some(id) => match self.made(id) {
+                Ok(made) => made.retake(&place.addresses()),
+                Err(_) => place.addresses(),
+            },
+            None => {
+                let own = place.ipv4.map(|own| own.address);
+                let taken = own.filter(|ip| !self.addresses.take(*ip));
+                taken.into_iter().map(IpAddr::V4).collect()
+            }
+        }
+    }
 }
 
 /// Namespaces that are ready.
@@ -122,7 +148,7 @@ impl Shared {
     /// A veth is gone: its address is free.
     pub(crate) fn link_gone(&self, name: &str) {
         let mut state = lock(&self.state);
-        if let Some((ip, _)) = state.leaving.remove(name) {
+        if let Some((Some(ip), _)) = state.leaving.remove(name) {
             state.addresses.release(ip);
         }
     }
@@ -135,15 +161,86 @@ impl Shared {
         } = &mut *state;
         leaving.retain(|name, (ip, _)| {
             let left = links.iter().any(|link| link.name == *name);
-            if !left {
+            if let Some(ip) = ip
+                && !left
+            {
                 addresses.release(*ip);
             }
             left
         });
     }
 
+    /// Gives a container's addresses its names, and its resolver what that needs to know.
+    pub(crate) fn tell_names(&self, live: &Live) {
+        let places = live.record.places.iter().zip(&live.wishes);
+        let of_users: Vec<_> = places
+            .filter_map(|(place, wish)| Some((place.network.clone()?, place, wish)))
+            .collect();
+        if of_users.is_empty() {
+            return;
+        }
+        self.names.change(|names| {
+            let mut view = ResolverView {
+                servers: live.servers.clone(),
+                internal: !live.record.places.iter().any(|place| place.leads_out),
+                ..ResolverView::default()
+            };
+            for (network, place, wish) in of_users {
+                let table = names.networks.entry(network.clone()).or_default();
+                Arc::make_mut(table).add(&wish.names, &place.addresses());
+                let links = wish.links.iter().cloned();
+                view.links
+                    .extend(links.map(|(alias, name)| (alias.to_lowercase(), name)));
+                view.networks.push(network);
+            }
+            names
+                .containers
+                .insert(live.record.container.clone(), Arc::new(view));
+        });
+    }
+
+    /// Takes a container's names from its addresses.
+    pub(crate) fn forget_names(&self, record: &AttachmentRecord) {
+        let mut places = record.places.iter();
+        if places.all(|place| place.network.is_none()) {
+            return;
+        }
+        self.names.change(|names| {
+            for place in &record.places {
+                if let Some(table) = place
+                    .network
+                    .as_ref()
+                    .and_then(|id| names.networks.get_mut(id))
+                {
+                    Arc::make_mut(table).remove(&place.addresses());
+                }
+            }
+            names.containers.remove(&record.container);
+        });
+    }
+
+    /// Gives back the addresses of places that are gone.
+    pub(crate) fn release_places(&self, places: &[PlaceRecord]) {
+        let mut state = lock(&self.state);
+        for place in places {
+            match &place.network {
+                Some(id) => {
+                    // The network may be gone, and its addresses with it.
+                    if let Ok(made) = state.made(id) {
+                        made.release(&place.addresses());
+                    }
+                }
+                None => {
+                    if let Some(own) = place.ipv4 {
+                        state.addresses.release(own.address);
+                    }
+                }
+            }
+        }
+    }
+
     /// The elements that every attached container's ports need.
-    fn wanted(&self) -> Vec<Element> {
+    pub(crate) fn wanted(&self) -> Vec<Element> {
         lock(&self.state)
             .live
             .values()
@@ -216,33 +313,26 @@ impl Shared {
     }
 }
 
-/// The elements that a container's ports need: of those the kernel can translate.
+/// The elements that a container's ports need: of those the kernel can translate, and of those it lets pass.
 pub(crate) fn elements(record: &AttachmentRecord) -> Vec<Element> {
-    record
-        .ports
-        .iter()
-        .filter_map(|port| {
-            let container = kernel_target(record, port)?;
-            Some(nft::element(
-                port.host_ip,
-                port.container.protocol,
-                port.host_port,
-                container,
-            ))
-        })
-        .collect()
-}
-
-/// Where the kernel sends a published port: to the address of the same family, if the container has one. What is
-/// for `::1` it sends nowhere.
-fn kernel_target(record: &AttachmentRecord, port: &PortMapping) -> Option<SocketAddr> {
-    if port.host_ip.is_ipv6() && port.host_ip.is_loopback() {
-        return None;
-    }
-    let ip = if port.host_ip.is_ipv4() {
-        record.ipv4.into()
-    } else {
-        record.ipv6?.address.into()
-    };
-    Some(SocketAddr::new(ip, port.container.port))
+    let published = record.ports.iter().filter_map(|port| {
+        if port.host_ip.is_ipv6() && port.host_ip.is_loopback() {
+            return None;
+        }
+        let ip = record.published_address(port.host_ip.is_ipv6())?;
+        Some(Element::published(
+            port.host_ip,
+            port.container.protocol,
+            port.host_port,
+            SocketAddr::new(ip, port.container.port),
+        ))
+    });
+    let opened = [false, true].into_iter().flat_map(|v6| {
+        let place = record.way_out(v6).filter(|place| place.is_routed(v6));
+        let addresses = place.map(PlaceRecord::addresses).unwrap_or_default();
+        let address = addresses.into_iter().find(|ip| ip.is_ipv6() == v6);
+        let ports = record.open.iter();
+        ports.filter_map(move |port| Some(Element::open(address?, port.protocol, port.port)))
+    });
+    published.chain(opened).collect()
 }

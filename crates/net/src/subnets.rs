@@ -70,6 +70,19 @@ pub(crate) fn overlaps(a: Ipv4Net, b: Ipv4Net) -> bool {
     a.contains(&b.network()) || b.contains(&a.network())
 }
 
+/// Whether two subnets of any family share an address.
+pub(crate) fn overlap(a: IpNet, b: IpNet) -> bool {
+    a.contains(&b.network()) || b.contains(&a.network())
+}
+
+/// The first unique local /64 of the instance that overlaps none of `used`.
+pub(crate) fn choose_v6(instance: &Instance, used: &[IpNet]) -> Option<Ipv6Net> {
+    let candidates = (2..=u16::MAX).map(|number| unique_local(instance, number.to_be_bytes()));
+    candidates
+        .into_iter()
+        .find(|net| !used.iter().any(|other| overlap((*net).into(), *other)))
+}
+
 /// A unique local /64 of an instance (RFC 4193; the subnet stays the same over restarts).
 pub(crate) fn unique_local(instance: &Instance, seed: [u8; 2]) -> Ipv6Net {
     let [a, b, c] = instance.bytes();
@@ -104,6 +117,18 @@ mod tests {
             choose(&[], &nets(&["172.16.0.0/12", "192.168.0.0/16"])),
             None
         );
+    }
+
+    #[test]
+    fn unique_local_subnets_differ_by_instance_and_from_each_other() {
+        let instance = Instance::of([1, 2, 3]);
+        let first = choose_v6(&instance, &[]).unwrap();
+        let second = choose_v6(&instance, &[first.into()]).unwrap();
+        assert_eq!(first.to_string(), "fd68:102:300:2::/64");
+        assert_eq!(second.to_string(), "fd68:102:300:3::/64");
+        assert_ne!(first, unique_local(&instance, [0, 1]));
+        assert!(overlap("fd68::/16".parse().unwrap(), first.into()));
+        assert!(!overlap("10.0.0.0/8".parse().unwrap(), first.into()));
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(crate) enum Job {
     ),
     /// Build a namespace with `lo` alone.
     Isolated(SyncSender<Result<OwnedFd, NetError>>),
+    /// Anything else that is built.
+    Build(Box<dyn FnOnce(&Builder) + Send>),
     /// Close a namespace that was used, soon.
     Close(OwnedFd),
     /// Look at the pool again.
@@ -101,6 +103,19 @@ impl Worker {
         let (sender, receiver): (_, Receiver<Result<T, NetError>>) = sync_channel(1);
         self.send(job(sender));
         receiver.recv().unwrap_or(Err(NetError::Stopped))
+    }
+
+    /// Builds something on the thread, and waits for it.
+    pub(crate) fn build<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Builder) -> Result<T, NetError> + Send + 'static,
+    ) -> Result<T, NetError> {
+        self.call(|reply| {
+            Job::Build(Box::new(move |builder| {
+                // Who asked may have gone.
+                let _ = reply.send(work(builder));
+            }))
+        })
     }
 
     /// Ends the thread and waits for its end.
@@ -225,6 +240,7 @@ impl Seat {
             Job::Isolated(reply) => {
                 let _ = reply.send(self.builder.isolated());
             }
+            Job::Build(work) => work(&self.builder),
             Job::Close(netns) => {
                 self.close_at.get_or_insert_with(|| Instant::now() + GATHER);
                 self.closing.push(netns);
@@ -271,11 +287,16 @@ impl Seat {
     }
 
     fn heed_links(&self) {
+        let mut gone = Vec::new();
         let told = self.links.notifications(|reply| {
             if let Some(name) = rtnl::deleted_link(reply) {
                 self.shared.link_gone(&name);
+                gone.push(name);
             }
         });
+        for name in gone {
+            self.shared.mend(&name);
+        }
         if told.is_err() {
             // Some were lost: see which links are left.
             if let Ok(links) = self.builder.links.links() {

@@ -21,6 +21,7 @@ pub(super) fn handler(id: &str) -> Option<Handler> {
         "SystemInfo" => |call| Box::pin(system::info(call)),
         "SystemAuth" => |call| Box::pin(system::authenticate(call)),
         "SystemEvents" => |call| Box::pin(events::stream(call)),
+        "HoistNetworkExplain" => |call| Box::pin(networks::explain(call)),
         "HoistStopAll" => |call| Box::pin(system::stop_all(call)),
         "PluginList" => |call| Box::pin(system::plugins(call)),
 
@@ -75,6 +76,10 @@ pub(super) fn handler(id: &str) -> Option<Handler> {
         "VolumePrune" => |call| Box::pin(volumes::prune(call)),
 
         "NetworkList" => |call| Box::pin(networks::list(call)),
+        "NetworkCreate" => |call| Box::pin(networks::create(call)),
+        "NetworkDelete" => |call| Box::pin(networks::remove(call)),
+        "NetworkConnect" => |call| Box::pin(networks::connect(call)),
+        "NetworkDisconnect" => |call| Box::pin(networks::disconnect(call)),
         "NetworkPrune" => |call| Box::pin(networks::prune(call)),
         "BuildPrune" => |call| Box::pin(usage::prune_build_cache(call)),
         "NetworkInspect" => |call| Box::pin(networks::inspect(call)),

@@ -109,9 +109,9 @@ pub(crate) fn summary<'a>(
 ) -> ContainerSummary<'a> {
     let spec = &record.spec;
     let image_id = spec.image_id.as_ref().map_or("", |id| id.as_str());
-    let published = match (record.state.running(), &record.attachment) {
-        (Some(_), Some(attachment)) => attachment.ports.as_slice(),
-        _ => &[],
+    let published = match record.state.running() {
+        Some(_) => record.published(),
+        None => &[],
     };
     let ports = if record.state.running().is_some() {
         summaries(&spec.exposed_ports, published)
@@ -231,8 +231,7 @@ pub(crate) fn included(record: &ContainerRecord, filters: &Filters, bounds: &Bou
         && filters.any("publish", |wanted| {
             // As asked for, whether it runs or not; and as it came with publish-all.
             let asked = record.spec.network.ports.iter().map(|port| port.container);
-            let ports = record.attachment.as_ref().map(|a| a.ports.as_slice());
-            let published = ports.unwrap_or_default().iter().map(|port| port.container);
+            let published = record.published().iter().map(|port| port.container);
             names_port(wanted, asked.chain(published))
         })
         && filters.any("expose", |wanted| {
@@ -248,9 +247,10 @@ pub(crate) fn included(record: &ContainerRecord, filters: &Filters, bounds: &Bou
 }
 
 fn on_network(record: &ContainerRecord, wanted: &str) -> bool {
-    let attached = record.attachment.as_ref().is_some_and(|attachment| {
-        attachment.network_name == wanted || attachment.network_id.as_str().starts_with(wanted)
-    });
+    let attached = record
+        .attachments
+        .iter()
+        .any(|place| place.network_name == wanted || place.network_id.as_str().starts_with(wanted));
     attached
         || network_mode_text(&record.spec.network.mode) == wanted
         || record.spec.network.endpoints.contains_key(wanted)

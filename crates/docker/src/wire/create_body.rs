@@ -302,6 +302,7 @@ pub(crate) struct EndpointBody {
     pub(crate) aliases: Option<Vec<String>>,
     pub(crate) mac_address: Option<String>,
     pub(crate) driver_opts: Option<Texts>,
+    pub(crate) gw_priority: Option<i64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

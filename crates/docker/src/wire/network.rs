@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use hoist_engine::networks::{NetworkRequest, PoolRequest};
 use hoist_engine::records::{ContainerRecord, NetworkRecord};
-use serde::Serialize;
+use hoist_model::network::Subnet;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Empty;
+use super::create_body::EndpointBody;
 use super::shape::{Member, shape, since};
 use crate::ApiVersion;
+use crate::error::ApiError;
 
 const MEMBERS: &[Member] = &[since(48, "EnableIPv4")];
 
@@ -25,7 +28,7 @@ struct Network<'a> {
     #[serde(rename = "EnableIPv6")]
     enable_ipv6: bool,
     #[serde(rename = "IPAM")]
-    ipam: Ipam,
+    ipam: Ipam<'a>,
     internal: bool,
     attachable: bool,
     ingress: bool,
@@ -45,9 +48,9 @@ struct ConfigFrom {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Ipam {
+struct Ipam<'a> {
     driver: &'static str,
-    options: Option<Empty>,
+    options: Option<&'a BTreeMap<String, String>>,
     config: Vec<IpamConfig>,
 }
 
@@ -55,8 +58,126 @@ struct Ipam {
 #[serde(rename_all = "PascalCase")]
 struct IpamConfig {
     subnet: String,
+    #[serde(rename = "IPRange", skip_serializing_if = "String::is_empty")]
+    ip_range: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     gateway: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    auxiliary_addresses: BTreeMap<String, String>,
+}
+
+impl From<&Subnet> for IpamConfig {
+    fn from(subnet: &Subnet) -> Self {
+        let auxiliary = subnet.auxiliary.iter();
+        Self {
+            subnet: subnet.subnet.to_string(),
+            ip_range: subnet.range.map(|net| net.to_string()).unwrap_or_default(),
+            gateway: subnet.gateway.map(|ip| ip.to_string()).unwrap_or_default(),
+            auxiliary_addresses: auxiliary
+                .map(|(name, ip)| (name.clone(), ip.to_string()))
+                .collect(),
+        }
+    }
+}
+
+/// The body of `POST /networks/create` (API 1.55, `NetworkCreateRequest`).
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct NetworkCreateBody {
+    name: Option<String>,
+    driver: Option<String>,
+    scope: Option<String>,
+    internal: Option<bool>,
+    attachable: Option<bool>,
+    ingress: Option<bool>,
+    config_only: Option<bool>,
+    config_from: Option<ConfigFromBody>,
+    #[serde(rename = "IPAM")]
+    ipam: Option<IpamBody>,
+    #[serde(rename = "EnableIPv4")]
+    enable_ipv4: Option<bool>,
+    #[serde(rename = "EnableIPv6")]
+    enable_ipv6: Option<bool>,
+    options: Option<BTreeMap<String, String>>,
+    labels: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ConfigFromBody {
+    network: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct IpamBody {
+    driver: Option<String>,
+    options: Option<BTreeMap<String, String>>,
+    config: Option<Vec<IpamConfigBody>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct IpamConfigBody {
+    subnet: Option<String>,
+    #[serde(rename = "IPRange")]
+    ip_range: Option<String>,
+    gateway: Option<String>,
+    /// The CLI's name for it, and the document's.
+    #[serde(alias = "AuxAddress")]
+    auxiliary_addresses: Option<BTreeMap<String, String>>,
+}
+
+/// The body of `POST /networks/{id}/connect` and `…/disconnect`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ConnectBody {
+    pub(crate) container: Option<String>,
+    pub(crate) endpoint_config: Option<EndpointBody>,
+    pub(crate) force: Option<bool>,
+}
+
+/// Converts a wish for a network; refuses what Swarm alone has.
+pub(crate) fn request_from_wire(body: NetworkCreateBody) -> Result<NetworkRequest, ApiError> {
+    let from = body.config_from.and_then(|from| from.network);
+    if body.config_only == Some(true) || from.is_some_and(|name| !name.is_empty()) {
+        return Err(ApiError::missing(
+            "networks that are only a configuration are not implemented yet",
+        ));
+    }
+    if body.ingress == Some(true) || body.scope.as_deref() == Some("swarm") {
+        return Err(ApiError::new(
+            hoist_model::ErrorClass::Forbidden,
+            "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
+        ));
+    }
+    let ipam = body.ipam.unwrap_or_default();
+    let pools = ipam.config.unwrap_or_default().into_iter();
+    let text = |text: Option<String>| text.unwrap_or_default();
+    let driver = text(body.driver);
+    Ok(NetworkRequest {
+        name: text(body.name),
+        driver: match driver.as_str() {
+            "" | "default" => "bridge".to_owned(),
+            _ => driver,
+        },
+        options: body.options.unwrap_or_default(),
+        labels: body.labels.unwrap_or_default(),
+        ipv4: body.enable_ipv4,
+        ipv6: body.enable_ipv6,
+        internal: body.internal.unwrap_or_default(),
+        attachable: body.attachable.unwrap_or_default(),
+        ipam_driver: text(ipam.driver),
+        ipam_options: ipam.options,
+        pools: pools
+            .map(|pool| PoolRequest {
+                subnet: text(pool.subnet),
+                range: text(pool.ip_range),
+                gateway: text(pool.gateway),
+                auxiliary: pool.auxiliary_addresses.unwrap_or_default(),
+            })
+            .collect(),
+    })
 }
 
 /// A container on a network (API `EndpointResource`).
@@ -85,22 +206,15 @@ pub(crate) fn network(
         created: record.created_at.to_string(),
         scope: "local",
         driver: &record.driver,
-        enable_ipv4: true,
-        enable_ipv6: false,
+        enable_ipv4: record.segment.as_ref().is_none_or(|made| made.ipv4),
+        enable_ipv6: record.segment.as_ref().is_some_and(|made| made.ipv6),
         ipam: Ipam {
             driver: "default",
-            options: None,
-            config: record
-                .subnet
-                .iter()
-                .map(|subnet| IpamConfig {
-                    subnet: subnet.clone(),
-                    gateway: record.gateway.map(|ip| ip.to_string()).unwrap_or_default(),
-                })
-                .collect(),
+            options: record.ipam_options.as_ref(),
+            config: record.subnets.iter().map(IpamConfig::from).collect(),
         },
-        internal: false,
-        attachable: false,
+        internal: record.is_internal(),
+        attachable: record.attachable,
         ingress: false,
         config_from: ConfigFrom { network: "" },
         config_only: false,
@@ -119,15 +233,16 @@ pub(crate) fn network(
 
 fn member(container: &ContainerRecord, network: &NetworkRecord) -> Option<NetworkMember> {
     container.state.running()?;
-    let attachment = container.attachment.as_ref()?;
-    (attachment.network_id == network.id).then(|| NetworkMember {
+    let mut places = container.attachments.iter();
+    let place = places.find(|place| place.network_id == network.id)?;
+    let address = |ip: Option<String>, length| ip.map(|ip| format!("{ip}/{length}"));
+    let v4 = place.ipv4.map(|ip| ip.to_string());
+    let v6 = place.ipv6.map(|ip| ip.to_string());
+    Some(NetworkMember {
         name: container.name.clone(),
-        endpoint_id: attachment.endpoint_id.as_str().to_owned(),
-        mac_address: attachment.mac_address.clone(),
-        ipv4_address: attachment
-            .ipv4
-            .map(|ip| format!("{ip}/{}", attachment.prefix_length))
-            .unwrap_or_default(),
-        ipv6_address: String::new(),
+        endpoint_id: place.endpoint_id.as_str().to_owned(),
+        mac_address: place.mac_address.clone(),
+        ipv4_address: address(v4, place.prefix_length).unwrap_or_default(),
+        ipv6_address: address(v6, place.prefix_length_v6).unwrap_or_default(),
     })
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use hoist_engine::containers::names_on_network;
 use hoist_engine::records::{ContainerRecord, NetworkAttachment};
-use hoist_model::container::{EndpointSpec, NetworkMode};
+use hoist_model::container::EndpointSpec;
 use serde::Serialize;
 
 use super::ports::{PortBinding, published_to_wire};
@@ -95,23 +96,16 @@ pub(crate) fn endpoints(
     network_id: &dyn Fn(&str) -> String,
 ) -> BTreeMap<String, Endpoint> {
     let network = &record.spec.network;
-    let own = match &network.mode {
-        NetworkMode::Bridge => "bridge",
-        NetworkMode::Host => "host",
-        NetworkMode::None => "none",
-        NetworkMode::Network(name) => name,
-        NetworkMode::Container(_) => return BTreeMap::new(),
-    };
     let mut endpoints: BTreeMap<String, Endpoint> = BTreeMap::new();
-    for name in network.endpoints.keys().map(String::as_str).chain([own]) {
+    for name in network.members() {
         let asked = network.endpoints.get(name);
-        let attachment = record
-            .attachment
-            .as_ref()
-            .filter(|attachment| attachment.network_name == name);
-        let mut endpoint = endpoint(asked, attachment);
+        let mut endpoint = endpoint(asked, record.place_on(name));
         if endpoint.network_id.is_empty() && record.state.running().is_some() {
             endpoint.network_id = network_id(name);
+        }
+        if !matches!(name, "bridge" | "host" | "none") {
+            let aliases = asked.map(|asked| asked.aliases.as_slice());
+            endpoint.dns_names = Some(names_on_network(record, aliases.unwrap_or_default()));
         }
         endpoints.insert(name.to_owned(), endpoint);
     }
@@ -132,6 +126,7 @@ fn endpoint(asked: Option<&EndpointSpec>, attachment: Option<&NetworkAttachment>
         endpoint.driver_opts =
             (!asked.driver_options.is_empty()).then(|| asked.driver_options.clone());
         endpoint.mac_address = asked.mac_address.clone().unwrap_or_default();
+        endpoint.gw_priority = asked.gateway_priority;
     }
     if let Some(attachment) = attachment {
         attachment
@@ -146,6 +141,9 @@ fn endpoint(asked: Option<&EndpointSpec>, attachment: Option<&NetworkAttachment>
         endpoint.ip_address = text(attachment.ipv4.as_ref());
         endpoint.mac_address.clone_from(&attachment.mac_address);
         endpoint.ip_prefix_len = attachment.prefix_length;
+        endpoint.ipv6_gateway = text(attachment.gateway_v6.as_ref());
+        endpoint.global_ipv6_address = text(attachment.ipv6.as_ref());
+        endpoint.global_ipv6_prefix_len = attachment.prefix_length_v6;
     }
     endpoint
 }
@@ -161,19 +159,18 @@ pub(crate) fn network_settings(
     NetworkSettings {
         bridge: "",
         sandbox_id: record
-            .attachment
-            .as_ref()
-            .map(|attachment| attachment.sandbox_id.as_str().to_owned())
+            .attachments
+            .first()
+            .map(|place| place.sandbox_id.as_str().to_owned())
             .unwrap_or_default(),
         // Where Docker names a bind mount of the namespace; ours has no mount, and this path works alike.
         sandbox_key: running
             .map(|running| format!("/proc/{}/ns/net", running.pid))
             .unwrap_or_default(),
-        ports: match (running, &record.attachment) {
-            (Some(_), Some(attachment)) => {
-                published_to_wire(&record.spec.exposed_ports, &attachment.ports)
-            }
-            _ => BTreeMap::new(),
+        ports: if running.is_some() && !record.attachments.is_empty() {
+            published_to_wire(&record.spec.exposed_ports, record.published())
+        } else {
+            BTreeMap::new()
         },
         hairpin_mode: false,
         link_local_ipv6_address: "",

@@ -72,7 +72,7 @@ pub(crate) fn record(body: &str) -> ContainerRecord {
             image: None,
         }],
         links: Vec::new(),
-        attachment: Some(NetworkAttachment {
+        attachments: vec![NetworkAttachment {
             network_id: NetworkId::from_bytes(&[2; 32]),
             network_name: "bridge".to_owned(),
             endpoint_id: EndpointId::from_bytes(&[3; 32]),
@@ -82,7 +82,12 @@ pub(crate) fn record(body: &str) -> ContainerRecord {
             gateway: Some([172, 18, 0, 1].into()),
             mac_address: "02:42:ac:12:00:02".to_owned(),
             ports,
-        }),
+            ipv6: None,
+            prefix_length_v6: 0,
+            gateway_v6: None,
+            driver: "bridge".to_owned(),
+            host: None,
+        }],
         health: None,
         exec_ids: Vec::new(),
     }

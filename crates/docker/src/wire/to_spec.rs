@@ -354,6 +354,7 @@ fn network(
         mode,
         disabled,
         endpoints,
+        left: false,
         ports: parse_bindings(
             &host.port_bindings.take().unwrap_or_default(),
             !version.at_least(53),
@@ -368,7 +369,7 @@ fn network(
     })
 }
 
-fn endpoint_from_wire(body: EndpointBody) -> Result<EndpointSpec, ApiError> {
+pub(crate) fn endpoint_from_wire(body: EndpointBody) -> Result<EndpointSpec, ApiError> {
     let ipam = body.ipam_config.unwrap_or_default();
     if let Some(address) = ipam.link_local_ips.iter().flatten().next() {
         return Err(ApiError::missing(format!(
@@ -394,6 +395,7 @@ fn endpoint_from_wire(body: EndpointBody) -> Result<EndpointSpec, ApiError> {
             .transpose()?,
         links: body.links.unwrap_or_default(),
         driver_options: body.driver_opts.unwrap_or_default(),
+        gateway_priority: body.gw_priority.unwrap_or_default(),
     })
 }
 

@@ -1,36 +1,13 @@
 //! What a container may be asked to be in Docker's API and cannot be here yet: refused by name rather than ignored.
 
 use hoist_engine::containers::check_log_options;
-use hoist_model::container::{
-    ContainerSpec, LogConfig, NetworkMode, RESTART_UNHEALTHY_LABEL, RestartPolicy,
-};
+use hoist_model::container::{ContainerSpec, LogConfig, RESTART_UNHEALTHY_LABEL, RestartPolicy};
 
-use super::security::network_mode_text;
 use crate::error::ApiError;
 
 /// Refuses what would otherwise be silently left out; adds to `warnings` what is kept but has no effect yet.
 pub(crate) fn check(spec: &ContainerSpec, warnings: &mut Vec<String>) -> Result<(), ApiError> {
-    let refuse = |what: String| Err(ApiError::missing(format!("{what} not implemented yet")));
-    let network = &spec.network;
-    // Those of the default bridge are `HostConfig.Links`.
-    let mut endpoints = network.endpoints.values();
-    if let Some(link) = endpoints.find_map(|endpoint| endpoint.links.first()) {
-        return refuse(format!(
-            "links to other containers on a user's network ({link}) are"
-        ));
-    }
     check_log(&spec.log)?;
-    let own = network_mode_text(&network.mode);
-    for (name, endpoint) in &network.endpoints {
-        if *name != own {
-            return refuse(format!("more than one network ({name} beside {own}) is"));
-        }
-        if network.mode == NetworkMode::Bridge && !endpoint.aliases.is_empty() {
-            return Err(ApiError::invalid(
-                "network-scoped aliases are only supported for user-defined networks",
-            ));
-        }
-    }
     if spec.restart_policy == RestartPolicy::No
         && spec
             .labels
@@ -83,14 +60,6 @@ mod tests {
             (
                 r#"{"HostConfig":{"LogConfig":{"Type":"local","Config":{"nope":"1"}}}}"#,
                 "unknown log opt 'nope' for log driver local",
-            ),
-            (
-                r#"{"NetworkingConfig":{"EndpointsConfig":{"bridge":{},"mine":{}}}}"#,
-                "more than one network (mine beside bridge) is not implemented yet",
-            ),
-            (
-                r#"{"NetworkingConfig":{"EndpointsConfig":{"bridge":{"Aliases":["a"]}}}}"#,
-                "network-scoped aliases are only supported for user-defined networks",
             ),
         ] {
             let refused = check(&record(body).spec, &mut Vec::new()).unwrap_err();

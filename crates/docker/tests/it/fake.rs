@@ -23,6 +23,7 @@ use hoist_engine::records::{ContainerRecord, NetworkAttachment};
 use hoist_http::mux::{self, Stream};
 use hoist_image::StoredImage;
 use hoist_model::container::{ContainerStats, PortMapping, ProcessFacts, Resources};
+use hoist_model::network::{PlaceRequest, Segment};
 use hoist_model::{
     ContainerId, EndpointId, ErrorClass, ImageReference, NetworkId, Platform, Progress, SandboxId,
     Signal, Timestamp,
@@ -281,6 +282,7 @@ impl Network for FakeNetwork {
     fn attach(
         &self,
         record: &ContainerRecord,
+        _places: Vec<PlaceRequest>,
     ) -> BoxFuture<'static, Result<NetworkLease, NetworkError>> {
         let ports = record.spec.network.ports.iter().map(|request| PortMapping {
             container: request.container,
@@ -297,11 +299,16 @@ impl Network for FakeNetwork {
             gateway: Some([172, 30, 0, 1].into()),
             mac_address: "02:42:ac:1e:00:02".to_owned(),
             ports: ports.collect(),
+            ipv6: None,
+            prefix_length_v6: 0,
+            gateway_v6: None,
+            driver: "bridge".to_owned(),
+            host: None,
         };
         Box::pin(async move {
             Ok(NetworkLease {
                 namespace: namespace(),
-                attachment,
+                attachments: vec![attachment],
                 reserving: Vec::new(),
             })
         })
@@ -313,13 +320,47 @@ impl Network for FakeNetwork {
 
     fn detach(&self, _id: &ContainerId) {}
 
+    fn connect(
+        &self,
+        record: &ContainerRecord,
+        _place: PlaceRequest,
+    ) -> BoxFuture<'static, Result<Vec<NetworkAttachment>, NetworkError>> {
+        let places = record.attachments.clone();
+        Box::pin(async { Ok(places) })
+    }
+
+    fn disconnect(
+        &self,
+        record: &ContainerRecord,
+        network: &NetworkId,
+    ) -> BoxFuture<'static, Result<Vec<NetworkAttachment>, NetworkError>> {
+        let mut places = record.attachments.clone();
+        places.retain(|place| place.network_id != *network);
+        Box::pin(async { Ok(places) })
+    }
+
+    fn renamed(&self, _record: &ContainerRecord, _places: Vec<PlaceRequest>) {}
+
+    fn make(&self, segment: Segment) -> BoxFuture<'static, Result<Segment, NetworkError>> {
+        Box::pin(async { Ok(segment) })
+    }
+
+    fn unmake(&self, _id: &NetworkId) -> BoxFuture<'static, Result<(), NetworkError>> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn restore(
         &self,
         _record: &ContainerRecord,
+        _places: Vec<PlaceRequest>,
         _pid: i32,
         _kept: Vec<OwnedFd>,
     ) -> Result<(), NetworkError> {
         Ok(())
+    }
+
+    fn explain(&self, _id: &ContainerId) -> Result<Vec<String>, NetworkError> {
+        Ok(Vec::new())
     }
 
     fn resolv_conf(&self, _record: &ContainerRecord) -> String {
@@ -333,8 +374,7 @@ impl Network for FakeNetwork {
     fn bridge(&self) -> BridgeFacts {
         BridgeFacts {
             name: "hoist0".to_owned(),
-            subnet: "172.30.0.0/16".to_owned(),
-            gateway: [172, 30, 0, 1].into(),
+            subnets: Vec::new(),
             mtu: 1500,
         }
     }

@@ -214,6 +214,16 @@ impl Actor {
             } => {
                 let _ = reply.send(self.judge(run, ran, result).await);
             }
+            Message::Connect {
+                network,
+                endpoint,
+                reply,
+            } => {
+                let _ = reply.send(self.connect(&network, *endpoint).await);
+            }
+            Message::Disconnect { network, reply } => {
+                let _ = reply.send(self.disconnect(&network).await);
+            }
             Message::OomKilled => {
                 // Of a process that ended in the meantime it is told with its end.
                 if let Err(Failure::Broken(error)) = self.feed(Input::OomKilled).await {
@@ -281,17 +291,14 @@ impl Actor {
                 self.containers.inner.parts.runtime.release(&self.record);
                 self.ended = true;
                 self.release_volumes().await;
-                if let Some(attachment) = &self.record.attachment {
-                    self.events.push(super::events::network_event(
-                        "disconnect",
-                        &self.record,
-                        attachment,
-                    ));
-                    self.containers.inner.parts.network.detach(&self.record.id);
+                for place in &self.record.attachments {
+                    let event = super::events::network_event("disconnect", &self.record, place);
+                    self.events.push(event);
                 }
+                self.containers.inner.parts.network.detach(&self.record.id);
                 self.events
                     .extend(super::events::mount_events("unmount", &self.record));
-                self.change(|record| record.attachment = None);
+                self.change(|record| record.attachments.clear());
             }
             Command::Persist => self.persist = true,
             Command::Emit { action, attributes } => {

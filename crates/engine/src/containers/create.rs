@@ -79,7 +79,7 @@ impl Containers {
         let config = parts.images.config(&image.id)?;
         let mut spec = merge_image(request.spec, &config)?;
         spec.image_id = Some(image.id.clone());
-        self.check_network(&spec.network.mode)?;
+        self.settle_networks(&mut spec.network)?;
         self.check_user_namespace(&spec)?;
         if spec.network.mode == NetworkMode::Host && spec.hostname.is_empty() {
             // Whoever shares the host's network answers to its name.
@@ -104,7 +104,7 @@ impl Containers {
             suspended: false,
             mounts,
             links,
-            attachment: None,
+            attachments: Vec::new(),
             health: None,
             exec_ids: Vec::new(),
         };
@@ -338,19 +338,6 @@ impl Containers {
             return Ok(());
         };
         Err(ContainerError::Invalid(why.to_owned()))
-    }
-
-    /// Refuses networks that are there and cannot be joined yet. One that is not there is told at the start, as Docker
-    /// does: the stock client takes a 404 of create for a missing image and pulls it.
-    fn check_network(&self, mode: &NetworkMode) -> Result<(), ContainerError> {
-        match mode {
-            NetworkMode::Network(name) if self.inner.parts.networks.resolve(name).is_ok() => {
-                Err(ContainerError::NotImplemented(format!(
-                    "network {name}: only bridge, host, none and container:<name> are supported yet"
-                )))
-            }
-            _ => Ok(()),
-        }
     }
 }
 

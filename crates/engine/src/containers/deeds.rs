@@ -101,6 +101,11 @@ impl Actor {
             })
             .await?;
         self.change(|record| record.name = name);
+        if !self.record.attachments.is_empty() {
+            let places = self.containers.places(&self.record)?;
+            let network = &self.containers.inner.parts.network;
+            network.renamed(&self.record, places);
+        }
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use hoist_model::container::{NetworkMode, default_hostname};
 
 use super::actor::Actor;
 use crate::error::ContainerError;
-use crate::records::ContainerRecord;
+use crate::records::{ContainerRecord, NetworkAttachment};
 
 impl Actor {
     /// Writes the files and answers where each goes: (path in the container, path on the host).
@@ -84,20 +84,26 @@ fn hosts(
     );
     append_extra(&mut text, record, gateway)?;
     text.push_str(linked);
-    if let Some(address) = record
-        .attachment
-        .as_ref()
-        .and_then(|attachment| attachment.ipv4)
-    {
-        let name = hostname(record);
-        let full = if record.spec.domainname.is_empty() {
-            name
-        } else {
-            format!("{name}.{} {name}", record.spec.domainname)
-        };
-        let _ = writeln!(text, "{address}\t{full}");
+    for place in &record.attachments {
+        text.push_str(&own_lines(record, place));
     }
     Ok(text)
+}
+
+/// The lines of /etc/hosts that tell a container its own address on a network.
+pub(super) fn own_lines(record: &ContainerRecord, place: &NetworkAttachment) -> String {
+    let name = hostname(record);
+    let full = if record.spec.domainname.is_empty() {
+        name
+    } else {
+        format!("{name}.{} {name}", record.spec.domainname)
+    };
+    let addresses = [place.ipv4.map(IpAddr::V4), place.ipv6.map(IpAddr::V6)];
+    addresses
+        .into_iter()
+        .flatten()
+        .map(|address| format!("{address}\t{full}\n"))
+        .collect()
 }
 
 fn append_extra(

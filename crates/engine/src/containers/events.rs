@@ -81,7 +81,7 @@ pub(crate) fn network_event(
     let attributes = [
         ("container", record.id.as_str()),
         ("name", attachment.network_name.as_str()),
-        ("type", "bridge"),
+        ("type", attachment.driver.as_str()),
     ];
     Event {
         at: now(),

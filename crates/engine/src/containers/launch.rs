@@ -10,7 +10,7 @@ use super::actor::Actor;
 use super::events::{container_event, mount_events, network_event};
 use super::image_mounts::image_mount;
 use super::view::changes_of;
-use crate::error::{ContainerError, NetworkError};
+use crate::error::ContainerError;
 use crate::ports::{Joins, LaunchRequest, Launched, NetworkNamespace};
 use crate::records::{ContainerRecord, MountKind};
 use crate::volumes::{forget_anonymous, leave_anonymous};
@@ -75,19 +75,21 @@ impl Actor {
         let network = self.containers.inner.parts.network.clone();
         match &self.record.spec.network.mode {
             NetworkMode::Host => Ok((NetworkNamespace::Host, Vec::new())),
-            NetworkMode::None => {
-                let namespace = network.isolated().await?;
-                Ok((NetworkNamespace::Own(namespace), Vec::new()))
-            }
             NetworkMode::Container(name) => {
                 let pid = self.pid_of(name, "network")?;
                 Ok((NetworkNamespace::OfProcess(pid), Vec::new()))
             }
-            NetworkMode::Network(name) => Err(NetworkError::NotFound(name.clone()).into()),
-            NetworkMode::Bridge => {
-                let lease = network.attach(&self.record).await?;
-                self.tell(network_event("connect", &self.record, &lease.attachment));
-                self.change(|record| record.attachment = Some(lease.attachment));
+            _ if matches!(*self.record.spec.network.members(), [] | ["none"]) => {
+                let namespace = network.isolated().await?;
+                Ok((NetworkNamespace::Own(namespace), Vec::new()))
+            }
+            _ => {
+                let places = self.containers.places(&self.record)?;
+                let lease = network.attach(&self.record, places).await?;
+                for place in &lease.attachments {
+                    self.tell(network_event("connect", &self.record, place));
+                }
+                self.change(|record| record.attachments = lease.attachments);
                 Ok((NetworkNamespace::Own(lease.namespace), lease.reserving))
             }
         }

@@ -190,8 +190,8 @@ impl Containers {
 }
 
 fn address(other: &ContainerRecord) -> Result<Ipv4Addr, ContainerError> {
-    let attachment = other.attachment.as_ref();
-    attachment.and_then(|place| place.ipv4).ok_or_else(|| {
+    let place = other.place_on("bridge");
+    place.and_then(|place| place.ipv4).ok_or_else(|| {
         ContainerError::Invalid(format!(
             "Cannot link to /{}, as it does not belong to the default network",
             other.name
@@ -202,7 +202,8 @@ fn address(other: &ContainerRecord) -> Result<Ipv4Addr, ContainerError> {
 impl Actor {
     /// Containers that are linked to this one learn its address: it may be another than at their own start.
     pub(super) fn tell_linked(&self) {
-        let Some(address) = self.record.attachment.as_ref().and_then(|place| place.ipv4) else {
+        let place = self.record.place_on("bridge");
+        let Some(address) = place.and_then(|place| place.ipv4) else {
             return;
         };
         let snapshot = self.containers.inner.parts.store.snapshot();

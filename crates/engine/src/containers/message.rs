@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
-use hoist_model::container::ProbeResult;
+use hoist_model::container::{EndpointSpec, ProbeResult};
 use hoist_model::{Signal, Timestamp};
 use tokio::sync::oneshot;
 
 use super::{AttachRequest, Outcome, UpdateRequest, WaitCondition, WaitOutcome};
 use crate::error::ContainerError;
 use crate::ports::ExitNotice;
+use crate::records::NetworkRecord;
 
 /// Where an answer goes. A caller that went away is no error.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, ContainerError>>;
@@ -32,6 +34,17 @@ pub(super) enum Message {
     Unpause(Reply<()>),
     Rename {
         name: String,
+        reply: Reply<()>,
+    },
+    /// Put it on one more network.
+    Connect {
+        network: Arc<NetworkRecord>,
+        endpoint: Box<EndpointSpec>,
+        reply: Reply<()>,
+    },
+    /// Take it from a network.
+    Disconnect {
+        network: Arc<NetworkRecord>,
         reply: Reply<()>,
     },
     /// Take a link to another container away.

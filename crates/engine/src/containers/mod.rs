@@ -28,6 +28,7 @@ mod merge;
 mod message;
 mod mounts;
 mod observe;
+mod places;
 mod prune;
 mod recovery;
 mod refusal;
@@ -60,6 +61,7 @@ pub(crate) use self::health::{ProbeOrder, probe_of};
 pub use self::links::Names;
 pub use self::log_attributes::{check_log_options, log_attributes};
 use self::message::Message;
+pub use self::places::names_on_network;
 pub(crate) use self::refusal::restarting;
 pub use self::requests::{
     AttachRequest, Attached, CreateRequest, Created, LogEntry, LogRequest, Outcome, RemoveRequest,

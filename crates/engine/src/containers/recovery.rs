@@ -154,7 +154,13 @@ impl Containers {
                     }),
                     _ => record,
                 };
-                if let Err(error) = parts.network.restore(&record, pid, parts.runtime.kept(&id)) {
+                let places = self.places(&record);
+                let kept = parts.runtime.kept(&id);
+                let restored = places.and_then(|places| {
+                    let restored = parts.network.restore(&record, places, pid, kept);
+                    restored.map_err(Into::into)
+                });
+                if let Err(error) = restored {
                     tracing::error!(container = %id, %error, "its network was not restored");
                 }
                 self.employ(record);

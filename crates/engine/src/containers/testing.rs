@@ -65,7 +65,7 @@ pub(crate) fn record() -> ContainerRecord {
         suspended: false,
         mounts: Vec::new(),
         links: Vec::new(),
-        attachment: None,
+        attachments: Vec::new(),
         health: None,
         exec_ids: Vec::new(),
     }

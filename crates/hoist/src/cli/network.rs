@@ -1,9 +1,14 @@
 //! The verbs of networks.
 
+mod create;
+
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::container::{Details, api_filters, each, print_objects};
+use self::create::Create;
+use super::container::{
+    Details, api_filters, confirmed, each, print_objects, show_pruned, with_configured,
+};
 use super::reference::{segment, short};
 use super::spec::key_values;
 use super::{Context, Failure, Run, Verb, output, verb};
@@ -14,11 +19,16 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<Connect>("connect", "Connect a container to a network"),
     verb::<Create>("create", "Create a network"),
     verb::<Disconnect>("disconnect", "Disconnect a container from a network"),
+    verb::<Explain>(
+        "explain",
+        "Say which way the packets of a container or a published port take",
+    ),
     verb::<Inspect>(
         "inspect",
         "Display detailed information on one or more networks",
     ),
     verb::<List>("ls", "List networks").or(&["list"]),
+    verb::<Prune>("prune", "Remove all unused networks"),
     verb::<Remove>("rm", "Remove one or more networks").or(&["remove"]),
 ];
 
@@ -114,77 +124,48 @@ impl Run for Inspect {
     }
 }
 
-/// `network create`.
+/// `network explain`: Hoist's own.
 #[derive(Args, Debug)]
-struct Create {
-    /// Enable manual container attachment
-    #[arg(long)]
-    attachable: bool,
-    /// Driver to manage the Network
-    #[arg(short, long, value_name = "string", default_value = "bridge")]
-    driver: String,
-    /// IPv4 or IPv6 gateway for the subnet
-    #[arg(long, value_name = "strings")]
-    gateway: Vec<String>,
-    /// Restrict external access to the network
-    #[arg(long)]
-    internal: bool,
-    /// Allocate container ip from a sub-range
-    #[arg(long, value_name = "strings")]
-    ip_range: Vec<String>,
-    /// Enable IPv6 address assignment
-    #[arg(long)]
-    ipv6: bool,
-    /// Set metadata on a network
-    #[arg(long, value_name = "list")]
-    label: Vec<String>,
-    /// Set driver specific options
-    #[arg(short, long, value_name = "map")]
-    opt: Vec<String>,
-    /// Subnet in CIDR format that represents a network segment
-    #[arg(long, value_name = "strings")]
-    subnet: Vec<String>,
-    /// Its name
-    #[arg(value_name = "NETWORK")]
+struct Explain {
+    /// A container, or a port of the host that one has published
+    #[arg(value_name = "CONTAINER|PORT")]
     name: String,
 }
 
-impl Run for Create {
+impl Run for Explain {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
-        let pools: Vec<Value> = self
-            .subnet
-            .iter()
-            .enumerate()
-            .map(|(number, subnet)| {
-                let mut pool = json!({"Subnet": subnet});
-                for (field, values) in [("Gateway", &self.gateway), ("IPRange", &self.ip_range)] {
-                    if let Some(value) = values.get(number) {
-                        pool[field] = value.as_str().into();
-                    }
-                }
-                pool
-            })
-            .collect();
-        let mut body = json!({
-            "Name": self.name, "Driver": self.driver, "Internal": self.internal,
-            "Attachable": self.attachable, "Options": key_values(&self.opt),
-            "Labels": key_values(&self.label),
-        });
-        if self.ipv6 {
-            body["EnableIPv6"] = true.into();
+        let path = format!("/hoist/network/{}/explain", segment(&self.name));
+        let told: Value = context.client()?.get(path).send().await?.json().await?;
+        for sentence in told["Explanation"].as_array().into_iter().flatten() {
+            output::line(sentence.as_str().unwrap_or_default())?;
         }
-        if !pools.is_empty() {
-            body["IPAM"] = json!({"Driver": "default", "Config": pools});
+        Ok(0)
+    }
+}
+
+/// `network prune`.
+#[derive(Args, Debug)]
+struct Prune {
+    /// Provide filter values (e.g. "until=<timestamp>")
+    #[arg(long, value_name = "filter")]
+    filter: Vec<String>,
+    /// Do not prompt for confirmation
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Run for Prune {
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let question =
+            "WARNING! This will remove all custom networks not used by at least one container.";
+        let filters = api_filters(&with_configured(context, &self.filter)?)?;
+        if !self.force && !confirmed(question)? {
+            return Ok(0);
         }
-        let created: Value = context
-            .client()?
-            .post("/networks/create")
-            .json(&body)
-            .send()
-            .await?
-            .json()
-            .await?;
-        output::line(created["Id"].as_str().unwrap_or_default())?;
+        let call = context.client()?.post("/networks/prune");
+        let call = call.query_some("filters", filters);
+        let answer = call.send().await?.json().await?;
+        show_pruned(&answer, "NetworksDeleted", "Deleted Networks:")?;
         Ok(0)
     }
 }
@@ -223,12 +204,24 @@ struct Connect {
     /// Add network-scoped alias for the container
     #[arg(long, value_name = "strings")]
     alias: Vec<String>,
+    /// driver options for the network
+    #[arg(long, value_name = "strings")]
+    driver_opt: Vec<String>,
+    /// Highest gw-priority provides the default gateway. Accepts positive and negative values.
+    #[arg(long, value_name = "int", allow_hyphen_values = true)]
+    gw_priority: Option<i64>,
     /// IPv4 address (e.g., "172.30.100.104")
     #[arg(long, value_name = "string")]
     ip: Option<String>,
     /// IPv6 address (e.g., "2001:db8::33")
     #[arg(long, value_name = "string")]
     ip6: Option<String>,
+    /// Add link to another container
+    #[arg(long, value_name = "list")]
+    link: Vec<String>,
+    /// Add a link-local address for the container
+    #[arg(long, value_name = "strings")]
+    link_local_ip: Vec<String>,
     /// Network
     #[arg(value_name = "NETWORK")]
     network: String,
@@ -239,11 +232,20 @@ struct Connect {
 
 impl Run for Connect {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
-        let mut endpoint = json!({"Aliases": self.alias, "IPAMConfig": {}});
+        let mut endpoint = json!({"Aliases": self.alias, "Links": self.link, "IPAMConfig": {}});
         for (field, value) in [("IPv4Address", &self.ip), ("IPv6Address", &self.ip6)] {
             if let Some(value) = value {
                 endpoint["IPAMConfig"][field] = value.as_str().into();
             }
+        }
+        if !self.link_local_ip.is_empty() {
+            endpoint["IPAMConfig"]["LinkLocalIPs"] = json!(self.link_local_ip);
+        }
+        if !self.driver_opt.is_empty() {
+            endpoint["DriverOpts"] = key_values(&self.driver_opt).into();
+        }
+        if let Some(priority) = self.gw_priority {
+            endpoint["GwPriority"] = priority.into();
         }
         let body = json!({"Container": self.container, "EndpointConfig": endpoint});
         let path = format!("/networks/{}/connect", segment(&self.network));

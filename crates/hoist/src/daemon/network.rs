@@ -1,17 +1,19 @@
 //! The engine's Network port over hoist-net.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use hoist_engine::error::NetworkError;
 use hoist_engine::ports::{BoxFuture, BridgeFacts, Network, NetworkLease};
-use hoist_engine::records::{ContainerRecord, NetworkAttachment};
+use hoist_engine::records::{ContainerRecord, HostPlace, NetworkAttachment};
 use hoist_model::container::{NetworkMode, PortRequest};
+use hoist_model::network::{PlaceRequest, Segment, Subnet};
 use hoist_model::{ContainerId, ErrorClass, NetworkId};
 use hoist_net::{
-    AttachRequest, AttachmentRecord, MacAddress, NetError, Networks, RESOLVED_FILE,
-    ResolverOptions, needs_resolved_file, render_resolv_conf,
+    Address, AttachRequest, AttachmentRecord, MacAddress, NetError, Networks, PlaceRecord,
+    RESOLVED_FILE, ResolverOptions, needs_resolved_file, render_inner_resolv_conf,
+    render_resolv_conf,
 };
 
 use hoist_model::chain;
@@ -19,11 +21,12 @@ use hoist_model::chain;
 use super::settings::{Dns, Settings};
 
 /// hoist-net, and the identity of the default network as the store has it.
+#[derive(Clone)]
 pub(crate) struct HostNetwork {
     networks: Networks,
     /// Read once per start of a container, replaced by a reload.
-    names: RwLock<Names>,
-    bridge_id: std::sync::OnceLock<NetworkId>,
+    names: Arc<RwLock<Names>>,
+    bridge_id: Arc<OnceLock<NetworkId>>,
 }
 
 /// What the engine was told about names in containers.
@@ -37,8 +40,8 @@ impl HostNetwork {
     pub(crate) fn new(networks: Networks) -> Self {
         Self {
             networks,
-            names: RwLock::default(),
-            bridge_id: std::sync::OnceLock::new(),
+            names: Arc::default(),
+            bridge_id: Arc::default(),
         }
     }
 
@@ -61,23 +64,154 @@ impl HostNetwork {
         names.clone()
     }
 
-    fn attachment(&self, record: AttachmentRecord) -> NetworkAttachment {
-        let id = self
-            .bridge_id
-            .get()
-            .expect("the bridge is named before containers start");
-        NetworkAttachment {
-            network_id: id.clone(),
-            network_name: "bridge".to_owned(),
-            endpoint_id: record.endpoint,
-            sandbox_id: record.sandbox,
-            ipv4: Some(record.ipv4),
-            prefix_length: record.prefix_length,
-            gateway: Some(record.gateway),
-            mac_address: record.mac.to_string(),
-            ports: record.ports,
+    /// What everybody sees of a container's places, and what hoist-net is told again after a restart.
+    fn attachments(&self, record: AttachmentRecord) -> Vec<NetworkAttachment> {
+        let leads_out = [false, true].map(|v6| record.way_out(v6).is_some());
+        let mut ports = record.ports;
+        if leads_out == [false, false] {
+            ports.clear();
+        }
+        let mut open = record.open;
+        let of = |place: PlaceRecord| NetworkAttachment {
+            driver: self.driver(place.network.as_ref()),
+            network_id: place.network.unwrap_or_else(|| self.bridge_id()),
+            network_name: place.name,
+            endpoint_id: place.endpoint,
+            sandbox_id: record.sandbox.clone(),
+            ipv4: place.ipv4.map(|own| own.address),
+            prefix_length: place.ipv4.map_or(0, |own| own.prefix_length),
+            gateway: place.ipv4.and_then(|own| own.gateway),
+            mac_address: place.mac.to_string(),
+            ports: std::mem::take(&mut ports),
+            ipv6: place.ipv6.map(|own| own.address),
+            prefix_length_v6: place.ipv6.map_or(0, |own| own.prefix_length),
+            gateway_v6: place.ipv6.and_then(|own| own.gateway),
+            host: Some(HostPlace {
+                interface: place.interface,
+                host_interface: place.host_interface,
+                gateway_priority: place.gateway_priority,
+                leads_out: place.leads_out,
+                routed: (place.routed_v4, place.routed_v6),
+                open: std::mem::take(&mut open),
+            }),
+        };
+        record.places.into_iter().map(of).collect()
+    }
+
+    /// What a container asks.
+    fn request(&self, record: &ContainerRecord, places: Vec<PlaceRequest>) -> AttachRequest {
+        let network = &record.spec.network;
+        let mut ports = network.ports.clone();
+        if network.publish_all {
+            let published = |port| {
+                ports
+                    .iter()
+                    .any(|request: &PortRequest| request.container == port)
+            };
+            let missing: Vec<_> = record
+                .spec
+                .exposed_ports
+                .iter()
+                .filter(|port| !published(**port))
+                .copied()
+                .collect();
+            ports.extend(missing.into_iter().map(|container| PortRequest {
+                container,
+                host_ip: None,
+                host_ports: (0, 0),
+            }));
+        }
+        AttachRequest {
+            container: record.id.clone(),
+            ports,
+            places,
+            servers: if network.dns.is_empty() {
+                self.names().dns.servers
+            } else {
+                network.dns.clone()
+            },
         }
     }
+
+    fn bridge_id(&self) -> NetworkId {
+        let id = self.bridge_id.get();
+        id.expect("the bridge is named before containers start")
+            .clone()
+    }
+
+    fn driver(&self, network: Option<&NetworkId>) -> String {
+        let macvlan = network.is_some_and(|id| self.networks.is_macvlan(id));
+        if macvlan { "macvlan" } else { "bridge" }.to_owned()
+    }
+
+    /// What hoist-net remembers of a container's places, from the record of an earlier engine.
+    fn remembered(&self, record: &ContainerRecord) -> Result<AttachmentRecord, NetworkError> {
+        let bridge = self.bridge_id();
+        let mut places = Vec::new();
+        for place in &record.attachments {
+            let host = place.host.clone().unwrap_or_else(first_place);
+            places.push(PlaceRecord {
+                network: (place.network_id != bridge).then(|| place.network_id.clone()),
+                name: place.network_name.clone(),
+                endpoint: place.endpoint_id.clone(),
+                interface: host.interface,
+                host_interface: host.host_interface,
+                mac: parse_mac(&place.mac_address)?,
+                ipv4: place.ipv4.map(|address| Address {
+                    address,
+                    prefix_length: place.prefix_length,
+                    gateway: place.gateway,
+                }),
+                ipv6: place.ipv6.map(|address| Address {
+                    address,
+                    prefix_length: place.prefix_length_v6,
+                    gateway: place.gateway_v6,
+                }),
+                gateway_priority: host.gateway_priority,
+                leads_out: host.leads_out,
+                routed_v4: host.routed.0,
+                routed_v6: host.routed.1,
+            });
+        }
+        let first = record.attachments.first();
+        let sandbox = first.map(|place| place.sandbox_id.clone());
+        let open = first.and_then(|place| place.host.as_ref());
+        Ok(AttachmentRecord {
+            container: record.id.clone(),
+            sandbox: sandbox
+                .ok_or_else(|| NetworkError::NotFound(record.id.as_str().to_owned()))?,
+            places,
+            ports: record.published().to_vec(),
+            open: open.map(|host| host.open.clone()).unwrap_or_default(),
+        })
+    }
+}
+
+/// What earlier versions, which knew the default bridge alone, did not write down.
+fn first_place() -> HostPlace {
+    HostPlace {
+        interface: "eth0".to_owned(),
+        host_interface: String::new(),
+        gateway_priority: 0,
+        leads_out: true,
+        routed: (false, false),
+        open: Vec::new(),
+    }
+}
+
+/// Runs something that takes a millisecond or more on a thread that may block.
+fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, NetError> + Send + 'static,
+) -> BoxFuture<'static, Result<T, NetworkError>> {
+    Box::pin(async move {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done.map_err(|error| refused(&error)),
+            Err(error) => Err(NetworkError::Refused {
+                message: error.to_string(),
+                class: ErrorClass::Internal,
+            }),
+        }
+    })
 }
 
 fn refused(error: &NetError) -> NetworkError {
@@ -91,20 +225,66 @@ impl Network for HostNetwork {
     fn attach(
         &self,
         record: &ContainerRecord,
+        places: Vec<PlaceRequest>,
     ) -> BoxFuture<'static, Result<NetworkLease, NetworkError>> {
+        let request = self.request(record, places);
+        let lease = |networks: &Networks| networks.attach(&request);
         // From the pool this takes microseconds; a blocking thread would cost more than it saves.
-        let lease = request(record).and_then(|request| {
-            let attachment = self
-                .networks
-                .attach(&request)
-                .map_err(|error| refused(&error))?;
-            Ok(NetworkLease {
-                namespace: attachment.netns,
-                attachment: self.attachment(attachment.record),
-                reserving: attachment.reserving,
-            })
+        let attachment = if matches!(request.places.as_slice(), [one] if one.network.is_none()) {
+            lease(&self.networks)
+        } else {
+            tokio::task::block_in_place(|| lease(&self.networks))
+        };
+        let lease = attachment.map_err(|error| refused(&error));
+        let lease = lease.map(|attachment| NetworkLease {
+            namespace: attachment.netns,
+            attachments: self.attachments(attachment.record),
+            reserving: attachment.reserving,
         });
         Box::pin(std::future::ready(lease))
+    }
+
+    fn connect(
+        &self,
+        record: &ContainerRecord,
+        place: PlaceRequest,
+    ) -> BoxFuture<'static, Result<Vec<NetworkAttachment>, NetworkError>> {
+        let (networks, own) = (self.networks.clone(), self.clone());
+        let request = self.request(record, vec![place]);
+        let pid = record.state.running().map(|running| running.pid);
+        let connected = blocking(move || {
+            // One that was on no network is known by its process alone.
+            if let Some(pid) = pid.filter(|_| networks.attachment(&request.container).is_none()) {
+                networks.adopt(&request, hoist_net::netns_of(pid)?)?;
+            }
+            networks.connect(&request.container, &request.places[0], &request.ports)
+        });
+        Box::pin(async move { Ok(own.attachments(connected.await?)) })
+    }
+
+    fn disconnect(
+        &self,
+        record: &ContainerRecord,
+        network: &NetworkId,
+    ) -> BoxFuture<'static, Result<Vec<NetworkAttachment>, NetworkError>> {
+        let (networks, own, id) = (self.networks.clone(), self.clone(), record.id.clone());
+        let network = (*network != self.bridge_id()).then(|| network.clone());
+        let left = blocking(move || networks.disconnect(&id, network.as_ref()));
+        Box::pin(async move { Ok(own.attachments(left.await?)) })
+    }
+
+    fn renamed(&self, record: &ContainerRecord, places: Vec<PlaceRequest>) {
+        self.networks.rename(&self.request(record, places));
+    }
+
+    fn make(&self, segment: Segment) -> BoxFuture<'static, Result<Segment, NetworkError>> {
+        let networks = self.networks.clone();
+        blocking(move || networks.make(segment))
+    }
+
+    fn unmake(&self, id: &NetworkId) -> BoxFuture<'static, Result<(), NetworkError>> {
+        let (networks, id) = (self.networks.clone(), id.clone());
+        blocking(move || networks.unmake(&id))
     }
 
     fn isolated(&self) -> BoxFuture<'static, Result<OwnedFd, NetworkError>> {
@@ -124,35 +304,22 @@ impl Network for HostNetwork {
     fn restore(
         &self,
         record: &ContainerRecord,
+        places: Vec<PlaceRequest>,
         pid: i32,
         kept: Vec<OwnedFd>,
     ) -> Result<(), NetworkError> {
-        let Some(attachment) = &record.attachment else {
+        if record.attachments.is_empty() {
             return Ok(());
-        };
-        let (Some(ipv4), Some(gateway)) = (attachment.ipv4, attachment.gateway) else {
-            return Ok(());
-        };
-        let path = format!("/proc/{pid}/ns/net");
-        let netns = std::fs::File::open(&path).map_err(|error| NetworkError::Refused {
-            message: format!("open {path}: {error}"),
-            class: ErrorClass::Internal,
-        })?;
-        let remembered = AttachmentRecord {
-            container: record.id.clone(),
-            sandbox: attachment.sandbox_id.clone(),
-            endpoint: attachment.endpoint_id.clone(),
-            ipv4,
-            prefix_length: attachment.prefix_length,
-            gateway,
-            ipv6: None,
-            mac: parse_mac(&attachment.mac_address)?,
-            host_interface: String::new(),
-            ports: attachment.ports.clone(),
-        };
+        }
+        let netns = hoist_net::netns_of(pid).map_err(|error| refused(&error))?;
+        let remembered = self.remembered(record)?;
         self.networks
-            .restore(remembered, netns.into(), kept)
+            .restore(remembered, &self.request(record, places), netns, kept)
             .map_err(|error| refused(&error))
+    }
+
+    fn explain(&self, id: &ContainerId) -> Result<Vec<String>, NetworkError> {
+        self.networks.explain(id).map_err(|error| refused(&error))
     }
 
     fn resolv_conf(&self, record: &ContainerRecord) -> String {
@@ -170,21 +337,32 @@ impl Network for HostNetwork {
         } else {
             network.dns.clone()
         };
-        let mut host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let mut path = "/etc/resolv.conf";
+        let mut host = std::fs::read_to_string(path).unwrap_or_default();
         if network.mode == NetworkMode::Host && servers.is_empty() {
             return host;
         }
         if needs_resolved_file(&host)
             && let Ok(text) = std::fs::read_to_string(RESOLVED_FILE)
         {
+            path = RESOLVED_FILE;
             host = text;
         }
+        let own_server = record.attachments.iter().any(|place| {
+            // A name server of ours is in the container, which knows others' names.
+            self.bridge_id
+                .get()
+                .is_some_and(|id| place.network_id != *id)
+        });
         let options = ResolverOptions {
             servers,
             search: or(&network.dns_search, engines.search),
             options: or(&network.dns_options, engines.options),
             ipv6: false,
         };
+        if own_server {
+            return render_inner_resolv_conf(path, &host, &options);
+        }
         render_resolv_conf(&host, &options)
     }
 
@@ -203,8 +381,13 @@ impl Network for HostNetwork {
         let facts = self.networks.bridge();
         BridgeFacts {
             name: facts.name,
-            subnet: facts.subnet.trunc().to_string(),
-            gateway: facts.gateway,
+            subnets: vec![Subnet {
+                subnet: facts.subnet.into(),
+                gateway: Some(facts.gateway.into()),
+                range: None,
+                auxiliary: [].into(),
+                configured: false,
+            }],
             mtu: facts.mtu,
         }
     }
@@ -212,53 +395,6 @@ impl Network for HostNetwork {
     fn warnings(&self) -> Vec<String> {
         self.networks.warnings()
     }
-}
-
-/// What a container asks of the default bridge.
-fn request(record: &ContainerRecord) -> Result<AttachRequest, NetworkError> {
-    let network = &record.spec.network;
-    let endpoint = network
-        .endpoints
-        .get("bridge")
-        .or_else(|| network.endpoints.get("default"));
-    let mac = network
-        .mac_address
-        .as_deref()
-        .filter(|text| !text.is_empty());
-    let mac = mac.or_else(|| endpoint.and_then(|endpoint| endpoint.mac_address.as_deref()));
-    let mut ports = network.ports.clone();
-    if network.publish_all {
-        let published = |port| {
-            ports
-                .iter()
-                .any(|request: &PortRequest| request.container == port)
-        };
-        let missing: Vec<_> = record
-            .spec
-            .exposed_ports
-            .iter()
-            .filter(|port| !published(**port))
-            .copied()
-            .collect();
-        ports.extend(missing.into_iter().map(|container| PortRequest {
-            container,
-            host_ip: None,
-            host_ports: (0, 0),
-        }));
-    }
-    let ip: Option<Ipv4Addr> = match endpoint.and_then(|endpoint| endpoint.ipv4_address) {
-        Some(IpAddr::V4(address)) => Some(address),
-        _ => None,
-    };
-    Ok(AttachRequest {
-        container: record.id.clone(),
-        ports,
-        mac: mac
-            .filter(|text| !text.is_empty())
-            .map(parse_mac)
-            .transpose()?,
-        ip,
-    })
 }
 
 fn parse_mac(text: &str) -> Result<MacAddress, NetworkError> {

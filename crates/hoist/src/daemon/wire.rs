@@ -106,6 +106,9 @@ pub(crate) async fn wire(
     // What one node can do.
     let engine_networks = Networks::open(store.clone(), network.clone()).await?;
     network.name_bridge(engine_networks.resolve("bridge")?.id.clone());
+    if let Err(error) = networks.sweep_bridges() {
+        tracing::warn!(error = chain(&error), "bridges of an earlier engine stay");
+    }
     let resolve = Arc::new(server_address);
     let owner = mapping.as_ref().map_or((0, 0), |mapping| mapping.root());
     let volume_root = settings.data_root.join("volumes");

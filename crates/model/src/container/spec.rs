@@ -152,6 +152,8 @@ pub struct NetworkSpec {
     pub disabled: bool,
     /// Membership settings by network name.
     pub endpoints: BTreeMap<String, EndpointSpec>,
+    /// Whether it was taken from the network of its mode.
+    pub left: bool,
     /// Ports published on the host.
     pub ports: Vec<PortRequest>,
     /// Publish every exposed port on an ephemeral one.
@@ -202,6 +204,28 @@ pub struct EndpointSpec {
     pub links: Vec<String>,
     /// Driver options.
     pub driver_options: BTreeMap<String, String>,
+    /// Of the networks that lead out, the one with the highest is the way out.
+    pub gateway_priority: i64,
+}
+
+impl NetworkSpec {
+    /// The names of the networks it is on: that of its mode first, then the others in order. None for whoever shares
+    /// another's namespace.
+    #[must_use]
+    pub fn members(&self) -> Vec<&str> {
+        let own = match &self.mode {
+            NetworkMode::Bridge => Some("bridge"),
+            NetworkMode::None => Some("none"),
+            NetworkMode::Host => Some("host"),
+            NetworkMode::Network(name) => Some(name.as_str()),
+            NetworkMode::Container(_) => return Vec::new(),
+        };
+        let own = own.filter(|_| !self.left);
+        let others = self.endpoints.keys().map(String::as_str);
+        own.into_iter()
+            .chain(others.filter(|name| Some(*name) != own))
+            .collect()
+    }
 }
 
 /// Namespaces, capabilities and the like.

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use hoist_sys::netlink::{Attributes, attribute_bytes};
 use ipnet::IpNet;
 
+use super::sets::Set;
 use super::{DATA_VALUE, LIST_ELEMENT};
 
 /// First 32-bit register; four of them make the first 128-bit one.
@@ -16,6 +17,23 @@ const ACCEPT: u32 = 1;
 const JUMP: u32 = (-3i32).cast_unsigned();
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
+
+/// By which interface a packet came, or leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Interface {
+    Input,
+    Output,
+}
+
+impl Interface {
+    /// The name's key among what `meta` tells.
+    fn key(self) -> u32 {
+        match self {
+            Self::Input => 6,
+            Self::Output => 7,
+        }
+    }
+}
 
 /// A rule under construction.
 #[derive(Default)]
@@ -95,9 +113,32 @@ impl Rule {
         self.meta(7, REGISTER).compare(EQUAL, &interface(name))
     }
 
-    /// The packet leaves by another interface.
-    pub(crate) fn output_not(self, name: &str) -> Self {
-        self.meta(7, REGISTER).compare(NOT_EQUAL, &interface(name))
+    /// The interface is in a set of names.
+    pub(super) fn among(self, which: Interface, set: &Set) -> Self {
+        self.meta(which.key(), REGISTER).lookup(set.name)
+    }
+
+    /// The packet stays on its bridge, whose ports may reach each other.
+    pub(super) fn neighbours(self, set: &Set) -> Self {
+        self.meta(Interface::Input.key(), REGISTER)
+            .meta(Interface::Output.key(), REGISTER + 4)
+            .lookup(set.name)
+    }
+
+    /// The source address is of the subnet that is on the bridge the packet leaves by.
+    pub(super) fn at_home(self, set: &Set, v6: bool) -> Self {
+        let (offset, length) = if v6 { (8, 16) } else { (12, 4) };
+        self.family(v6)
+            .payload(1, offset, length, REGISTER)
+            .meta(Interface::Output.key(), REGISTER + length / 4)
+            .lookup(set.name)
+    }
+
+    /// What the registers hold is in a set.
+    fn lookup(self, set: &str) -> Self {
+        self.expression("lookup", |a| {
+            a.put_text(1, set).put_be32(2, REGISTER);
+        })
     }
 
     /// The packet is IPv4, or IPv6.
@@ -215,6 +256,20 @@ impl Rule {
         self.connection(0, 2 | 4)
     }
 
+    /// The packet belongs to a connection that was made before, or to none that is tracked (neighbour discovery).
+    pub(super) fn known_or_untracked(self) -> Self {
+        self.connection(0, 2 | 4 | 64)
+    }
+
+    /// The packet is an echo request.
+    pub(super) fn echo(self, v6: bool) -> Self {
+        let (protocol, kind) = if v6 { (58, 128) } else { (1, 8) };
+        self.meta(16, REGISTER)
+            .compare(EQUAL, &[protocol])
+            .payload(2, 0, 1, REGISTER)
+            .compare(EQUAL, &[kind])
+    }
+
     /// The connection's destination was translated.
     pub(super) fn translated(self) -> Self {
         self.connection(2, 32)
@@ -239,14 +294,7 @@ impl Rule {
     pub(super) fn translate_by(self, map: &str, v6: bool, any: bool) -> Self {
         // Registers that an address takes.
         let words: u32 = if v6 { 4 } else { 1 };
-        let (rule, next) = if any {
-            (self, REGISTER)
-        } else {
-            let (offset, length) = if v6 { (24, 16) } else { (16, 4) };
-            (self.payload(1, offset, length, REGISTER), REGISTER + words)
-        };
-        rule.meta(16, next)
-            .payload(2, 2, 2, next + 1)
+        self.service(v6, any)
             .expression("lookup", |a| {
                 a.put_text(1, map)
                     .put_be32(2, REGISTER)
@@ -258,6 +306,25 @@ impl Rule {
                     .put_be32(3, REGISTER)
                     .put_be32(5, REGISTER + words);
             })
+    }
+
+    /// Destination address, protocol and port are in a set.
+    pub(super) fn opened_by(self, set: &str, v6: bool) -> Self {
+        self.service(v6, false).lookup(set)
+    }
+
+    /// Loads destination address unless `any`, protocol and destination port.
+    fn service(self, v6: bool, any: bool) -> Self {
+        let (rule, next) = if any {
+            (self, REGISTER)
+        } else {
+            let (offset, length) = if v6 { (24, 16) } else { (16, 4) };
+            (
+                self.payload(1, offset, length, REGISTER),
+                REGISTER + length / 4,
+            )
+        };
+        rule.meta(16, next).payload(2, 2, 2, next + 1)
     }
 
     /// The source becomes the address of the interface the packet leaves by.

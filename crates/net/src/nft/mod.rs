@@ -4,16 +4,16 @@ mod expression;
 mod foreign;
 mod name_server;
 mod ruleset;
+mod sets;
 
-use std::net::{IpAddr, SocketAddr};
-
-use hoist_model::container::Protocol;
 use hoist_sys::netlink::{ACKNOWLEDGE, Attributes, Batch, Family, Reply, Socket};
 
 pub(crate) use expression::Rule;
 pub(crate) use foreign::forward_drops;
 pub(crate) use name_server::name_server;
-pub(crate) use ruleset::{BridgeRules, Element, Ruleset, element};
+pub(crate) use ruleset::{BridgeRules, Entrance, FamilyRules, Ruleset};
+pub(crate) use sets::Element;
+use sets::Set;
 
 use crate::error::NetError;
 
@@ -120,12 +120,13 @@ impl Tables {
         }
     }
 
-    /// The elements of one of our maps; `None` where table or map is not there.
-    fn elements(&self, table: &str, map: &str) -> Result<Option<Vec<Element>>, NetError> {
+    /// The elements of one of our sets; `None` where table or set is not there.
+    fn elements(&self, table: &str, set: &'static Set) -> Result<Option<Vec<Element>>, NetError> {
         let replies = self.list("elements", GET_ELEMENT, INET, |a| {
-            a.put_text(1, table).put_text(2, map);
+            a.put_text(1, table).put_text(2, set.name);
         })?;
-        Ok(replies.map(|replies| replies.iter().flat_map(ruleset::parse_elements).collect()))
+        let parse = |reply: &Reply| sets::parse_elements(set, reply);
+        Ok(replies.map(|replies| replies.iter().flat_map(parse).collect()))
     }
 
     /// Every rule of a table.
@@ -194,42 +195,4 @@ impl Tables {
 /// Whether a notification says that another socket committed a transaction.
 pub(crate) fn is_foreign_commit(reply: &Reply, own_port: u32) -> bool {
     reply.kind == NEW_GENERATION && reply.port != own_port
-}
-
-/// The key of a published port in our maps: host address unless it is every one, protocol, port; each padded to a
-/// register.
-pub(crate) fn key(host: IpAddr, protocol: Protocol, port: u16) -> Vec<u8> {
-    let mut bytes = if host.is_unspecified() {
-        Vec::new()
-    } else {
-        address_bytes(host)
-    };
-    bytes.extend([protocol_number(protocol), 0, 0, 0]);
-    bytes.extend(port.to_be_bytes());
-    bytes.extend([0, 0]);
-    bytes
-}
-
-/// What a published port leads to: container address and port.
-pub(crate) fn target(container: SocketAddr) -> Vec<u8> {
-    let mut bytes = address_bytes(container.ip());
-    bytes.extend(container.port().to_be_bytes());
-    bytes.extend([0, 0]);
-    bytes
-}
-
-fn address_bytes(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    }
-}
-
-/// The protocol's number in an IP header.
-pub(crate) fn protocol_number(protocol: Protocol) -> u8 {
-    match protocol {
-        Protocol::Tcp => 6,
-        Protocol::Udp => 17,
-        Protocol::Sctp => 132,
-    }
 }

@@ -52,7 +52,10 @@ pub(crate) struct Listeners {
 struct Listener {
     owner: ContainerId,
     socket: Reservation,
-    target: SocketAddr,
+    /// The container's port.
+    port: u16,
+    /// The container's address; `None` while it is on no network that leads out.
+    ip: Option<std::net::IpAddr>,
 }
 
 impl Listener {
@@ -61,6 +64,17 @@ impl Listener {
             Reservation::Tcp(socket) => Some(socket.as_fd()),
             Reservation::Udp(socket) => Some(socket.as_fd()),
             Reservation::None => None,
+        }
+    }
+}
+
+impl Listener {
+    /// Takes one connection or datagram and lets it go; an error says that there is none.
+    fn refuse(&self, scratch: &mut [u8]) -> io::Result<()> {
+        match &self.socket {
+            Reservation::Tcp(socket) => socket.accept().map(drop),
+            Reservation::Udp(socket) => socket.recv_from(scratch).map(drop),
+            Reservation::None => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 }
@@ -92,7 +106,8 @@ impl Relay {
             let listener = Listener {
                 owner: owner.clone(),
                 socket,
-                target,
+                port: target.port(),
+                ip: Some(target.ip()),
             };
             if let Some(fd) = listener.fd() {
                 epoll::add(
@@ -106,6 +121,17 @@ impl Relay {
             listeners.by_number.insert(number, listener);
         }
         Ok(())
+    }
+
+    /// Sends what comes to a container's reserving sockets from now on to another address of it, or nowhere.
+    pub(crate) fn lead_to(&self, owner: &ContainerId, ip: Option<std::net::IpAddr>) {
+        if let Some(shared) = self.thread.shared() {
+            let mut listeners = lock(&shared.listeners);
+            let own = listeners.by_number.values_mut();
+            for listener in own.filter(|one| one.owner == *owner) {
+                listener.ip = ip;
+            }
+        }
     }
 
     /// Closes a container's reserving sockets; its relayed connections end soon after.
@@ -182,16 +208,23 @@ impl Relaying {
             return;
         };
         for _ in 0..TURN {
+            let Some(ip) = listener.ip else {
+                if listener.refuse(scratch).is_err() {
+                    return;
+                }
+                continue;
+            };
+            let target = SocketAddr::new(ip, listener.port);
             let done = match &listener.socket {
                 Reservation::Tcp(socket) => {
                     self.streams
-                        .accept(&shared.epoll, socket, &listener.owner, listener.target)
+                        .accept(&shared.epoll, socket, &listener.owner, target)
                 }
                 Reservation::Udp(socket) => self.sessions.forward(
                     &shared.epoll,
                     (number, socket),
                     &listener.owner,
-                    listener.target,
+                    target,
                     scratch,
                 ),
                 Reservation::None => return,

@@ -6,7 +6,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use hoist_net::{AttachRequest, MacAddress, Networks, Settings};
+use hoist_model::network::PlaceRequest;
+use hoist_net::{AttachRequest, Networks, Settings};
 use hoist_sys::netns;
 
 use crate::world::*;
@@ -58,7 +59,7 @@ fn a_thousand_cycles_leave_no_link_address_or_element_behind() {
         eventually("the veths are gone", || links().len() <= before.len() + 64);
         assert!(!run("nft list map inet hoist published4_any").contains("elements"));
         let all: Vec<_> = (0..100).map(|_| attach(&networks, &[])).collect();
-        let distinct: BTreeSet<_> = all.iter().map(|one| one.record.ipv4).collect();
+        let distinct: BTreeSet<_> = all.iter().map(|one| one.record.ipv4().unwrap()).collect();
         assert_eq!(distinct.len(), all.len());
         networks.stop(false).unwrap();
     });
@@ -131,6 +132,7 @@ fn containers_outlive_the_engine_and_are_found_again() {
         networks
             .restore(
                 record.clone(),
+                &request(&[]),
                 server.netns.try_clone().unwrap(),
                 Vec::new(),
             )
@@ -150,7 +152,7 @@ fn containers_outlive_the_engine_and_are_found_again() {
             "Bind for 0.0.0.0:8080 failed: port is already allocated"
         );
         let others: Vec<_> = (0..20).map(|_| attach(&networks, &[])).collect();
-        assert!(others.iter().all(|one| one.record.ipv4 != record.ipv4));
+        assert!(others.iter().all(|one| one.record.ipv4() != record.ipv4()));
         networks.stop(false).unwrap();
     });
 }
@@ -198,7 +200,7 @@ fn a_namespace_is_as_docker_makes_it() {
             (facts.2.as_str(), facts.3.as_str()),
             ("0\n", "0\t2147483647\n")
         );
-        assert_eq!(one.record.mac.to_string(), "02:42:ac:12:00:02");
+        assert_eq!(one.record.places[0].mac.to_string(), "02:42:ac:12:00:02");
         let lonely = networks.isolated().unwrap();
         let seen = inside(&lonely, || run("ip -o addr"));
         assert!(
@@ -216,8 +218,11 @@ fn an_address_and_a_mac_of_ones_own_are_honoured_or_refused() {
             settings.bridge_address = Some("10.9.0.1/24".parse().unwrap());
         });
         let wish = AttachRequest {
-            ip: Some([10, 9, 0, 77].into()),
-            mac: Some(MacAddress([2, 0, 0, 0, 0, 9])),
+            places: vec![PlaceRequest {
+                ipv4: Some([10, 9, 0, 77].into()),
+                mac: Some([2, 0, 0, 0, 0, 9]),
+                ..PlaceRequest::default()
+            }],
             ..request(&[])
         };
         let one = networks.attach(&wish).unwrap();
@@ -228,7 +233,10 @@ fn an_address_and_a_mac_of_ones_own_are_honoured_or_refused() {
         );
         let refused = |ip: [u8; 4]| {
             let wish = AttachRequest {
-                ip: Some(ip.into()),
+                places: vec![PlaceRequest {
+                    ipv4: Some(ip.into()),
+                    ..PlaceRequest::default()
+                }],
                 ..request(&[])
             };
             networks.attach(&wish).unwrap_err().to_string()
@@ -250,9 +258,9 @@ fn a_killed_engines_leftovers_are_swept() {
         let networks = start(|_| {});
         let left = attach(&networks, &["8080:80"]);
         networks.stop(true).unwrap();
-        assert!(links().contains(&left.record.host_interface));
+        assert!(links().contains(&left.record.places[0].host_interface));
         let networks = start(|settings| settings.pool_size = 0);
-        assert!(!links().contains(&left.record.host_interface));
+        assert!(!links().contains(&left.record.places[0].host_interface));
         assert!(!run("nft list ruleset").contains("8080"));
         // Its bridge was taken over, not made anew.
         assert_eq!(networks.bridge().subnet, "172.18.0.0/16".parse().unwrap());
@@ -269,7 +277,7 @@ fn a_namespace_that_something_else_keeps_loses_its_veth() {
         let kept = networks.netns(&one.record.container).unwrap();
         networks.detach(&one.record.container).unwrap();
         eventually("the veth is taken away", || {
-            !links().contains(&one.record.host_interface)
+            !links().contains(&one.record.places[0].host_interface)
         });
         netns::enter(&kept).unwrap();
         assert!(!run("ip -o link").contains("eth0"));

@@ -10,4 +10,5 @@ mod life;
 mod names;
 mod reach;
 mod relayed;
+mod segments;
 mod world;

@@ -42,8 +42,8 @@ fn name(networks: &Networks, attachment: &Attachment, words: &[&str], view: Reso
     networks.names().change(|names| {
         let table = Arc::make_mut(names.networks.entry(network()).or_default());
         table.network = "lan".to_owned();
-        table.remove(&[record.ipv4.into()]);
-        table.add(&words, &[record.ipv4.into()]);
+        table.remove(&[record.ipv4().unwrap().into()]);
+        table.add(&words, &[record.ipv4().unwrap().into()]);
         let view = ResolverView {
             networks: vec![network()],
             ..view
@@ -202,7 +202,7 @@ fn containers_find_each_other_by_name_and_changes_count_at_once() {
         let networks = start(|_| {});
         let web = served(&networks, &["web", "www"], ResolverView::default());
         let db = served(&networks, &["db"], ResolverView::default());
-        let of = |one: &Attachment| vec![IpAddr::from(one.record.ipv4)];
+        let of = |one: &Attachment| vec![IpAddr::from(one.record.ipv4().unwrap())];
         for by in BOTH {
             assert_eq!(addresses(&ask(&web.netns, by, "db.")), of(&db), "{by:?}");
             assert_eq!(
@@ -210,7 +210,7 @@ fn containers_find_each_other_by_name_and_changes_count_at_once() {
                 of(&web),
                 "{by:?}"
             );
-            let [a, b, c, d] = web.record.ipv4.octets();
+            let [a, b, c, d] = web.record.ipv4().unwrap().octets();
             let reverse = format!("{d}.{c}.{b}.{a}.in-addr.arpa.");
             let told = ask_with(&db.netns, by, OURS, &question(&reverse, RecordType::PTR));
             assert_eq!(told.answers[0].data.to_string(), "web.lan.", "{by:?}");
@@ -223,7 +223,7 @@ fn containers_find_each_other_by_name_and_changes_count_at_once() {
         }
         // A server of the container's own has port 53 for itself.
         let own = serve(&web.netns, "0.0.0.0:53");
-        let address = format!("{}:53", web.record.ipv4);
+        let address = format!("{}:53", web.record.ipv4().unwrap());
         for by in BOTH {
             let told = ask_with(&db.netns, by, &address, &question("x.", RecordType::A));
             assert_eq!(addresses(&told), of(&db), "{by:?}");
@@ -262,7 +262,7 @@ fn other_names_are_asked_of_the_hosts_servers_or_the_containers_own() {
         let own = serve(&server.netns, "0.0.0.0:53");
         let plain = served(&networks, &["plain"], ResolverView::default());
         let with_own = |internal| ResolverView {
-            servers: vec![server.record.ipv4.into()],
+            servers: vec![server.record.ipv4().unwrap().into()],
             internal,
             ..ResolverView::default()
         };
@@ -281,7 +281,10 @@ fn other_names_are_asked_of_the_hosts_servers_or_the_containers_own() {
                 [HOST_V4.parse::<IpAddr>().unwrap()]
             );
             for one in [&special, &locked] {
-                assert_eq!(addresses(&told(one)), [IpAddr::from(one.record.ipv4)]);
+                assert_eq!(
+                    addresses(&told(one)),
+                    [IpAddr::from(one.record.ipv4().unwrap())]
+                );
             }
             let nothing = told(&internal);
             assert_eq!(nothing.metadata.response_code, ResponseCode::NXDomain);
@@ -388,12 +391,18 @@ fn who_asks_much_gets_no_more_than_its_share_and_harms_nobody() {
         last.write_all(&two[..two.len() - 5]).unwrap();
         for _ in 0..2 {
             let told = Message::from_vec(&receive_framed(last).unwrap()).unwrap();
-            assert_eq!(addresses(&told), [IpAddr::from(other.record.ipv4)]);
+            assert_eq!(
+                addresses(&told),
+                [IpAddr::from(other.record.ipv4().unwrap())]
+            );
         }
         last.write_all(&two[two.len() - 5..]).unwrap();
         last.shutdown(std::net::Shutdown::Write).unwrap();
         let told = Message::from_vec(&receive_framed(last).unwrap()).unwrap();
-        assert_eq!(addresses(&told), [IpAddr::from(other.record.ipv4)]);
+        assert_eq!(
+            addresses(&told),
+            [IpAddr::from(other.record.ipv4().unwrap())]
+        );
         // And the end is answered by the end.
         assert!(receive_framed(last).is_err());
         networks.stop(false).unwrap();
@@ -455,11 +464,11 @@ fn what_is_asked_while_no_engine_runs_is_answered_by_the_next() {
         });
         let settings = hoist_net::Settings::new(hoist_net::Instance::default_engine());
         let networks = Networks::start(settings).unwrap();
-        let (web_ip, db_ip) = (web.record.ipv4, db.record.ipv4);
+        let (web_ip, db_ip) = (web.record.ipv4().unwrap(), db.record.ipv4().unwrap());
         for (one, word) in [(web, "web"), (db, "db")] {
             name(&networks, &one, &[word], ResolverView::default());
             networks
-                .restore(one.record, one.netns, one.reserving)
+                .restore(one.record, &request(&[]), one.netns, one.reserving)
                 .unwrap();
         }
         networks.sweep().unwrap();

@@ -17,8 +17,8 @@ fn a_published_port_is_reached_from_everywhere_over_ipv4() {
         serve_tcp(&server.netns, "0.0.0.0:80");
         serve_udp(&server.netns, "0.0.0.0:53");
         let gateway: IpAddr = networks.bridge().gateway.into();
-        let neighbour: IpAddr = other.record.ipv4.into();
-        let direct = server.record.ipv4;
+        let neighbour: IpAddr = other.record.ipv4().unwrap().into();
+        let direct = server.record.ipv4().unwrap();
 
         // From whom, to which host address, seen by the server as.
         let direct_tcp = format!("{direct}:80");
@@ -56,9 +56,9 @@ fn containers_with_ipv6_are_reached_over_it_by_the_kernel() {
         let server = attach(&networks, &["8080:80"]);
         let other = attach(&networks, &[]);
         serve_tcp(&server.netns, "[::]:80");
-        let six = server.record.ipv6.unwrap();
-        let neighbour: IpAddr = other.record.ipv6.unwrap().address.into();
-        let gateway: IpAddr = six.gateway.into();
+        let six = server.record.places[0].ipv6.unwrap();
+        let neighbour: IpAddr = other.record.ipv6().unwrap().into();
+        let gateway: IpAddr = six.gateway.unwrap().into();
 
         let direct = format!("[{}]:80", six.address);
         let published = format!("[{HOST_V6}]:8080");
@@ -131,7 +131,7 @@ fn what_is_not_published_is_not_reached_from_outside() {
         });
         // Routed straight to the container: neither the open port nor the published one's own.
         for port in [80, 90] {
-            let direct = format!("{}:{port}", server.record.ipv4);
+            let direct = format!("{}:{port}", server.record.ipv4().unwrap());
             assert!(ask_tcp(&world.outside, &direct).is_err());
             assert!(ask_tcp(&world.host, &direct).is_ok());
         }
@@ -151,7 +151,7 @@ fn containers_kept_apart_meet_only_by_published_ports() {
         let server = attach(&networks, &["8080:80"]);
         let other = attach(&networks, &[]);
         serve_tcp(&server.netns, "0.0.0.0:80");
-        let direct = format!("{}:80", server.record.ipv4);
+        let direct = format!("{}:80", server.record.ipv4().unwrap());
         assert!(ask_tcp(&other.netns, &direct).is_err());
         assert!(ask_tcp(&world.host, &direct).is_ok());
         assert!(ask_tcp(&other.netns, &format!("{HOST_V4}:8080")).is_ok());

@@ -121,7 +121,12 @@ fn a_connection_made_while_no_engine_runs_is_served_by_the_next() {
         let networks =
             Networks::start(Settings::new(hoist_net::Instance::default_engine())).unwrap();
         networks
-            .restore(server.record.clone(), server.netns, server.reserving)
+            .restore(
+                server.record.clone(),
+                &request(&[]),
+                server.netns,
+                server.reserving,
+            )
             .unwrap();
         networks.sweep().unwrap();
         waiting.shutdown(Shutdown::Write).unwrap();

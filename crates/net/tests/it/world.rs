@@ -10,8 +10,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use hoist_model::ContainerId;
 use hoist_model::container::PortRequest;
+use hoist_model::network::{GatewayMode, PlaceRequest, Segment, SegmentKind};
+use hoist_model::{ContainerId, NetworkId};
 use hoist_net::{AttachRequest, Attachment, Instance, Networks, Settings};
 use hoist_sys::netns;
 
@@ -148,9 +149,55 @@ pub(crate) fn request(ports: &[&str]) -> AttachRequest {
     AttachRequest {
         container: container(),
         ports: ports.iter().map(|text| port(text)).collect(),
-        mac: None,
-        ip: None,
+        places: vec![PlaceRequest::default()],
+        servers: Vec::new(),
     }
+}
+
+/// A user's network as a plain `docker network create` wants it.
+pub(crate) fn segment(name: &str) -> Segment {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let mut bytes = [0x5a; 32];
+    bytes[..4].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    Segment {
+        id: NetworkId::from_bytes(&bytes),
+        name: name.to_owned(),
+        kind: SegmentKind::Bridge,
+        interface: String::new(),
+        adopted: false,
+        ipv4: true,
+        ipv6: false,
+        subnets: Vec::new(),
+        internal: false,
+        inter_container: true,
+        masquerade: true,
+        inhibit_ipv4: false,
+        mtu: None,
+        host_binding: None,
+        gateway_mode_v4: GatewayMode::Nat,
+        gateway_mode_v6: GatewayMode::Nat,
+        interface_prefix: String::new(),
+    }
+}
+
+/// A wish for a place on a network.
+pub(crate) fn place(network: &Segment) -> PlaceRequest {
+    PlaceRequest {
+        network: Some(network.id.clone()),
+        ..PlaceRequest::default()
+    }
+}
+
+/// A container on these networks.
+pub(crate) fn join(networks: &Networks, of: &[&Segment], ports: &[&str]) -> Attachment {
+    let mut attachment = networks
+        .attach(&AttachRequest {
+            places: of.iter().map(|network| place(network)).collect(),
+            ..request(ports)
+        })
+        .unwrap();
+    attachment.reserving.clear();
+    attachment
 }
 
 pub(crate) fn attach(networks: &Networks, ports: &[&str]) -> Attachment {

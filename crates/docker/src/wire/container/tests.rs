@@ -421,7 +421,7 @@ fn states() {
 #[test]
 fn a_host_network_has_the_hosts_name_and_no_ports() {
     let mut record = record(r#"{"Image":"i","HostConfig":{"NetworkMode":"host"}}"#);
-    record.attachment = None;
+    record.attachments.clear();
     let value = inspected(&record, 55);
     assert_eq!(value["Config"]["Hostname"], "host");
     assert_eq!(value["HostConfig"]["NetworkMode"], "host");

@@ -164,7 +164,7 @@ fn what_docker_run_sends() {
             .binds = ["/a:/b:ro","data:/data"]
             .tmpfs./t = "size=1m"
             .resources.pids_limit = 0
-            .network.endpoints.bridge = {"aliases":[],"ipv4_address":null,"ipv6_address":null,"mac_address":null,"links":[],"driver_options":{}}
+            .network.endpoints.bridge = {"aliases":[],"ipv4_address":null,"ipv6_address":null,"mac_address":null,"links":[],"driver_options":{},"gateway_priority":0}
             .network.ports = [{"container":"80/tcp","host_ip":null,"host_ports":[8080,8080]}]
             .auto_remove = true
             .init = true

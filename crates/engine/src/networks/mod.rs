@@ -1,0 +1,315 @@
+//! Networks: the three every node has, and those of users, which the host makes of a `Segment`.
+//!
+//! ```text
+//! create ── check (pure) ──► plan (pure) ──► host makes it ──► record and event in one transaction
+//! start  ── every record ──► host finds or makes it again
+//! ```
+
+mod check;
+mod plan;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hoist_model::{Event, EventKind, NetworkId};
+use hoist_store::{Class, Store, StoreError};
+
+use crate::clock::{now, random_bytes};
+use crate::error::NetworkError;
+use crate::ports::Network;
+use crate::records::{ContainerRecord, NetworkRecord};
+use hoist_model::chain;
+
+/// The networks of this node.
+#[derive(Clone)]
+pub struct Networks {
+    store: Store,
+    host: Arc<dyn Network>,
+}
+
+/// A wish for a network (API `NetworkCreateRequest`).
+#[derive(Clone, Debug, Default)]
+pub struct NetworkRequest {
+    /// Its name.
+    pub name: String,
+    /// `bridge` or `macvlan`; others are refused.
+    pub driver: String,
+    /// Driver options.
+    pub options: BTreeMap<String, String>,
+    /// User's key/value pairs.
+    pub labels: BTreeMap<String, String>,
+    /// Whether containers get IPv4 addresses; `None` is yes.
+    pub ipv4: Option<bool>,
+    /// Whether they get IPv6 addresses; `None` is no.
+    pub ipv6: Option<bool>,
+    /// Whether nothing leaves or enters it.
+    pub internal: bool,
+    /// Whether it is meant for containers that are started by hand.
+    pub attachable: bool,
+    /// `default`, `null` or empty.
+    pub ipam_driver: String,
+    /// Options of the address management.
+    pub ipam_options: Option<BTreeMap<String, String>>,
+    /// Subnets as written.
+    pub pools: Vec<PoolRequest>,
+}
+
+/// A subnet as written (API `IPAMConfig`).
+#[derive(Clone, Debug, Default)]
+pub struct PoolRequest {
+    /// `10.0.0.0/24`.
+    pub subnet: String,
+    /// Where addresses are taken from; empty is all of it.
+    pub range: String,
+    /// The way out; empty is the first address.
+    pub gateway: String,
+    /// Addresses that nobody gets, by what they are for.
+    pub auxiliary: BTreeMap<String, String>,
+}
+
+/// An event about a network.
+fn network_event(action: &str, network: &NetworkRecord) -> Event {
+    Event {
+        at: now(),
+        kind: EventKind::Network,
+        action: action.to_owned(),
+        actor: network.id.as_str().to_owned(),
+        attributes: [("name", &network.name), ("type", &network.driver)]
+            .map(|(name, value)| (name.to_owned(), value.clone()))
+            .into(),
+    }
+}
+
+impl From<StoreError> for NetworkError {
+    fn from(error: StoreError) -> Self {
+        Self::Refused {
+            message: chain(&error),
+            class: hoist_model::ErrorClass::Internal,
+        }
+    }
+}
+
+impl Networks {
+    /// Makes sure that the three networks every node has are recorded.
+    pub async fn open(store: Store, host: Arc<dyn Network>) -> Result<Self, NetworkError> {
+        let known = store.snapshot().list::<NetworkRecord>();
+        let bridge = host.bridge();
+        let mut wanted = Vec::new();
+        for (name, driver) in [("bridge", "bridge"), ("host", "host"), ("none", "null")] {
+            let old = known.iter().find(|network| network.name == name);
+            let is_bridge = driver == "bridge";
+            let options = if is_bridge {
+                BTreeMap::from([
+                    (
+                        "com.docker.network.bridge.default_bridge".to_owned(),
+                        "true".to_owned(),
+                    ),
+                    (
+                        "com.docker.network.bridge.enable_icc".to_owned(),
+                        "true".to_owned(),
+                    ),
+                    (
+                        "com.docker.network.bridge.enable_ip_masquerade".to_owned(),
+                        "true".to_owned(),
+                    ),
+                    (
+                        "com.docker.network.bridge.host_binding_ipv4".to_owned(),
+                        "0.0.0.0".to_owned(),
+                    ),
+                    (
+                        "com.docker.network.bridge.name".to_owned(),
+                        bridge.name.clone(),
+                    ),
+                    (
+                        "com.docker.network.driver.mtu".to_owned(),
+                        bridge.mtu.to_string(),
+                    ),
+                ])
+            } else {
+                BTreeMap::new()
+            };
+            let subnets = bridge.subnets.iter().filter(|_| is_bridge);
+            wanted.push(NetworkRecord {
+                id: old.map_or_else(|| NetworkId::from_bytes(&random_bytes()), |o| o.id.clone()),
+                name: name.to_owned(),
+                driver: driver.to_owned(),
+                created_at: old.map_or_else(now, |o| o.created_at),
+                subnets: subnets.cloned().collect(),
+                segment: None,
+                attachable: false,
+                ipam_options: None,
+                options,
+                labels: BTreeMap::new(),
+            });
+        }
+        store
+            .transaction(Class::Disk, move |tx| {
+                for network in wanted {
+                    tx.put(Arc::new(network));
+                }
+                Ok::<_, NetworkError>(())
+            })
+            .await?;
+        for network in known {
+            let Some(segment) = &network.segment else {
+                continue;
+            };
+            if let Err(error) = host.make(segment.clone()).await {
+                tracing::error!(network = network.name, %error, "a network could not be made again");
+            }
+        }
+        Ok(Self { store, host })
+    }
+
+    /// Makes a network.
+    pub async fn create(
+        &self,
+        request: NetworkRequest,
+    ) -> Result<Arc<NetworkRecord>, NetworkError> {
+        check::check(&request)?;
+        if self.list().iter().any(|other| other.name == request.name) {
+            return Err(NetworkError::NameTaken(request.name));
+        }
+        let wanted = plan::plan(&request, NetworkId::from_bytes(&random_bytes()))?;
+        let segment = self.host.make(wanted).await?;
+        let record = Arc::new(NetworkRecord {
+            id: segment.id.clone(),
+            name: request.name,
+            driver: request.driver,
+            created_at: now(),
+            subnets: segment.subnets.clone(),
+            segment: Some(segment),
+            attachable: request.attachable,
+            ipam_options: request.ipam_options,
+            options: request.options,
+            labels: request.labels,
+        });
+        let draft = record.clone();
+        let written = self
+            .store
+            .transaction(Class::Disk, move |tx| {
+                let others = tx.list::<NetworkRecord>();
+                if others.iter().any(|other| other.name == draft.name) {
+                    return Err(NetworkError::NameTaken(draft.name.clone()));
+                }
+                tx.event(network_event("create", &draft));
+                tx.put(draft);
+                Ok(())
+            })
+            .await;
+        if let Err(error) = written {
+            if let Err(error) = self.host.unmake(&record.id).await {
+                tracing::warn!(network = record.name, %error, "what was made of it stays");
+            }
+            return Err(error);
+        }
+        Ok(record)
+    }
+
+    /// Removes a network that no container runs on.
+    pub async fn remove(&self, name: &str) -> Result<Arc<NetworkRecord>, NetworkError> {
+        let network = self.resolve(name)?;
+        if network.is_builtin() {
+            return Err(NetworkError::Permanent(network.name.clone()));
+        }
+        let users = self.endpoints(&network);
+        if !users.is_empty() {
+            let endpoints = users
+                .iter()
+                .map(|user| format!("name:\"{}\" id:\"{}\"", user.name, user.id.short()))
+                .collect::<Vec<_>>();
+            return Err(NetworkError::InUse {
+                name: network.name.clone(),
+                endpoints: endpoints.join(", "),
+            });
+        }
+        // The host knows who is just joining, and refuses. Should we be ended before the record goes, the next engine makes
+        // the network again.
+        self.host.unmake(&network.id).await?;
+        let gone = network.clone();
+        self.store
+            .transaction(Class::Disk, move |tx| {
+                tx.delete::<NetworkRecord>(gone.id.as_str());
+                tx.event(network_event("destroy", &gone));
+                Ok::<_, NetworkError>(())
+            })
+            .await?;
+        Ok(network)
+    }
+
+    /// Removes the networks that no container runs on, but for those that `keep` says; answers their names.
+    pub async fn prune(
+        &self,
+        keep: &(dyn Fn(&NetworkRecord) -> bool + Sync),
+    ) -> Result<Vec<String>, NetworkError> {
+        let mut names = Vec::new();
+        let mut all = self.list();
+        all.sort_by_key(|network| network.created_at);
+        for network in all {
+            let spared = network.is_builtin() || keep(&network);
+            if spared || !self.endpoints(&network).is_empty() {
+                continue;
+            }
+            match self.remove(network.id.as_str()).await {
+                Ok(_) => names.push(network.name.clone()),
+                // Joined in the meantime: that is what prune leaves alone.
+                Err(error) if error.class() == hoist_model::ErrorClass::Forbidden => {}
+                Err(NetworkError::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let event = crate::containers::prune_event(EventKind::Network, 0);
+        self.store
+            .transaction(Class::Process, move |tx| {
+                tx.event(event);
+                Ok::<_, NetworkError>(())
+            })
+            .await?;
+        Ok(names)
+    }
+
+    /// The containers that are on a network now.
+    #[must_use]
+    pub fn endpoints(&self, network: &NetworkRecord) -> Vec<Arc<ContainerRecord>> {
+        let on_it = |record: &Arc<ContainerRecord>| {
+            let mut places = record.attachments.iter();
+            places.any(|place| place.network_id == network.id)
+        };
+        let containers = self.store.snapshot().list::<ContainerRecord>();
+        containers.into_iter().filter(on_it).collect()
+    }
+
+    /// Finds a network by name, full id or unique id prefix.
+    pub fn resolve(&self, name: &str) -> Result<Arc<NetworkRecord>, NetworkError> {
+        let all = self.list();
+        let exact = all
+            .iter()
+            .find(|network| network.name == name || network.id.as_str() == name);
+        if let Some(network) = exact {
+            return Ok(network.clone());
+        }
+        let mut prefixed = all
+            .iter()
+            .filter(|network| !name.is_empty() && network.id.as_str().starts_with(name));
+        match (prefixed.next(), prefixed.next()) {
+            (Some(network), None) => Ok(network.clone()),
+            (Some(_), Some(_)) => Err(NetworkError::Ambiguous {
+                name: name.to_owned(),
+                matches: 2 + prefixed.count(),
+            }),
+            _ => Err(NetworkError::NotFound(name.to_owned())),
+        }
+    }
+
+    /// All networks.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<NetworkRecord>> {
+        self.store.snapshot().list()
+    }
+
+    /// What an operator should know about the host's firewall and forwarding.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.host.warnings()
+    }
+}

@@ -1,0 +1,134 @@
+//! Networks of users, as data: what one is made of, and what a container asks of it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::NetworkId;
+
+/// One subnet of a network (API `IPAMConfig`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subnet {
+    /// The subnet.
+    pub subnet: IpNet,
+    /// The host's address in it, or what is the way out; `None` until the network is made, and where there is none.
+    pub gateway: Option<IpAddr>,
+    /// Where addresses are taken from that nobody asked for (`--ip-range`); `None` is all of the subnet.
+    pub range: Option<IpNet>,
+    /// Addresses that nobody gets, by what they are for.
+    pub auxiliary: BTreeMap<String, IpAddr>,
+    /// Whether a person chose it: only then may containers ask for addresses of their own.
+    pub configured: bool,
+}
+
+/// How packets get into and out of a network's bridge (`com.docker.network.bridge.gateway_mode_ipv4`, `…_ipv6`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GatewayMode {
+    /// Ports are published by translation, nothing else gets in.
+    #[default]
+    Nat,
+    /// As `Nat`, but every port can be reached directly as well.
+    NatUnprotected,
+    /// Published ports can be reached at the container's own address; nothing is translated.
+    Routed,
+    /// The bridge has no address: internal networks that not even the host is on.
+    Isolated,
+}
+
+/// How containers on a macvlan reach each other (option `macvlan_mode`; linux/if_link.h).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MacvlanMode {
+    /// Not at all.
+    Private,
+    /// By the switch behind the parent.
+    Vepa,
+    /// Directly.
+    #[default]
+    Bridge,
+    /// The one container has the parent for itself.
+    Passthru,
+}
+
+/// What a network is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SegmentKind {
+    /// A bridge on the host.
+    Bridge,
+    /// Interfaces on an interface of the host, or on one that goes nowhere where `parent` is empty.
+    Macvlan {
+        /// The host's interface; `name.7` is VLAN 7 of `name`, made if it is not there.
+        parent: String,
+        /// Who reaches whom.
+        mode: MacvlanMode,
+    },
+}
+
+/// A network as the host makes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// Which.
+    pub id: NetworkId,
+    /// Its name.
+    pub name: String,
+    /// Of what.
+    pub kind: SegmentKind,
+    /// The interface on the host: the bridge. Empty until the network is made, unless a person named it.
+    pub interface: String,
+    /// Whether the interface was there before, and so outlives the network.
+    pub adopted: bool,
+    /// Whether containers get IPv4 addresses.
+    pub ipv4: bool,
+    /// Whether they get IPv6 addresses.
+    pub ipv6: bool,
+    /// At most one per family; one that is missing is chosen when the network is made.
+    pub subnets: Vec<Subnet>,
+    /// Whether nothing leaves or enters it.
+    pub internal: bool,
+    /// Whether its containers reach each other (`enable_icc`).
+    pub inter_container: bool,
+    /// Whether what leaves takes the host's address (`enable_ip_masquerade`).
+    pub masquerade: bool,
+    /// Whether the bridge has no IPv4 address of its own (`inhibit_ipv4`).
+    pub inhibit_ipv4: bool,
+    /// Link MTU in bytes; `None` is the default bridge's.
+    pub mtu: Option<u32>,
+    /// Host address of ports published without one.
+    pub host_binding: Option<IpAddr>,
+    /// For IPv4.
+    pub gateway_mode_v4: GatewayMode,
+    /// For IPv6.
+    pub gateway_mode_v6: GatewayMode,
+    /// What the names of containers' interfaces begin with; empty is `eth`.
+    pub interface_prefix: String,
+}
+
+impl Segment {
+    /// Its subnet of a family.
+    #[must_use]
+    pub fn subnet(&self, v6: bool) -> Option<&Subnet> {
+        self.subnets
+            .iter()
+            .find(|one| matches!(one.subnet, IpNet::V6(_)) == v6)
+    }
+}
+
+/// A container's wish for a place on a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlaceRequest {
+    /// Which network; `None` is the default bridge.
+    pub network: Option<NetworkId>,
+    /// An address of its own.
+    pub ipv4: Option<Ipv4Addr>,
+    /// An address of its own.
+    pub ipv6: Option<Ipv6Addr>,
+    /// A hardware address of its own.
+    pub mac: Option<[u8; 6]>,
+    /// Of the networks that lead out, the one with the highest is the way out (`--gw-priority`).
+    pub gateway_priority: i64,
+    /// Its names there; the first is what PTR questions are answered with. None on the default bridge.
+    pub names: Vec<String>,
+    /// Names that it alone sees there: alias, and the other's name.
+    pub links: Vec<(String, String)>,
+}

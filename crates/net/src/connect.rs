@@ -1,0 +1,223 @@
+//! Containers that are attached already: more networks, fewer, and the ports that follow.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use hoist_model::container::PortRequest;
+use hoist_model::network::{PlaceRequest, SegmentKind};
+use hoist_model::{ContainerId, NetworkId, SandboxId};
+
+use crate::attach::{Placed, random_ids, warn};
+use crate::attachment::{AttachRequest, AttachmentRecord, PlaceRecord};
+use crate::dns;
+use crate::error::NetError;
+use crate::networks::Networks;
+use crate::shared::{Live, elements, lock};
+
+/// The network namespace of a process.
+pub fn netns_of(pid: i32) -> Result<OwnedFd, NetError> {
+    hoist_sys::netns::of_process(pid.cast_unsigned()).map_err(|source| {
+        NetError::kernel(
+            format!("open the network namespace of process {pid}"),
+            source,
+        )
+    })
+}
+
+impl Networks {
+    /// Whether a network is a macvlan.
+    #[must_use]
+    pub fn is_macvlan(&self, id: &NetworkId) -> bool {
+        let mut state = lock(&self.shared().state);
+        state
+            .made(id)
+            .is_ok_and(|made| made.segment.kind != SegmentKind::Bridge)
+    }
+
+    /// Takes note of a running container that is on no network, so that it can be put on one.
+    pub fn adopt(&self, request: &AttachRequest, netns: OwnedFd) -> Result<(), NetError> {
+        let record = AttachmentRecord {
+            container: request.container.clone(),
+            sandbox: SandboxId::from_bytes(&random_ids()?),
+            places: Vec::new(),
+            ports: Vec::new(),
+            open: Vec::new(),
+        };
+        let live = Live {
+            record,
+            wishes: Vec::new(),
+            servers: request.servers.clone(),
+            netns,
+        };
+        let mut state = lock(&self.shared().state);
+        state.live.entry(request.container.clone()).or_insert(live);
+        Ok(())
+    }
+
+    /// Puts a running container on one more network; answers all its places. Ports that had no way to be published are
+    /// published now, and where the new network is the way out from now on, ports lead there.
+    pub fn connect(
+        &self,
+        container: &ContainerId,
+        wish: &PlaceRequest,
+        ports: &[PortRequest],
+    ) -> Result<AttachmentRecord, NetError> {
+        let shared = self.shared();
+        let (netns, before, others) = self.of(container)?;
+        if let Some(place) = before
+            .places
+            .iter()
+            .find(|place| place.network == wish.network)
+        {
+            return Err(NetError::AlreadyConnected {
+                container: container.clone(),
+                network: place.name.clone(),
+            });
+        }
+        let place = self.plug(&netns, wish, &others)?;
+        let mut after = before.clone();
+        after.places.push(place.clone());
+        let routed = self.route(&netns, &after).and_then(|()| {
+            if after.ports.is_empty() {
+                self.reserve(&mut after, ports)
+            } else {
+                Ok(Vec::new())
+            }
+        });
+        let sockets = match routed {
+            Ok(sockets) => sockets,
+            Err(error) => {
+                warn(self.unplug(&netns, &place));
+                shared.release_places(std::slice::from_ref(&place));
+                warn(self.route(&netns, &before));
+                return Err(error);
+            }
+        };
+        self.settle(&before, after.clone(), |live| {
+            live.wishes.push(wish.clone())
+        })?;
+        self.relay().add(container, sockets)?;
+        let first = before.places.iter().all(|other| other.network.is_none());
+        if first && wish.network.is_some() {
+            self.serve_names(container)?;
+        }
+        Ok(after)
+    }
+
+    /// Opens a container's name server (see [`crate::NAME_SERVER`]): the ports in its namespace and the way to them. Answers
+    /// duplicates of its sockets, for a process that outlives the daemon, which hands them to `restore` with those that
+    /// reserve ports.
+    pub fn serve_names(&self, container: &ContainerId) -> Result<[OwnedFd; 2], NetError> {
+        let netns = self.netns(container)?;
+        let sockets = dns::Sockets::open_in(&netns)?;
+        let kept = sockets
+            .duplicate()
+            .map_err(|source| NetError::kernel("duplicate a name server's socket", source))?;
+        self.name_servers().add(container, netns, sockets)?;
+        Ok(kept)
+    }
+
+    /// Takes a running container from a network; answers the places that are left. Ports lead to the next way out, or
+    /// nowhere if there is none; they stay the container's, whose monitor holds them, too.
+    pub fn disconnect(
+        &self,
+        container: &ContainerId,
+        network: Option<&NetworkId>,
+    ) -> Result<AttachmentRecord, NetError> {
+        let shared = self.shared();
+        let (netns, before, _) = self.of(container)?;
+        let Some(at) = before
+            .places
+            .iter()
+            .position(|place| place.network.as_ref() == network)
+        else {
+            return Err(NetError::NotAttached(container.clone()));
+        };
+        let mut after = before.clone();
+        let place = after.places.remove(at);
+        self.unplug(&netns, &place)?;
+        warn(self.route(&netns, &after));
+        let settled = self.settle(&before, after.clone(), |live| {
+            live.wishes.remove(at);
+        });
+        shared.release_places(std::slice::from_ref(&place));
+        settled.map(|()| after)
+    }
+
+    fn unplug(&self, netns: &OwnedFd, place: &PlaceRecord) -> Result<(), NetError> {
+        let copy = netns
+            .try_clone()
+            .map_err(|source| NetError::kernel("duplicate a network namespace", source))?;
+        let interface = place.interface.clone();
+        self.worker()
+            .build(move |builder| builder.unplug(&copy, &interface))
+    }
+
+    /// An attached container: its namespace, its places, and the same with their wishes.
+    fn of(
+        &self,
+        container: &ContainerId,
+    ) -> Result<(OwnedFd, AttachmentRecord, Vec<Placed>), NetError> {
+        let state = lock(&self.shared().state);
+        let live = state
+            .live
+            .get(container)
+            .ok_or_else(|| NetError::NotAttached(container.clone()))?;
+        let netns = live
+            .netns
+            .try_clone()
+            .map_err(|source| NetError::kernel("duplicate a network namespace", source))?;
+        let places = live.record.places.iter().zip(&live.wishes);
+        let places = places.map(|(record, wish)| Placed {
+            record: record.clone(),
+            wish: wish.clone(),
+        });
+        Ok((netns, live.record.clone(), places.collect()))
+    }
+
+    /// Makes it so that a container has other places than before: names, ports, relay.
+    fn settle(
+        &self,
+        before: &AttachmentRecord,
+        after: AttachmentRecord,
+        change: impl FnOnce(&mut Live),
+    ) -> Result<(), NetError> {
+        let shared = self.shared();
+        let container = &after.container;
+        let target = after
+            .published_address(false)
+            .or(after.published_address(true));
+        self.relay().lead_to(container, target);
+        let (old, new) = (elements(before), elements(&after));
+        {
+            let mut state = lock(&shared.state);
+            let live = state
+                .live
+                .get_mut(container)
+                .ok_or_else(|| NetError::NotAttached(container.clone()))?;
+            live.record = after.clone();
+            change(live);
+            shared.forget_names(before);
+            shared.tell_names(live);
+        }
+        let mut firewall = lock(&shared.tables);
+        if old == new || !firewall.written {
+            return Ok(());
+        }
+        shared.change(&mut firewall, |transaction, table| {
+            transaction.remove(table, &old);
+            transaction.add(table, &new);
+        })
+    }
+
+    /// Another descriptor of an attached container's namespace, for `--network container:X`.
+    pub fn netns(&self, container: &ContainerId) -> Result<OwnedFd, NetError> {
+        lock(&self.shared().state)
+            .live
+            .get(container)
+            .ok_or_else(|| NetError::NotAttached(container.clone()))?
+            .netns
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|source| NetError::kernel("duplicate a network namespace", source))
+    }
+}

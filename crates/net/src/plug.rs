@@ -1,0 +1,197 @@
+//! Making one place on one network: its addresses, its interface, its record.
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use hoist_model::EndpointId;
+use hoist_model::network::{GatewayMode, PlaceRequest, SegmentKind};
+use ipnet::IpNet;
+
+use crate::attach::{BRIDGE, Placed, random_ids};
+use crate::attachment::{Address, MacAddress, PlaceRecord};
+use crate::build::{Plug, PlugLink, mac_of};
+use crate::error::NetError;
+use crate::networks::Networks;
+use crate::segment_links::macvlan_mode;
+use crate::segments::Made;
+use crate::shared::lock;
+use crate::sysctl;
+
+/// Packets between ports of a bridge meet the firewall with this.
+const BRIDGE_CALLS: &str = "bridge/bridge-nf-call-iptables";
+
+impl Networks {
+    /// Gives a namespace one more place.
+    pub(crate) fn plug(
+        &self,
+        netns: &OwnedFd,
+        wish: &PlaceRequest,
+        others: &[Placed],
+    ) -> Result<PlaceRecord, NetError> {
+        let shared = self.shared();
+        let names = others.iter().map(|one| one.record.interface.as_str());
+        let (mut record, mut plug) = match &wish.network {
+            None => self.bridge_plug(wish)?,
+            Some(id) => {
+                let mut state = lock(&shared.state);
+                let made = state.made(id)?;
+                let addresses = made.take(wish)?;
+                let prefix = match made.segment.interface_prefix.as_str() {
+                    "" => "eth".to_owned(),
+                    prefix => prefix.to_owned(),
+                };
+                let (record, mut plug) = segment_plug(made, wish, &addresses)?;
+                plug.interface = prefix;
+                (record, plug)
+            }
+        };
+        plug.interface = free_name(&plug.interface, &names.collect::<Vec<_>>());
+        record.interface.clone_from(&plug.interface);
+        if let PlugLink::Veth { name, .. } = &mut plug.link {
+            if name.is_empty() {
+                *name = shared.settings.instance.veth(&random_ids()?);
+            }
+            record.host_interface.clone_from(name);
+        }
+        let copy = netns
+            .try_clone()
+            .map_err(|source| NetError::kernel("duplicate a network namespace", source));
+        let plugged = copy.and_then(|copy| {
+            self.worker()
+                .build(move |builder| builder.plug(&copy, &plug))
+        });
+        if let Err(error) = plugged {
+            shared.release_places(std::slice::from_ref(&record));
+            return Err(error);
+        }
+        Ok(record)
+    }
+
+    /// A further place on the default bridge.
+    fn bridge_plug(&self, wish: &PlaceRequest) -> Result<(PlaceRecord, Plug), NetError> {
+        let shared = self.shared();
+        let ip = self.bridge_address(wish)?;
+        let mac = wish.mac.map_or_else(|| mac_of(ip), MacAddress);
+        let bridge = &shared.bridge;
+        let record = PlaceRecord {
+            network: None,
+            name: BRIDGE.to_owned(),
+            endpoint: EndpointId::from_bytes(&random_ids()?),
+            interface: String::new(),
+            host_interface: String::new(),
+            mac,
+            ipv4: Some(Address {
+                address: ip,
+                prefix_length: bridge.address.prefix_len(),
+                gateway: Some(bridge.address.addr()),
+            }),
+            ipv6: bridge.ipv6(ip),
+            gateway_priority: wish.gateway_priority,
+            leads_out: true,
+            routed_v4: false,
+            routed_v6: false,
+        };
+        let plug = Plug {
+            link: PlugLink::Veth {
+                name: bridge.veth_name(ip),
+                bridge: bridge.index,
+                isolated: false,
+            },
+            interface: "eth".to_owned(),
+            mac,
+            mtu: Some(bridge.mtu),
+            addresses: nets(&record),
+            ipv6: bridge.address_v6.is_some(),
+            hairpin: sysctl::is_on(BRIDGE_CALLS),
+        };
+        Ok((record, plug))
+    }
+}
+
+/// The first of `eth0`, `eth1`, … that nothing has.
+fn free_name(prefix: &str, taken: &[&str]) -> String {
+    (0..)
+        .map(|number| format!("{prefix}{number}"))
+        .find(|name| !taken.contains(&name.as_str()))
+        .unwrap_or_default()
+}
+
+fn nets(place: &PlaceRecord) -> Vec<IpNet> {
+    let v4 = place
+        .ipv4
+        .map(|own| (own.address.into(), own.prefix_length));
+    let v6 = place
+        .ipv6
+        .map(|own| (own.address.into(), own.prefix_length));
+    v4.into_iter()
+        .chain(v6)
+        .map(|(address, length): (IpAddr, u8)| IpNet::new_assert(address, length))
+        .collect()
+}
+
+/// What a place on a user's network is made of; the addresses are taken.
+fn segment_plug(
+    made: &Made,
+    wish: &PlaceRequest,
+    addresses: &[IpAddr],
+) -> Result<(PlaceRecord, Plug), NetError> {
+    let segment = &made.segment;
+    let v4 = addresses.iter().copied().find(IpAddr::is_ipv4);
+    let v6 = addresses.iter().copied().find(IpAddr::is_ipv6);
+    let random = random_ids()?;
+    let mac = match (wish.mac, v4) {
+        (Some(mac), _) => MacAddress(mac),
+        (None, Some(IpAddr::V4(ip))) => mac_of(ip),
+        _ => {
+            let [a, b, c, d, ..] = random;
+            MacAddress([0x02, 0x42, a, b, c, d])
+        }
+    };
+    let record = PlaceRecord {
+        network: Some(segment.id.clone()),
+        name: segment.name.clone(),
+        endpoint: EndpointId::from_bytes(&random),
+        interface: String::new(),
+        host_interface: String::new(),
+        mac,
+        ipv4: v4.and_then(|ip| {
+            made.placed(ip, |ip| match ip {
+                IpAddr::V4(ip) => Some(ip),
+                IpAddr::V6(_) => None,
+            })
+        }),
+        ipv6: v6.and_then(|ip| {
+            made.placed(ip, |ip| match ip {
+                IpAddr::V6(ip) => Some(ip),
+                IpAddr::V4(_) => None,
+            })
+        }),
+        gateway_priority: wish.gateway_priority,
+        leads_out: made.leads_out(),
+        routed_v4: segment.gateway_mode_v4 == GatewayMode::Routed
+            || segment.kind != SegmentKind::Bridge,
+        routed_v6: segment.gateway_mode_v6 == GatewayMode::Routed
+            || segment.kind != SegmentKind::Bridge,
+    };
+    let link = match &segment.kind {
+        SegmentKind::Bridge => PlugLink::Veth {
+            name: String::new(),
+            bridge: made.index,
+            isolated: !segment.inter_container,
+        },
+        SegmentKind::Macvlan { mode, .. } => PlugLink::Macvlan {
+            parent: made.index,
+            mode: macvlan_mode(*mode),
+        },
+    };
+    let plug = Plug {
+        addresses: nets(&record),
+        link,
+        interface: String::new(),
+        mac,
+        mtu: segment.mtu,
+        ipv6: v6.is_some(),
+        hairpin: segment.kind == SegmentKind::Bridge && sysctl::is_on(BRIDGE_CALLS),
+    };
+    Ok((record, plug))
+}

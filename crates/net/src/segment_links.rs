@@ -1,0 +1,176 @@
+//! The host's interface of a user's network: its bridge, or the parent of its macvlans.
+
+use std::net::IpAddr;
+
+use hoist_model::network::{MacvlanMode, Segment, SegmentKind};
+use hoist_sys::netlink::Batch;
+use ipnet::IpNet;
+
+use crate::attachment::MacAddress;
+use crate::build::mac_of;
+use crate::error::NetError;
+use crate::rtnl::{self, Link, Links};
+use crate::settings::Settings;
+use crate::shared::{Shared, lock};
+use crate::sysctl;
+
+impl Shared {
+    /// Makes the bridge of a user's network again, if that is what somebody removed, and puts the containers back on it.
+    pub(crate) fn mend(&self, bridge: &str) {
+        let mut state = lock(&self.state);
+        let mut made = state.segments.values_mut();
+        let Some(made) = made.find(|made| {
+            made.segment.interface == bridge && made.segment.kind == SegmentKind::Bridge
+        }) else {
+            return;
+        };
+        tracing::warn!(
+            bridge,
+            network = made.segment.name,
+            "a bridge was removed: making it again"
+        );
+        let again = Links::open().and_then(|links| {
+            let adopted = made.segment.adopted;
+            let link = ensure_bridge(&links, &mut made.segment, &self.settings)?;
+            made.segment.adopted = adopted;
+            made.index = link.index;
+            Ok((links, link.index, made.segment.id.clone()))
+        });
+        let put_back = again.and_then(|(links, index, id)| {
+            let mut batch = Batch::new();
+            for place in state.live.values().flat_map(|live| &live.record.places) {
+                if place.network.as_ref() == Some(&id) && !place.host_interface.is_empty() {
+                    rtnl::set_master(&mut batch, &place.host_interface, index);
+                }
+            }
+            if batch.is_empty() {
+                return Ok(());
+            }
+            links.apply_except(&mut batch, &[libc::ENODEV])
+        });
+        if let Err(error) = put_back {
+            tracing::error!(bridge, error = %hoist_model::chain(&error), "a network is without its bridge");
+        }
+    }
+}
+
+/// The hardware address of a bridge: stays the same, so that neighbours' caches stay right.
+fn bridge_mac(segment: &Segment) -> MacAddress {
+    match segment.subnet(false).and_then(|subnet| subnet.gateway) {
+        Some(IpAddr::V4(gateway)) => mac_of(gateway),
+        _ => {
+            let digits = segment.id.as_str();
+            let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap_or_default();
+            MacAddress([0x02, 0x42, byte(0), byte(2), byte(4), byte(6)])
+        }
+    }
+}
+
+/// Finds or makes the bridge of a network, with its addresses.
+pub(crate) fn ensure_bridge(
+    links: &Links,
+    segment: &mut Segment,
+    settings: &Settings,
+) -> Result<Link, NetError> {
+    let name = segment.interface.clone();
+    let found = links.link(&name)?;
+    // One of ours that an earlier life left is not somebody else's.
+    if found.is_some() && !settings.instance.is_segment(&name) {
+        segment.adopted = true;
+    }
+    if found.is_none() {
+        let mut batch = Batch::new();
+        let mtu = segment.mtu.unwrap_or(settings.mtu);
+        rtnl::create_bridge(&mut batch, &name, bridge_mac(segment), mtu);
+        links.apply(&mut batch)?;
+        segment.adopted = false;
+    }
+    let link = links.link(&name)?.ok_or_else(|| {
+        let gone = std::io::Error::from_raw_os_error(libc::ENODEV);
+        NetError::kernel(format!("find bridge {name}"), gone)
+    })?;
+    let configured = configure_bridge(links, &link, segment);
+    if configured.is_err() && found.is_none() {
+        let mut batch = Batch::new();
+        rtnl::delete_link(&mut batch, &name);
+        let _ = links.apply(&mut batch);
+    }
+    configured.map(|()| link)
+}
+
+fn configure_bridge(links: &Links, link: &Link, segment: &Segment) -> Result<(), NetError> {
+    let name = &segment.interface;
+    let set = |path: &str, value: &str| sysctl::write(&path.replace("{}", name), value);
+    if segment.ipv6 {
+        // As on the default bridge: no router's advertisements, and no waiting for duplicates.
+        let _ = set("ipv6/conf/{}/accept_ra", "0");
+        let _ = set("ipv6/conf/{}/accept_dad", "0");
+    } else if !segment.adopted {
+        let _ = set("ipv6/conf/{}/disable_ipv6", "1");
+    }
+    let mut batch = Batch::new();
+    for subnet in &segment.subnets {
+        let v6 = matches!(subnet.subnet, IpNet::V6(_));
+        if let Some(gateway) = subnet.gateway.filter(|_| v6 || !segment.inhibit_ipv4) {
+            let address = IpNet::new_assert(gateway, subnet.subnet.prefix_len());
+            rtnl::add_address(&mut batch, link.index, address);
+        }
+    }
+    rtnl::set_up(&mut batch, link.index);
+    links.apply_except(&mut batch, &[libc::EEXIST])?;
+    if !segment.internal {
+        // 127.0.0.1 on the host reaches published ports through the kernel.
+        set("ipv4/conf/{}/route_localnet", "1")?;
+    }
+    Ok(())
+}
+
+/// Finds the parent of a macvlan, or makes it: a VLAN (`eth0.7`), or where nobody named one an interface that goes nowhere.
+pub(crate) fn ensure_parent(links: &Links, segment: &mut Segment) -> Result<Link, NetError> {
+    let SegmentKind::Macvlan { parent, .. } = &segment.kind else {
+        return Err(NetError::InvalidSetting("no macvlan".to_owned()));
+    };
+    let name = if parent.is_empty() {
+        format!("dm-{}", segment.id.short())
+    } else {
+        parent.clone()
+    };
+    if let Some(link) = links.link(&name)? {
+        return Ok(link);
+    }
+    let mut batch = Batch::new();
+    if parent.is_empty() {
+        rtnl::create_dummy(&mut batch, &name);
+    } else {
+        let vlan = name
+            .rsplit_once('.')
+            .and_then(|(base, number)| Some((base, number.parse::<u16>().ok()?)));
+        let base = match vlan {
+            Some((base, _)) => links.link(base)?,
+            None => None,
+        };
+        let (Some((_, number)), Some(base)) = (vlan, base) else {
+            return Err(NetError::InvalidSetting(format!(
+                "invalid subinterface vlan name {name}, example formatting is eth0.10"
+            )));
+        };
+        rtnl::create_vlan(&mut batch, &name, base.index, number);
+    }
+    links.apply(&mut batch)?;
+    // Ours to remove.
+    segment.interface.clone_from(&name);
+    links.link(&name)?.ok_or_else(|| {
+        let gone = std::io::Error::from_raw_os_error(libc::ENODEV);
+        NetError::kernel(format!("find parent {name}"), gone)
+    })
+}
+
+/// The kernel's number of a mode (linux/if_link.h, `MACVLAN_MODE_*`).
+pub(crate) fn macvlan_mode(mode: MacvlanMode) -> u32 {
+    match mode {
+        MacvlanMode::Private => 1,
+        MacvlanMode::Vepa => 2,
+        MacvlanMode::Bridge => 4,
+        MacvlanMode::Passthru => 8,
+    }
+}
