@@ -1,3 +1,5 @@
+//! Limits as clients send them: what is refused in which words, and what the kernel cannot do.
+
 use super::*;
 use crate::wire::testing::node;
 

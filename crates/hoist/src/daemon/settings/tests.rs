@@ -1,3 +1,5 @@
+//! Flags and files as people write them.
+
 use std::ffi::OsString;
 
 use super::*;
