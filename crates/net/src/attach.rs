@@ -84,7 +84,7 @@ impl Networks {
             servers: request.servers.clone(),
             netns: own,
         };
-        shared.tell_names(&live);
+        shared.change_names(None, Some(&live));
         lock(&shared.state)
             .live
             .insert(request.container.clone(), live);
@@ -344,7 +344,7 @@ impl Networks {
             .ok_or_else(|| NetError::NotAttached(container.clone()))?;
         self.relay().remove(container);
         self.name_servers().remove(container);
-        shared.forget_names(&live.record);
+        shared.change_names(Some(&live.record), None);
         let unpublished = shared.unpublish(&elements(&live.record));
         {
             let mut state = lock(&shared.state);

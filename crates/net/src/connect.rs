@@ -196,8 +196,7 @@ impl Networks {
                 .ok_or_else(|| NetError::NotAttached(container.clone()))?;
             live.record = after.clone();
             change(live);
-            shared.forget_names(before);
-            shared.tell_names(live);
+            shared.change_names(Some(before), Some(live));
         }
         let mut firewall = lock(&shared.tables);
         if old == new || !firewall.written {

@@ -92,10 +92,8 @@ fn given_settings<'a>(host: &'a str, options: &'a ResolverOptions) -> Vec<&'a st
     }
 }
 
-/// Whether somebody set `ndots`: then names without a dot that are not ours are not asked of others, since the asker
-/// comes again with its search domains.
-#[must_use]
-pub fn has_ndots(host: &str, options: &ResolverOptions) -> bool {
+/// Whether somebody set `ndots`.
+fn has_ndots(host: &str, options: &ResolverOptions) -> bool {
     given_settings(host, options).into_iter().any(is_ndots)
 }
 

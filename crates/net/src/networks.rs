@@ -171,7 +171,7 @@ impl Networks {
                 record: record.clone(),
                 netns,
             };
-            shared.tell_names(&live);
+            shared.change_names(None, Some(&live));
             state.live.insert(record.container.clone(), live);
             // Its bridge may be another than it was on.
             let mut batch = Batch::new();
@@ -197,6 +197,9 @@ impl Networks {
             self.inner
                 .name_servers
                 .add(&record.container, netns, sockets)?;
+        } else if record.places.iter().any(|place| place.network.is_some()) {
+            // Its monitor has none: it joined its first user's network while it ran.
+            self.serve_names(&record.container)?;
         }
         if lock(&shared.tables).written {
             shared.publish(&elements(&record))?;
@@ -215,8 +218,7 @@ impl Networks {
                     wish.names.clone_from(&new.names);
                 }
             }
-            shared.forget_names(&live.record);
-            shared.tell_names(live);
+            shared.change_names(Some(&live.record), Some(live));
         }
     }
 

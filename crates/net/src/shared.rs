@@ -16,7 +16,7 @@ use crate::build::{BridgePlan, Prepared};
 use crate::demand::Demand;
 use crate::error::NetError;
 use crate::ipam::Addresses;
-use crate::names::{NameBoard, ResolverView};
+use crate::names::{NameBoard, Names, ResolverView};
 use crate::nft::{self, Element, Ruleset, Tables};
 use crate::ports::PortTable;
 use crate::rtnl::{Link, Links};
@@ -170,52 +170,28 @@ impl Shared {
         });
     }
 
-    /// Gives a container's addresses its names, and its resolver what that needs to know.
-    pub(crate) fn tell_names(&self, live: &Live) {
-        let places = live.record.places.iter().zip(&live.wishes);
-        let of_users: Vec<_> = places
-            .filter_map(|(place, wish)| Some((place.network.clone()?, place, wish)))
-            .collect();
-        if of_users.is_empty() {
-            return;
-        }
-        self.names.change(|names| {
-            let mut view = ResolverView {
-                servers: live.servers.clone(),
-                internal: !live.record.places.iter().any(|place| place.leads_out),
-                ..ResolverView::default()
-            };
-            for (network, place, wish) in of_users {
-                let table = names.networks.entry(network.clone()).or_default();
-                Arc::make_mut(table).add(&wish.names, &place.addresses());
-                let links = wish.links.iter().cloned();
-                view.links
-                    .extend(links.map(|(alias, name)| (alias.to_lowercase(), name)));
-                view.networks.push(network);
-            }
-            names
-                .containers
-                .insert(live.record.container.clone(), Arc::new(view));
+    /// Takes the names that a container had and gives it those that it has now; who asks sees all of it or nothing. `None`
+    /// is a container that was not attached before, or is not any more.
+    pub(crate) fn change_names(&self, before: Option<&AttachmentRecord>, now: Option<&Live>) {
+        let on_users = |record: &AttachmentRecord| {
+            let mut places = record.places.iter();
+            places.any(|place| place.network.is_some())
+        };
+        let served = before.is_some_and(|record| {
+            let names = self.names.snapshot();
+            names.containers.contains_key(&record.container)
         });
-    }
-
-    /// Takes a container's names from its addresses.
-    pub(crate) fn forget_names(&self, record: &AttachmentRecord) {
-        let mut places = record.places.iter();
-        if places.all(|place| place.network.is_none()) {
+        if !served && !now.is_some_and(|live| on_users(&live.record)) {
             return;
         }
         self.names.change(|names| {
-            for place in &record.places {
-                if let Some(table) = place
-                    .network
-                    .as_ref()
-                    .and_then(|id| names.networks.get_mut(id))
-                {
-                    Arc::make_mut(table).remove(&place.addresses());
-                }
+            if let Some(record) = before {
+                forget(names, record);
             }
-            names.containers.remove(&record.container);
+            // Who has left every user's network still asks the server that it was told of.
+            if let Some(live) = now {
+                tell(names, live);
+            }
         });
     }
 
@@ -335,4 +311,38 @@ pub(crate) fn elements(record: &AttachmentRecord) -> Vec<Element> {
         ports.filter_map(move |port| Some(Element::open(address?, port.protocol, port.port)))
     });
     published.chain(opened).collect()
+}
+
+/// Takes a container's names from its addresses.
+fn forget(names: &mut Names, record: &AttachmentRecord) {
+    for place in &record.places {
+        let network = place.network.as_ref();
+        if let Some(table) = network.and_then(|id| names.networks.get_mut(id)) {
+            Arc::make_mut(table).remove(&place.addresses());
+        }
+    }
+    names.containers.remove(&record.container);
+}
+
+/// Gives a container's addresses its names, and its resolver what that needs to know.
+fn tell(names: &mut Names, live: &Live) {
+    let mut view = ResolverView {
+        servers: live.servers.clone(),
+        internal: !live.record.places.iter().any(|place| place.leads_out),
+        ..ResolverView::default()
+    };
+    for (place, wish) in live.record.places.iter().zip(&live.wishes) {
+        let Some(network) = &place.network else {
+            continue;
+        };
+        let table = names.networks.entry(network.clone()).or_default();
+        Arc::make_mut(table).add(&wish.names, &place.addresses());
+        let links = wish.links.iter().cloned();
+        view.links
+            .extend(links.map(|(alias, name)| (alias.to_lowercase(), name)));
+        view.networks.push(network.clone());
+    }
+    names
+        .containers
+        .insert(live.record.container.clone(), Arc::new(view));
 }

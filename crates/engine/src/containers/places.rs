@@ -314,7 +314,9 @@ impl Actor {
                 self.tell(network_event("connect", &self.record, new));
                 self.change_hosts(|text| text.push_str(&own_lines(&self.record, new)));
             }
+            let before = port.resolv_conf(&self.record);
             self.change(|record| record.attachments = places);
+            self.change_resolver(&before);
         }
         self.change(|record| {
             let spec = &mut record.spec.network;
@@ -370,14 +372,36 @@ impl Actor {
 
     /// Changes /etc/hosts of the running container; best effort.
     fn change_hosts(&self, change: impl FnOnce(&mut String)) {
-        let path = self.containers.etc_directory(&self.record.id).join("hosts");
+        self.change_etc_file("hosts", change);
+    }
+
+    /// Tells the running container of the name server that it has from its first user's network on, unless it changed the
+    /// file that says so since that was written as `before`.
+    fn change_resolver(&self, before: &str) {
+        let now = self
+            .containers
+            .inner
+            .parts
+            .network
+            .resolv_conf(&self.record);
+        if now != before {
+            self.change_etc_file("resolv.conf", |text| {
+                if text == before {
+                    *text = now;
+                }
+            });
+        }
+    }
+
+    fn change_etc_file(&self, file: &str, change: impl FnOnce(&mut String)) {
+        let path = self.containers.etc_directory(&self.record.id).join(file);
         // Written in place: the file is mounted.
         let written = std::fs::read_to_string(&path).and_then(|mut text| {
             change(&mut text);
             std::fs::write(&path, text)
         });
         if let Err(error) = written {
-            tracing::warn!(container = %self.record.id, %error, "its hosts file is out of date");
+            tracing::warn!(container = %self.record.id, file, %error, "a file of its /etc is out of date");
         }
     }
 }

@@ -16,6 +16,10 @@ use crate::event_thread::{Kind, token};
 const SILENCE: Duration = Duration::from_secs(10);
 /// How often silent ones are looked for.
 pub(super) const TICK: Duration = Duration::from_secs(2);
+/// Bytes of a question at most: those that anybody asks have less than a hundredth of what a length can say.
+const LONGEST: usize = 8 << 10;
+/// Bytes taken at once.
+const PIECE: usize = 4 << 10;
 /// Connections of one container at most: who opens more loses the one that was silent longest.
 const MOST_OF_ONE: usize = 64;
 
@@ -180,8 +184,11 @@ impl Connection {
     fn carry(&mut self, scratch: &mut [u8]) -> io::Result<()> {
         self.send()?;
         while self.output.is_empty() && !self.waiting && !self.ended {
-            match self.stream.read(scratch) {
+            match self.stream.read(&mut scratch[..PIECE]) {
                 Ok(0) => self.ended = true,
+                Ok(_) if wire::framed_length(&self.input) > LONGEST => {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
                 Ok(length) => self.input.extend_from_slice(&scratch[..length]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),

@@ -31,7 +31,7 @@ const ATTEMPTS: usize = 3;
 /// Questions of one container that are on their way at most.
 const MOST_OF_ONE: usize = 256;
 /// Questions that are on their way at most.
-const MOST: usize = 2048;
+const MOST: usize = 4096;
 const DNS: u16 = 53;
 
 /// Who waits for an answer.

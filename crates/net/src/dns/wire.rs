@@ -196,6 +196,12 @@ pub(super) fn question(message: &[u8], end: usize) -> &[u8] {
     &message[HEADER..end]
 }
 
+/// The length of the first message of what came on a connection, as far as it is known.
+pub(super) fn framed_length(input: &[u8]) -> usize {
+    let byte = |at: usize| usize::from(input.get(at).copied().unwrap_or_default());
+    byte(0) << 8 | byte(1)
+}
+
 /// The first message of what came on a connection, where a length of two bytes precedes each (RFC 1035 §4.2.2); `None`
 /// while it is not whole.
 pub(super) fn framed(input: &[u8]) -> Option<&[u8]> {

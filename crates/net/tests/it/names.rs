@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use hoist_model::network::PlaceRequest;
 use hoist_model::{ContainerId, NetworkId};
-use hoist_net::{Attachment, Networks, ResolverView};
+use hoist_net::{Attachment, Instance, Networks, ResolverView, Settings};
 use hoist_testkit::TemporaryDirectory;
 
 use crate::world::*;
@@ -194,6 +195,13 @@ fn start_with(directory: &TemporaryDirectory, servers: &[&str]) -> Networks {
         .collect();
     std::fs::write(&file, lines).unwrap();
     start(|settings| settings.resolv_conf = file)
+}
+
+/// What the next engine of such a host is started with.
+fn next_settings(directory: &TemporaryDirectory) -> Settings {
+    let mut settings = Settings::new(Instance::default_engine());
+    settings.resolv_conf = directory.join("resolv.conf");
+    settings
 }
 
 #[test]
@@ -462,8 +470,7 @@ fn what_is_asked_while_no_engine_runs_is_answered_by_the_next() {
             send_framed(&mut stream, &bytes);
             stream
         });
-        let settings = hoist_net::Settings::new(hoist_net::Instance::default_engine());
-        let networks = Networks::start(settings).unwrap();
+        let networks = Networks::start(Settings::new(Instance::default_engine())).unwrap();
         let (web_ip, db_ip) = (web.record.ipv4().unwrap(), db.record.ipv4().unwrap());
         for (one, word) in [(web, "web"), (db, "db")] {
             name(&networks, &one, &[word], ResolverView::default());
@@ -480,6 +487,54 @@ fn what_is_asked_while_no_engine_runs_is_answered_by_the_next() {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let told = Message::from_vec(&receive_framed(&mut stream).unwrap()).unwrap();
         assert_eq!(addresses(&told), [IpAddr::from(web_ip)]);
+        networks.stop(false).unwrap();
+    });
+}
+
+#[test]
+fn who_joins_while_it_runs_is_served_by_each_engine_and_still_after_it_left() {
+    with_world(|world| {
+        let directory = TemporaryDirectory::new("names");
+        let _host = serve(&world.outside, &format!("{OUTSIDE_V4}:53"));
+        let networks = start_with(&directory, &[OUTSIDE_V4]);
+        let lan = networks.make(segment("lan")).unwrap();
+        let wish = PlaceRequest {
+            names: vec!["web".to_owned()],
+            ..place(&lan)
+        };
+        let mut asked = request(&[]);
+        asked.places = vec![wish];
+        let web = networks.attach(&asked).unwrap();
+        let here = [IpAddr::from(web.record.ipv4().unwrap())];
+        let late = attach(&networks, &[]);
+        let id = late.record.container.clone();
+        let record = networks.connect(&id, &place(&lan), &[]).unwrap();
+        for by in BOTH {
+            assert_eq!(addresses(&ask(&late.netns, by, "web.")), here, "{by:?}");
+        }
+        networks.stop(true).unwrap();
+        drop(networks);
+
+        let networks = Networks::start(next_settings(&directory)).unwrap();
+        networks.make(lan.clone()).unwrap();
+        let netns = web.netns.try_clone().unwrap();
+        networks
+            .restore(web.record, &asked, netns, web.reserving)
+            .unwrap();
+        let mut both = request(&[]);
+        both.places = vec![PlaceRequest::default(), place(&lan)];
+        let netns = late.netns.try_clone().unwrap();
+        // Nobody kept sockets of a server that came later.
+        networks.restore(record, &both, netns, Vec::new()).unwrap();
+        networks.sweep().unwrap();
+        for by in BOTH {
+            assert_eq!(addresses(&ask(&late.netns, by, "web.")), here, "{by:?}");
+        }
+        networks.disconnect(&id, Some(&lan.id)).unwrap();
+        for by in BOTH {
+            let told = ask(&late.netns, by, "web.");
+            assert_eq!(addresses(&told), [HOST_V4.parse::<IpAddr>().unwrap()]);
+        }
         networks.stop(false).unwrap();
     });
 }
