@@ -7,6 +7,7 @@ mod crowd;
 mod instant;
 mod logs;
 mod measures;
+mod names;
 mod report;
 mod statistics;
 mod stop;
@@ -28,7 +29,7 @@ use statistics::{Number, Samples};
 #[derive(Args)]
 pub(crate) struct Options {
     /// Measures to run, by a part of their name (floor roundtrip run exec stop logs parallel sequential memory
-    /// growth pull crowd); all when none is given.
+    /// growth pull names crowd); all when none is given.
     measures: Vec<String>,
     /// The daemon's binary, in place of building the release binary.
     #[arg(long)]
@@ -143,6 +144,7 @@ const MEASURES: &[(&str, Measure)] = &[
     ("parallel", parallel),
     ("sequential", sequential),
     ("pull", pull),
+    ("names", names::names),
     ("growth", growth),
     ("crowd", crowd::crowd),
 ];
