@@ -1,7 +1,7 @@
 //! Making a container: everything is checked and resolved here, so that a start finds nothing left to decide.
 
 use std::os::unix::fs::DirBuilderExt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use hoist_model::ContainerId;
@@ -22,6 +22,12 @@ use hoist_model::chain;
 
 /// Begins the name of a container's directory that is on its way out.
 pub(super) const GONE: &str = ".gone-";
+
+/// How long files that are to be deleted wait for others.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// Deletes the files of one container. Blocking.
+pub(super) type Deletion = Box<dyn FnOnce() + Send>;
 
 /// How long a mount made ahead waits for its start.
 const AHEAD: Duration = Duration::from_secs(5);
@@ -308,8 +314,36 @@ impl Containers {
                 tracing::warn!(container = %key, %error, "removed files stay until the next start");
             }
         };
-        self.inner.tasks.spawn_blocking(delete);
+        self.delete_soon(Box::new(delete));
         snapshot.and(renamed)
+    }
+
+    /// Deletes files that nobody can find any more, with those of others that are removed shortly after: the records that
+    /// come next are synced to the same disk, and a sync waits for blocks that a deletion is changing.
+    fn delete_soon(&self, delete: Deletion) {
+        let mut doomed = self.doomed();
+        doomed.push(delete);
+        if doomed.len() > 1 {
+            // They go with the first.
+            return;
+        }
+        drop(doomed);
+        let containers = self.clone();
+        self.inner.tasks.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(GATHER) => {}
+                () = containers.inner.stopping.cancelled() => {}
+            }
+            let doomed = std::mem::take(&mut *containers.doomed());
+            let delete = || doomed.into_iter().for_each(|delete| delete());
+            // A panic there was told of by its own thread; the next start deletes what stays.
+            let _ = tokio::task::spawn_blocking(delete).await;
+        });
+    }
+
+    fn doomed(&self) -> std::sync::MutexGuard<'_, Vec<Deletion>> {
+        let doomed = &self.inner.doomed;
+        doomed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes the volumes that were made for one container alone; one that others use by now stays.

@@ -118,6 +118,8 @@ struct Inner {
     views: view::Views,
     /// Directories for containers to come.
     blanks: hoist_image::Blanks,
+    /// Files to be deleted soon. Held for single changes.
+    doomed: Mutex<Vec<create::Deletion>>,
     tasks: TaskTracker,
     stopping: CancellationToken,
     /// Who follows logs, and which are compressed.
@@ -151,6 +153,7 @@ impl Containers {
             unwritten: Mutex::default(),
             views: view::Views::default(),
             blanks: hoist_image::Blanks::default(),
+            doomed: Mutex::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             logs: Watches::new(),
