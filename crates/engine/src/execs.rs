@@ -191,6 +191,7 @@ impl Execs {
         Ok(Some(Attached {
             stream,
             terminal: snapshot.request.process.terminal,
+            undelivered: None,
         }))
     }
 

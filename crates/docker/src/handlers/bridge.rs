@@ -92,6 +92,7 @@ pub(super) async fn carry<C: AsyncRead + AsyncWrite>(client: C, streams: Streams
     let (terminal, raw) = (streams.attached.terminal, streams.raw);
     let (client_read, mut client_write) = tokio::io::split(client);
     let (process_read, process_write) = streams.attached.stream.into_split();
+    let undelivered = streams.attached.undelivered;
     let scanner = streams.keys.map(Scanner::new);
     let stdin = streams.stdin;
     let input = async {
@@ -110,6 +111,7 @@ pub(super) async fn carry<C: AsyncRead + AsyncWrite>(client: C, streams: Streams
         if streams.output {
             output(process_read, &mut client_write, terminal, raw).await;
         }
+        drop(undelivered);
         if let Some(afterwards) = streams.afterwards {
             let _ = tokio::time::timeout(SETTLING, afterwards).await;
         }

@@ -147,6 +147,7 @@ fn said(message: &str, terminal: bool) -> std::io::Result<Attached> {
     Ok(Attached {
         stream: tokio::net::UnixStream::from_std(ours)?,
         terminal,
+        undelivered: None,
     })
 }
 

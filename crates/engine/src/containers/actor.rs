@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::events::container_event;
 use super::message::Message;
+use super::outputs::Outputs;
 use super::refusal::Failure;
 use super::step::{Command, Input, Life, Refusal, step};
 use super::{AttachRequest, Containers, Outcome, WaitCondition, WaitOutcome};
@@ -31,6 +32,8 @@ pub(super) struct Actor {
     pub(super) life: Life,
     running: watch::Sender<bool>,
     pub(super) waiters: Vec<(WaitCondition, oneshot::Sender<WaitOutcome>)>,
+    /// Output on its way to attached clients.
+    pub(super) outputs: Outputs,
     /// Streams attached before the process runs.
     pub(super) attached: Vec<(AttachRequest, UnixStream)>,
     /// Terminal size set before the process runs.
@@ -81,6 +84,7 @@ impl Actor {
             running,
             waiters: Vec::new(),
             attached: Vec::new(),
+            outputs: Outputs::new(),
             console_size,
             restart_at: restarting.then(Instant::now),
             volume_uses,
@@ -195,7 +199,8 @@ impl Actor {
                         tracing::warn!(container = %self.record.id, %error, "an event was lost");
                     }
                 }
-                let _ = reply.send(attached);
+                let undelivered = self.outputs.begin();
+                let _ = reply.send(attached.map(|stream| (stream, undelivered)));
             }
             Message::Resize {
                 rows,
@@ -309,8 +314,9 @@ impl Actor {
                 // Who waits is answered even where the disk has no room: the process has ended.
                 let written = self.write().await.map_err(Failure::Broken);
                 self.last_exit = exit_code;
-                self.answer(|condition| condition != WaitCondition::Removed, None);
                 self.attached.clear();
+                self.outputs.delivered().await;
+                self.answer(|condition| condition != WaitCondition::Removed, None);
                 let_answer_go().await;
                 return written;
             }

@@ -63,9 +63,13 @@ impl Containers {
     ) -> Result<Arc<ImageRecord>, ContainerError> {
         let record = self.resolve(id.as_str())?;
         let running = record.state.running();
-        let paused_here = request.pause && running.is_some_and(|running| !running.paused);
+        let mut paused_here = request.pause && running.is_some_and(|running| !running.paused);
         if paused_here {
-            self.pause(id).await?;
+            match self.pause(id).await {
+                // It ended meanwhile, and stands still by itself.
+                Err(ContainerError::NotRunning(_)) => paused_here = false,
+                result => result?,
+            }
         }
         let image = self.make_image(&record, request).await;
         if paused_here && let Err(error) = self.unpause(id).await {

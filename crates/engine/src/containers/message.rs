@@ -9,7 +9,7 @@ use hoist_model::container::{EndpointSpec, ProbeResult};
 use hoist_model::{Signal, Timestamp};
 use tokio::sync::oneshot;
 
-use super::{AttachRequest, Outcome, UpdateRequest, WaitCondition, WaitOutcome};
+use super::{AttachRequest, Outcome, Undelivered, UpdateRequest, WaitCondition, WaitOutcome};
 use crate::error::ContainerError;
 use crate::ports::ExitNotice;
 use crate::records::NetworkRecord;
@@ -66,7 +66,7 @@ pub(super) enum Message {
     },
     Attach {
         request: AttachRequest,
-        reply: Reply<UnixStream>,
+        reply: Reply<(UnixStream, Undelivered)>,
     },
     Resize {
         rows: u16,

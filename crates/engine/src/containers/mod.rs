@@ -28,6 +28,7 @@ mod merge;
 mod message;
 mod mounts;
 mod observe;
+mod outputs;
 mod places;
 mod prune;
 mod recovery;
@@ -61,6 +62,7 @@ pub(crate) use self::health::{ProbeOrder, probe_of};
 pub use self::links::Names;
 pub use self::log_attributes::{check_log_options, log_attributes};
 use self::message::Message;
+pub use self::outputs::Undelivered;
 pub use self::places::names_on_network;
 pub(crate) use self::refusal::restarting;
 pub use self::requests::{

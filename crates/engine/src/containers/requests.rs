@@ -4,6 +4,8 @@ use hoist_model::container::{ContainerSpec, Resources, RestartPolicy};
 use hoist_model::{ContainerId, Platform, Signal, Timestamp};
 use tokio::net::UnixStream;
 
+use super::outputs::Undelivered;
+
 /// A wish for a container.
 #[derive(Debug)]
 pub struct CreateRequest {
@@ -104,6 +106,8 @@ pub struct Attached {
     pub stream: UnixStream,
     /// Whether it is raw.
     pub terminal: bool,
+    /// Of a container's output: to be dropped when the client has all of it.
+    pub undelivered: Option<Undelivered>,
 }
 
 /// Which part of the logs is wanted.

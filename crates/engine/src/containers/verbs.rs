@@ -179,7 +179,7 @@ impl Containers {
         request: AttachRequest,
     ) -> Result<Attached, ContainerError> {
         let record = self.resolve(id.as_str())?;
-        let stream = self
+        let (stream, undelivered) = self
             .ask(id, |reply| Message::Attach { request, reply })
             .await?;
         let failed = |source| ContainerError::Io {
@@ -191,6 +191,7 @@ impl Containers {
         Ok(Attached {
             stream,
             terminal: record.spec.process.terminal,
+            undelivered: Some(undelivered),
         })
     }
 

@@ -409,10 +409,12 @@ impl Hierarchies {
         let unified = self.list.iter().map(|h| (&h.root, h.unified));
         let systemd = self.systemd.iter().map(|root| (root, true));
         for (root, followed) in unified.chain(systemd).filter(|_| names.is_empty()) {
-            if followed {
-                Self::dissolve_monitors(root, &self.parent);
-            }
-            if let Err(error) = root.remove_child(&self.parent) {
+            let removed = if followed {
+                Self::remove_with_monitors(root, &self.parent)
+            } else {
+                root.remove_child(&self.parent)
+            };
+            if let Err(error) = removed {
                 failed = Some(error);
             }
         }

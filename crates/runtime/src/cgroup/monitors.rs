@@ -4,6 +4,7 @@
 //! Only in the hierarchies that service managers follow: the unified one and systemd's named one of v1.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use super::directory::Directory;
 use super::hierarchies::Hierarchies;
@@ -11,6 +12,9 @@ use super::{CgroupError, Cgroups};
 
 /// Below the engine's parent group; containers' names are ids.
 const NAME: &str = "monitors";
+/// Between tries to remove a busy group; each pause is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LAST_PAUSE: Duration = Duration::from_millis(512);
 
 impl Cgroups {
     /// Makes the group, and opens its way in: a process whose id is written to each of these is in it, and so are its
@@ -33,9 +37,23 @@ impl Hierarchies {
         seats.write("cgroup.procs", &process.to_string())
     }
 
-    /// Makes room for the removal of a parent group: what is still among the monitors, when no container is left, is about
-    /// to end and does so in the root group.
-    pub(super) fn dissolve_monitors(root: &Directory, parent: &str) {
+    /// Removes a parent group and the monitors' in it, when no container is left. A process that is dying can neither be moved
+    /// away nor is it gone, so a busy group is tried again for a while.
+    pub(super) fn remove_with_monitors(root: &Directory, parent: &str) -> Result<(), CgroupError> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            Self::dissolve_monitors(root, parent);
+            match root.remove_child(parent) {
+                Err(_) if pause <= LAST_PAUSE => std::thread::sleep(pause),
+                result => return result,
+            }
+            pause *= 2;
+        }
+    }
+
+    /// Makes room for the removal of a parent group: what is still among the monitors is about to end and does so in the root
+    /// group.
+    fn dissolve_monitors(root: &Directory, parent: &str) {
         let group = match root.child(&format!("{parent}/{NAME}")) {
             Ok(Some(group)) => group,
             Ok(None) | Err(_) => return,
