@@ -4,7 +4,8 @@
 //! the head is lost to it, and its buffer takes 8 KiB. Docker's own slowness hides that (an exec's first output comes
 //! tens of milliseconds after the head); ours comes within one. A unix socket says whether its other end has read, so the
 //! first write waits for that, briefly: a client that does not read the head at all gets the rest all the same. TCP does not
-//! say.
+//! say. The end of a container is told to those who wait after its output in the same way: node reads what it finds on all
+//! its connections at once, and may see the end before the output else.
 
 use std::future::Future;
 use std::os::fd::AsFd as _;

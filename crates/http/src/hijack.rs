@@ -8,6 +8,7 @@
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
@@ -25,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::framing::TAKEOVER;
 use crate::head_gate::HeadGate;
 use crate::message::error_response;
+use crate::socket::Socket;
 use crate::wire::Wire;
 
 /// What a connection taken without `Upgrade` is said to carry, whatever it carries (moby `container_routes.go`).
@@ -149,6 +151,8 @@ pub struct Hijacked {
     /// Bytes that came with the HTTP head.
     ahead: Bytes,
     io: Box<dyn Duplex>,
+    /// The socket below, where it can tell what the other end has read.
+    socket: Option<Arc<Socket>>,
     /// Until the first byte is written: whether the client has read the head.
     gate: Option<HeadGate>,
 }
@@ -167,9 +171,11 @@ impl Hijacked {
             Ok(parts) => {
                 let mut wire = parts.io.into_inner();
                 let more = wire.take_ahead();
+                let socket = wire.unix_socket();
                 Self {
                     ahead: join(parts.read_buf, more),
-                    gate: wire.unix_socket().map(HeadGate::new),
+                    gate: socket.clone().map(HeadGate::new),
+                    socket,
                     io: Box::new(wire),
                 }
             }
@@ -181,8 +187,15 @@ impl Hijacked {
         Self {
             ahead: Bytes::new(),
             io: Box::new(TokioIo::new(upgraded)),
+            socket: None,
             gate: None,
         }
+    }
+
+    /// Done when the other end has read all that was written by then, or had time to; at once where that cannot be known.
+    pub fn taken(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut gate = self.socket.clone().map(HeadGate::new);
+        std::future::poll_fn(move |cx| gate.as_mut().map_or(Poll::Ready(()), |gate| gate.poll(cx)))
     }
 
     fn poll_gate(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -76,8 +76,9 @@ pub(super) fn answer(call: &Call, hijack: Hijack, streams: Streams) -> Reply {
     connection.spawn(async move {
         match hijacking.await {
             Ok(client) => {
+                let taken = client.taken();
                 tokio::select! {
-                    () = carry(client, streams) => {}
+                    () = carry(client, streams, taken) => {}
                     () = gone.closed() => {}
                 }
             }
@@ -87,8 +88,12 @@ pub(super) fn answer(call: &Call, hijack: Hijack, streams: Streams) -> Reply {
     Ok(response)
 }
 
-/// Carries until either side ends.
-pub(super) async fn carry<C: AsyncRead + AsyncWrite>(client: C, streams: Streams) {
+/// Carries until either side ends; `taken` is done when the client has read what it got.
+pub(super) async fn carry<C: AsyncRead + AsyncWrite>(
+    client: C,
+    streams: Streams,
+    taken: impl Future<Output = ()>,
+) {
     let (terminal, raw) = (streams.attached.terminal, streams.raw);
     let (client_read, mut client_write) = tokio::io::split(client);
     let (process_read, process_write) = streams.attached.stream.into_split();
@@ -111,7 +116,6 @@ pub(super) async fn carry<C: AsyncRead + AsyncWrite>(client: C, streams: Streams
         if streams.output {
             output(process_read, &mut client_write, terminal, raw).await;
         }
-        drop(undelivered);
         if let Some(afterwards) = streams.afterwards {
             let _ = tokio::time::timeout(SETTLING, afterwards).await;
         }
@@ -125,6 +129,9 @@ pub(super) async fn carry<C: AsyncRead + AsyncWrite>(client: C, streams: Streams
         () = output => {}
     }
     let _ = client_write.shutdown().await;
+    if undelivered.is_some() {
+        taken.await;
+    }
 }
 
 /// True when the detach keys were typed.

@@ -64,7 +64,7 @@ pub(crate) async fn attach(mut call: Call) -> Reply {
         let (ours, theirs) = tokio::io::duplex(BUFFER);
         let work = async {
             tokio::join!(
-                bridge::carry(theirs, streams),
+                bridge::carry(theirs, streams, std::future::ready(())),
                 pump(socket, ours, framed, binary)
             )
         };

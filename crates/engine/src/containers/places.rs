@@ -97,17 +97,19 @@ impl Containers {
 
     /// Which way the packets of a container take, named by itself or by a port of the host that it has published.
     pub fn explain_network(&self, name: &str) -> Result<Vec<String>, ContainerError> {
-        let by_port = name.parse::<u16>().ok().and_then(|port| {
-            let has = |record: &Arc<ContainerRecord>| {
-                let mut ports = record.published().iter();
-                ports.any(|mapping| mapping.host_port == port)
-            };
-            self.list().into_iter().find(has)
-        });
-        let record = match by_port {
-            Some(record) => record,
-            None => self.resolve(name)?,
+        let port = name.parse::<u16>().ok();
+        let publishes = |record: &Arc<ContainerRecord>| {
+            let mut ports = record.published().iter();
+            ports.any(|mapping| Some(mapping.host_port) == port)
         };
+        let by_port = self.list().into_iter().find(publishes);
+        let record = by_port.map_or_else(|| self.resolve(name), Ok);
+        let record = record.map_err(|error| match (error, port) {
+            (ContainerError::NotFound(name), Some(_)) => {
+                ContainerError::NotFound(format!("{name} (and none publishes that port)"))
+            }
+            (error, _) => error,
+        })?;
         let mut said = vec![format!("Container {} ({}).", record.name, record.id)];
         if record.state.running().is_none() {
             return Err(ContainerError::NotRunning(record.id.clone()));

@@ -87,16 +87,23 @@ fn read(directory: &Path) -> Option<Process> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
     fn a_marked_process_is_found_and_others_are_not() {
         let mark = format!("/nowhere/{}", std::process::id());
-        let mut child = std::process::Command::new("sleep")
-            .arg("10")
+        let mut child = Command::new("cat")
             .env(MARK, &mark)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        // What answers has its environment: the kernel lets the parent of a vfork(2) go on before it is in place.
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let found = family(&mark);
         child.kill().unwrap();
         child.wait().unwrap();
