@@ -364,6 +364,8 @@ func verbs() {
 	before := inspect(id).State.StartedAt
 	got(docker.ContainerRestart(ctx, id, client.ContainerRestartOptions{Timeout: ptr(5)}))
 	check(inspect(id).State.StartedAt != before)
+	// Until it has a handler for SIGTERM (bit 14 of SigCgt, proc_pid_status(5)).
+	execute(id, "sh", "-c", `until grep -q "^SigCgt:.*[4-7c-f]...$" /proc/1/status; do sleep 0.05; done`)
 	got(docker.ContainerRename(ctx, id, client.ContainerRenameOptions{NewName: "go-renamed"}))
 	check(inspect("go-renamed").ID == id)
 	updated := got(docker.ContainerUpdate(ctx, id, client.ContainerUpdateOptions{Resources: &container.Resources{Memory: 100 << 20, MemorySwap: 200 << 20}}))

@@ -249,6 +249,8 @@ public final class Scenario {
         check(docker.inspectContainerCmd(id).exec().getState().getPaused(), "paused");
         docker.unpauseContainerCmd(id).exec();
         docker.restartContainerCmd(id).withTimeout(5).exec();
+        // Until it has a handler for SIGTERM (bit 14 of SigCgt, proc_pid_status(5)).
+        execute(id, "sh", "-c", "until grep -q \"^SigCgt:.*[4-7c-f]...$\" /proc/1/status; do sleep 0.05; done");
         docker.renameContainerCmd(id).withName("java-renamed").exec();
         check(docker.inspectContainerCmd("java-renamed").exec().getId().equals(id), "renamed");
         docker.updateContainerCmd(id).withMemory(100L << 20).withMemorySwap(200L << 20).exec();

@@ -12,6 +12,11 @@ const docker = new Docker();
 const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /** Waits until the condition holds. */
+// Waits until the first process has a handler for SIGTERM (bit 14 of SigCgt, proc_pid_status(5)).
+async function hearsTerm(container) {
+  await execute(container, ['sh', '-c', 'until grep -q "^SigCgt:.*[4-7c-f]...$" /proc/1/status; do sleep 0.05; done']);
+}
+
 async function until(condition) {
   for (const end = Date.now() + 20000; ;) {
     const found = await condition();
@@ -281,7 +286,9 @@ const tests = {
     await container.pause();
     assert.strictEqual((await container.inspect()).State.Status, 'paused');
     await container.unpause();
+    await hearsTerm(container);
     await container.restart({ t: 5 });
+    await hearsTerm(container);
     await container.rename({ name: 'node-renamed' });
     assert.strictEqual((await docker.getContainer('node-renamed').inspect()).Id, container.id);
     assert.deepStrictEqual((await container.update({ Memory: 100 << 20, MemorySwap: 200 << 20 })).Warnings ?? [], []);

@@ -357,6 +357,8 @@ def life_verbs():
     container.restart(timeout=5)
     container.reload()
     assert container.attrs["State"]["StartedAt"] > before and container.attrs["RestartCount"] == 0
+    # Until it has a handler for SIGTERM (bit 14 of SigCgt, proc_pid_status(5)).
+    container.exec_run(["sh", "-c", 'until grep -q "^SigCgt:.*[4-7c-f]...$" /proc/1/status; do sleep 0.05; done'])
     container.kill(signal="CONT")
     refused(400, container.kill, signal="NONSENSE")
     container.rename("renamed")

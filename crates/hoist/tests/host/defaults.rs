@@ -250,6 +250,7 @@ fn without_live_restore_containers_end_with_the_engine_and_come_back_with_the_ne
             script,
         ];
         world.docker(&run).ok();
+        world.wait_for_term_handler(name);
     }
     let state = |world: &World, name: &str| {
         let format = "{{.State.Running}} {{.State.ExitCode}} {{.State.Pid}}";

@@ -188,15 +188,7 @@ fn events_come_in_the_order_of_what_they_tell() {
         all.extend(more);
         all.extend(["busybox", "sh", "-c", script]);
         let id = world.docker(&all).ok().trim().to_owned();
-        wait_for("its trap", || {
-            let status = format!("/proc/{}/status", state(&world, "one")["Pid"]);
-            let status = std::fs::read_to_string(status).ok()?;
-            let caught = status
-                .lines()
-                .find_map(|line| line.strip_prefix("SigCgt:"))?;
-            let caught = u64::from_str_radix(caught.trim(), 16).ok()?;
-            (caught & (1 << 14) != 0).then_some(())
-        });
+        world.wait_for_term_handler("one");
         id
     };
     let id = run(&[]);

@@ -283,6 +283,7 @@ fn remapped_containers_outlive_the_engine() {
     world
         .docker(&["run", "-d", "--name", "own", "busybox", "sh", "-c", script])
         .ok();
+    world.wait_for_term_handler("own");
     world.daemon.kill();
     world.daemon.launch();
     // What makes network namespaces is replaced when it dies.

@@ -91,6 +91,21 @@ impl World {
         path
     }
 
+    /// Waits until the first process of a container has a handler for SIGTERM (proc_pid_status(5)): what starts is running
+    /// before its shell has set one.
+    pub(crate) fn wait_for_term_handler(&self, name: &str) {
+        let pid = self.docker(&["inspect", "-f", "{{.State.Pid}}", name]).ok();
+        let status = format!("/proc/{}/status", pid.trim());
+        wait_for("a handler for SIGTERM", || {
+            let status = std::fs::read_to_string(&status).ok()?;
+            let caught = status
+                .lines()
+                .find_map(|line| line.strip_prefix("SigCgt:"))?;
+            let caught = u64::from_str_radix(caught.trim(), 16).ok()?;
+            (caught & (1 << 14) != 0).then_some(())
+        });
+    }
+
     /// The engine still works, and no container is left; then everything ends, without leaving anything.
     #[track_caller]
     pub(crate) fn finish(self) {
