@@ -1,6 +1,6 @@
 //! Giving containers their places on networks, and taking them back.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -65,17 +65,12 @@ impl Networks {
             .iter()
             .filter_map(|(socket, _)| socket.duplicate().ok()?)
             .collect();
-        let own = match netns.try_clone() {
+        let own = match duplicate(&netns) {
             Ok(own) => own,
-            Err(source) => {
-                let mut state = lock(&shared.state);
-                record
-                    .ports
-                    .iter()
-                    .for_each(|port| state.ports.release(port));
-                drop(state);
+            Err(error) => {
+                self.release_ports(&record);
                 self.let_go(&record.places, netns);
-                return Err(NetError::kernel("duplicate a network namespace", source));
+                return Err(error);
             }
         };
         let live = Live {
@@ -177,31 +172,41 @@ impl Networks {
         } else {
             self.worker().call(Job::Next)?
         };
-        let record = PlaceRecord {
+        let mut record = self.bridge_place(prepared.ip, prepared.mac, wish)?;
+        "eth0".clone_into(&mut record.interface);
+        record.host_interface = prepared.host_interface;
+        Ok((prepared.netns, record))
+    }
+
+    /// A place on the default bridge, whose interfaces are still to be named.
+    pub(crate) fn bridge_place(
+        &self,
+        ip: Ipv4Addr,
+        mac: MacAddress,
+        wish: &PlaceRequest,
+    ) -> Result<PlaceRecord, NetError> {
+        let bridge = &self.shared().bridge;
+        Ok(PlaceRecord {
             network: None,
             name: BRIDGE.to_owned(),
             endpoint: EndpointId::from_bytes(&random_ids()?),
-            interface: "eth0".to_owned(),
-            host_interface: prepared.host_interface,
-            mac: prepared.mac,
+            interface: String::new(),
+            host_interface: String::new(),
+            mac,
             ipv4: Some(Address {
-                address: prepared.ip,
-                prefix_length: shared.bridge.address.prefix_len(),
-                gateway: Some(shared.bridge.address.addr()),
+                address: ip,
+                prefix_length: bridge.address.prefix_len(),
+                gateway: Some(bridge.address.addr()),
             }),
-            ipv6: shared.bridge.ipv6(prepared.ip),
+            ipv6: bridge.ipv6(ip),
             gateway_priority: wish.gateway_priority,
             leads_out: true,
             routed_v4: false,
             routed_v6: false,
-        };
-        Ok((prepared.netns, record))
+        })
     }
 
-    pub(crate) fn bridge_address(
-        &self,
-        wish: &PlaceRequest,
-    ) -> Result<std::net::Ipv4Addr, NetError> {
+    pub(crate) fn bridge_address(&self, wish: &PlaceRequest) -> Result<Ipv4Addr, NetError> {
         let shared = self.shared();
         match wish.ipv4 {
             None => shared.take_address(),
@@ -225,9 +230,7 @@ impl Networks {
         if gateways.is_empty() {
             return Ok(());
         }
-        let copy = netns
-            .try_clone()
-            .map_err(|source| NetError::kernel("duplicate a network namespace", source))?;
+        let copy = duplicate(netns)?;
         self.worker()
             .build(move |builder| builder.route(&copy, &gateways))
     }
@@ -278,6 +281,14 @@ impl Networks {
         Ok(reserved.into_iter().map(relayed).collect())
     }
 
+    fn release_ports(&self, record: &AttachmentRecord) {
+        let mut state = lock(&self.shared().state);
+        record
+            .ports
+            .iter()
+            .for_each(|port| state.ports.release(port));
+    }
+
     /// An unused namespace goes back to the pool if it could have come from there, any other goes.
     fn put_back(&self, wishes: &[PlaceRequest], netns: OwnedFd, places: &[PlaceRecord]) {
         match (wishes, places) {
@@ -315,13 +326,7 @@ impl Networks {
             let mut batch = Batch::new();
             for place in &of_users {
                 if place.host_interface.is_empty() {
-                    let (interface, copy) = (place.interface.clone(), netns.try_clone());
-                    if let Ok(copy) = copy {
-                        let gone = self
-                            .worker()
-                            .build(move |builder| builder.unplug(&copy, &interface));
-                        warn(gone);
-                    }
+                    warn(self.unplug(&netns, place));
                 } else {
                     rtnl::set_down(&mut batch, &place.host_interface);
                 }
@@ -346,19 +351,14 @@ impl Networks {
         self.name_servers().remove(container);
         shared.change_names(Some(&live.record), None);
         let unpublished = shared.unpublish(&elements(&live.record));
-        {
-            let mut state = lock(&shared.state);
-            for mapping in &live.record.ports {
-                state.ports.release(mapping);
-            }
-        }
+        self.release_ports(&live.record);
         self.let_go(&live.record.places, live.netns);
         unpublished
     }
 }
 
 /// Name of the default bridge's network.
-pub(crate) const BRIDGE: &str = "bridge";
+const BRIDGE: &str = "bridge";
 
 /// Whether the first place is one that the pool's namespaces have.
 fn is_pooled(places: &[PlaceRequest]) -> bool {
@@ -374,6 +374,13 @@ pub(crate) fn random_ids() -> Result<[u8; 32], NetError> {
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| NetError::kernel("get random bytes", error))?;
     Ok(random)
+}
+
+/// Another descriptor of a network namespace.
+pub(crate) fn duplicate(netns: &OwnedFd) -> Result<OwnedFd, NetError> {
+    netns
+        .try_clone()
+        .map_err(|source| NetError::kernel("duplicate a network namespace", source))
 }
 
 pub(crate) fn warn(result: Result<(), NetError>) {

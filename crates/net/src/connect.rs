@@ -1,12 +1,12 @@
 //! Containers that are attached already: more networks, fewer, and the ports that follow.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use hoist_model::container::PortRequest;
 use hoist_model::network::{PlaceRequest, SegmentKind};
 use hoist_model::{ContainerId, NetworkId, SandboxId};
 
-use crate::attach::{Placed, random_ids, warn};
+use crate::attach::{Placed, duplicate, random_ids, warn};
 use crate::attachment::{AttachRequest, AttachmentRecord, PlaceRecord};
 use crate::dns;
 use crate::error::NetError;
@@ -143,10 +143,9 @@ impl Networks {
         settled.map(|()| after)
     }
 
-    fn unplug(&self, netns: &OwnedFd, place: &PlaceRecord) -> Result<(), NetError> {
-        let copy = netns
-            .try_clone()
-            .map_err(|source| NetError::kernel("duplicate a network namespace", source))?;
+    /// Takes a place's interface out of its namespace.
+    pub(crate) fn unplug(&self, netns: &OwnedFd, place: &PlaceRecord) -> Result<(), NetError> {
+        let copy = duplicate(netns)?;
         let interface = place.interface.clone();
         self.worker()
             .build(move |builder| builder.unplug(&copy, &interface))
@@ -162,10 +161,7 @@ impl Networks {
             .live
             .get(container)
             .ok_or_else(|| NetError::NotAttached(container.clone()))?;
-        let netns = live
-            .netns
-            .try_clone()
-            .map_err(|source| NetError::kernel("duplicate a network namespace", source))?;
+        let netns = duplicate(&live.netns)?;
         let places = live.record.places.iter().zip(&live.wishes);
         let places = places.map(|(record, wish)| Placed {
             record: record.clone(),
@@ -210,13 +206,9 @@ impl Networks {
 
     /// Another descriptor of an attached container's namespace, for `--network container:X`.
     pub fn netns(&self, container: &ContainerId) -> Result<OwnedFd, NetError> {
-        lock(&self.shared().state)
-            .live
-            .get(container)
-            .ok_or_else(|| NetError::NotAttached(container.clone()))?
-            .netns
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(|source| NetError::kernel("duplicate a network namespace", source))
+        let state = lock(&self.shared().state);
+        let live = state.live.get(container);
+        let live = live.ok_or_else(|| NetError::NotAttached(container.clone()))?;
+        duplicate(&live.netns)
     }
 }

@@ -7,8 +7,8 @@ use hoist_model::EndpointId;
 use hoist_model::network::{GatewayMode, PlaceRequest, SegmentKind};
 use ipnet::IpNet;
 
-use crate::attach::{BRIDGE, Placed, random_ids};
-use crate::attachment::{Address, MacAddress, PlaceRecord};
+use crate::attach::{Placed, duplicate, random_ids};
+use crate::attachment::{MacAddress, PlaceRecord};
 use crate::build::{Plug, PlugLink, mac_of};
 use crate::error::NetError;
 use crate::networks::Networks;
@@ -53,10 +53,7 @@ impl Networks {
             }
             record.host_interface.clone_from(name);
         }
-        let copy = netns
-            .try_clone()
-            .map_err(|source| NetError::kernel("duplicate a network namespace", source));
-        let plugged = copy.and_then(|copy| {
+        let plugged = duplicate(netns).and_then(|copy| {
             self.worker()
                 .build(move |builder| builder.plug(&copy, &plug))
         });
@@ -73,24 +70,7 @@ impl Networks {
         let ip = self.bridge_address(wish)?;
         let mac = wish.mac.map_or_else(|| mac_of(ip), MacAddress);
         let bridge = &shared.bridge;
-        let record = PlaceRecord {
-            network: None,
-            name: BRIDGE.to_owned(),
-            endpoint: EndpointId::from_bytes(&random_ids()?),
-            interface: String::new(),
-            host_interface: String::new(),
-            mac,
-            ipv4: Some(Address {
-                address: ip,
-                prefix_length: bridge.address.prefix_len(),
-                gateway: Some(bridge.address.addr()),
-            }),
-            ipv6: bridge.ipv6(ip),
-            gateway_priority: wish.gateway_priority,
-            leads_out: true,
-            routed_v4: false,
-            routed_v6: false,
-        };
+        let record = self.bridge_place(ip, mac, wish)?;
         let plug = Plug {
             link: PlugLink::Veth {
                 name: bridge.veth_name(ip),
