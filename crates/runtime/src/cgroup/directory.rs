@@ -153,21 +153,14 @@ impl Directory {
 
     /// Opens a control file for writing, to be handed to another process.
     pub(super) fn open_for_writing(&self, file: &str) -> Result<OwnedFd, CgroupError> {
-        open_below(self.fd(), file, OFlags::WRONLY).map_err(|errno| CgroupError::Write {
-            path: self.child_path(file),
-            value: String::new(),
-            source: errno.into(),
-        })
+        open_below(self.fd(), file, OFlags::WRONLY)
+            .map_err(|errno| self.unwritten(file, "", errno.into()))
     }
 
     /// Writes a control file in one write(2).
     pub(super) fn write(&self, file: &str, value: &str) -> Result<(), CgroupError> {
         self.try_write(file, value)
-            .map_err(|source| CgroupError::Write {
-                path: self.child_path(file),
-                value: value.to_owned(),
-                source,
-            })
+            .map_err(|source| self.unwritten(file, value, source))
     }
 
     /// Writes one value after the other, each with a write of its own, to a file opened once.
@@ -176,22 +169,21 @@ impl Directory {
         file: &str,
         values: impl Iterator<Item = String>,
     ) -> Result<(), CgroupError> {
-        let failed = |value: String| {
-            move |source| CgroupError::Write {
-                path: self.child_path(file),
-                value,
-                source,
-            }
-        };
-        let fd = open_below(self.fd(), file, OFlags::WRONLY)
-            .map_err(|errno| failed(String::new())(errno.into()))?;
-        let mut opened = std::fs::File::from(fd);
+        let mut opened = std::fs::File::from(self.open_for_writing(file)?);
         for value in values {
             opened
                 .write_all(value.as_bytes())
-                .map_err(failed(value.clone()))?;
+                .map_err(|source| self.unwritten(file, &value, source))?;
         }
         Ok(())
+    }
+
+    fn unwritten(&self, file: &str, value: &str, source: io::Error) -> CgroupError {
+        CgroupError::Write {
+            path: self.child_path(file),
+            value: value.to_owned(),
+            source,
+        }
     }
 
     fn try_write(&self, file: &str, value: &str) -> io::Result<()> {

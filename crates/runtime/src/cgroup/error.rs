@@ -85,6 +85,12 @@ pub enum CgroupError {
 }
 
 impl CgroupError {
+    /// Whether a group cannot change for what is in it.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self, Self::Directory { source, .. } | Self::Write { source, .. }
+            if source.raw_os_error() == Some(libc::EBUSY))
+    }
+
     /// The class a façade maps to its protocol's status.
     #[must_use]
     pub fn class(&self) -> ErrorClass {

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use hoist_model::ContainerId;
-use rustix::io::Errno;
 
 use super::directory::Directory;
 use super::layout::{self, Controller};
@@ -65,9 +64,7 @@ fn delegate(directory: &Directory) -> Result<(), CgroupError> {
         }
         if let Err(error) = directory.write("cgroup.subtree_control", &format!("+{name}")) {
             // EBUSY: this group holds processes, so it can have no children with controllers. Nothing else will work.
-            if matches!(&error, CgroupError::Write { source, .. }
-                if source.raw_os_error() == Some(Errno::BUSY.raw_os_error()))
-            {
+            if error.is_busy() {
                 return Err(error);
             }
             tracing::warn!(controller = name, %error, "control group controller cannot be enabled");

@@ -44,7 +44,7 @@ impl Hierarchies {
         loop {
             Self::dissolve_monitors(root, parent);
             match root.remove_child(parent) {
-                Err(_) if pause <= LAST_PAUSE => std::thread::sleep(pause),
+                Err(error) if error.is_busy() && pause <= LAST_PAUSE => std::thread::sleep(pause),
                 result => return result,
             }
             pause *= 2;
