@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use self::create::Create;
 use super::container::{
-    Details, api_filters, confirmed, each, print_objects, show_pruned, with_configured,
+    Details, api_filters, each, print_objects, prune, show_pruned, with_configured,
 };
 use super::reference::{segment, short};
 use super::spec::key_values;
@@ -158,14 +158,10 @@ impl Run for Prune {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
         let question =
             "WARNING! This will remove all custom networks not used by at least one container.";
-        let filters = api_filters(&with_configured(context, &self.filter)?)?;
-        if !self.force && !confirmed(question)? {
-            return Ok(0);
+        let filters = with_configured(context, &self.filter)?;
+        if let Some(answer) = prune(context, "networks", question, &filters, self.force).await? {
+            show_pruned(&answer, "NetworksDeleted", "Deleted Networks:")?;
         }
-        let call = context.client()?.post("/networks/prune");
-        let call = call.query_some("filters", filters);
-        let answer = call.send().await?.json().await?;
-        show_pruned(&answer, "NetworksDeleted", "Deleted Networks:")?;
         Ok(0)
     }
 }

@@ -3,9 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::container::{
-    Details, api_filters, confirmed, each, print_objects, pruned, with_configured,
-};
+use super::container::{Details, api_filters, each, print_objects, prune, pruned, with_configured};
 use super::reference::segment;
 use super::spec::key_values;
 use super::{Context, Failure, Run, Verb, output, verb};
@@ -307,16 +305,9 @@ impl Run for Prune {
         if self.all {
             filters.push("all=true".to_owned());
         }
-        let filters = api_filters(&filters)?;
-        if !self.force && !confirmed(&question)? {
-            return Ok(0);
+        match prune(context, "volumes", &question, &filters, self.force).await? {
+            Some(answer) => pruned(&answer, "VolumesDeleted", "Deleted Volumes:"),
+            None => Ok(0),
         }
-        let call = context.client()?.post("/volumes/prune");
-        let call = call.query_some("filters", filters);
-        pruned(
-            &call.send().await?.json().await?,
-            "VolumesDeleted",
-            "Deleted Volumes:",
-        )
     }
 }

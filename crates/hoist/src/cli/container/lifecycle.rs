@@ -368,26 +368,32 @@ pub(crate) struct Prune {
 impl Run for Prune {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
         let question = "WARNING! This will remove all stopped containers.";
-        let filters = api_filters(&with_configured(context, &self.filter)?)?;
-        if !self.force && !confirmed(question)? {
-            return Ok(0);
+        let filters = with_configured(context, &self.filter)?;
+        match prune(context, "containers", question, &filters, self.force).await? {
+            Some(answer) => pruned(&answer, "ContainersDeleted", "Deleted Containers:"),
+            None => Ok(0),
         }
-        let call = context.client()?.post("/containers/prune");
-        let call = call.query_some("filters", filters);
-        pruned(
-            &call.send().await?.json().await?,
-            "ContainersDeleted",
-            "Deleted Containers:",
-        )
     }
 }
 
-/// Asks before something is deleted.
-pub(crate) fn confirmed(question: &str) -> Result<bool, Failure> {
-    ask(&format!("{question}\n"))
+/// Has the engine remove what nobody uses of a kind, after the question unless that is forced; `None` where it was denied.
+pub(crate) async fn prune(
+    context: &Context,
+    kind: &str,
+    question: &str,
+    filters: &[String],
+    force: bool,
+) -> Result<Option<Value>, Failure> {
+    let filters = api_filters(filters)?;
+    if !force && !ask(&format!("{question}\n"))? {
+        return Ok(None);
+    }
+    let call = context.client()?.post(format!("/{kind}/prune"));
+    let call = call.query_some("filters", filters);
+    Ok(Some(call.send().await?.json().await?))
 }
 
-/// The same with a question of several lines.
+/// Asks before something is deleted; the question is whole lines.
 pub(crate) fn ask(question: &str) -> Result<bool, Failure> {
     output::text(format!(
         "{question}Are you sure you want to continue? [y/N] "

@@ -20,7 +20,7 @@ use super::{Verb, verb};
 pub(crate) use events_wait::Events;
 pub(crate) use filters::{api_filters, now, with_configured};
 pub(crate) use inspect::{Details, pretty, print_objects};
-pub(crate) use lifecycle::{ask, confirmed, each, pruned, said, show_pruned};
+pub(crate) use lifecycle::{ask, each, prune, pruned, said, show_pruned};
 pub(crate) use ps::{HEADINGS, usage_row};
 
 /// `hoist container …`.

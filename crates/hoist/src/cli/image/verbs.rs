@@ -5,9 +5,7 @@ use hoist_docker::client::CallError;
 use hoist_model::Timestamp;
 use serde_json::{Value, json};
 
-use crate::cli::container::{
-    Details, api_filters, confirmed, now, print_objects, pruned, said, with_configured,
-};
+use crate::cli::container::{Details, now, print_objects, prune, pruned, said, with_configured};
 use crate::cli::reference::{self, segment, short};
 use crate::cli::{Context, Failure, Run, output};
 use crate::render::human;
@@ -233,13 +231,10 @@ impl Run for PruneImages {
         };
         let mut filters = with_configured(context, &self.filter)?;
         filters.push(format!("dangling={}", !self.all));
-        let filters = api_filters(&filters)?;
-        if !self.force && !confirmed(question)? {
+        let answer = prune(context, "images", question, &filters, self.force).await?;
+        let Some(mut answer) = answer else {
             return Ok(0);
-        }
-        let call = context.client()?.post("/images/prune");
-        let call = call.query_some("filters", filters);
-        let mut answer: Value = call.send().await?.json().await?;
+        };
         untagged_and_deleted(&mut answer);
         pruned(&answer, "ImagesDeleted", "Deleted Images:")
     }
