@@ -11,6 +11,7 @@
 //!
 //! Knows no images, networks or wire protocol, runs no async runtime, and executes no helper program.
 
+mod below_root;
 pub mod capabilities;
 pub mod cgroup;
 mod child;

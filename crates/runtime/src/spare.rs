@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use hoist_sys::process;
 use serde::{Deserialize, Serialize};
 
-use crate::child::{directory, file_system, link, node};
+use crate::below_root::{directory, file_system, link, node};
 use crate::message::{self, Kind, Message};
 use crate::monitor::{self, Order};
 use crate::plan::Step;

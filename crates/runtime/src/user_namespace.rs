@@ -26,7 +26,7 @@ use hoist_model::UserMapping;
 use hoist_sys::process;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-use crate::child::file_system;
+use crate::below_root::file_system;
 use crate::message::{self, Kind};
 
 /// The word that makes a program of ours a keeper; in place of its name.

@@ -16,7 +16,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount};
 
-use crate::child::{EMPTY, NULL, ROOT_PLACE, file_system};
+use crate::below_root::file_system;
+use crate::child::{EMPTY, NULL, ROOT_PLACE};
 use crate::message::{self, Kind, Message};
 use crate::monitor::{self, Order, Succession};
 use crate::reaper::Reaper;
