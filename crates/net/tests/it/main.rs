@@ -7,6 +7,7 @@
 mod attacks;
 mod beside;
 mod life;
+mod matrix;
 mod names;
 mod reach;
 mod relayed;
