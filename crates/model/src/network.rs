@@ -132,3 +132,43 @@ pub struct PlaceRequest {
     /// Names that it alone sees there: alias, and the other's name.
     pub links: Vec<(String, String)>,
 }
+
+/// Reads a hardware address, six bytes of two hexadecimal digits between colons or hyphens.
+#[must_use]
+pub fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let mut bytes = [0; 6];
+    let mut parts = text.split([':', '-']);
+    for byte in &mut bytes {
+        let part = parts.next()?;
+        let whole = part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit());
+        *byte = u8::from_str_radix(part, 16).ok().filter(|_| whole)?;
+    }
+    parts.next().is_none().then_some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hardware_address_is_six_whole_bytes() {
+        assert_eq!(
+            parse_mac("02:42:ac:11:00:0F"),
+            Some([2, 0x42, 0xac, 0x11, 0, 15])
+        );
+        assert_eq!(
+            parse_mac("02-42-ac-11-00-02"),
+            Some([2, 0x42, 0xac, 0x11, 0, 2])
+        );
+        for bad in [
+            "",
+            "02:42:ac:11:00",
+            "02:42:ac:11:00:02:03",
+            "2:42:ac:11:00:02",
+            "+2:42:ac:11:00:02",
+            "0g:42:ac:11:00:02",
+        ] {
+            assert_eq!(parse_mac(bad), None, "{bad}");
+        }
+    }
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hoist_model::ContainerId;
 use hoist_model::container::{EndpointSpec, NetworkMode, NetworkSpec};
-use hoist_model::network::PlaceRequest;
+use hoist_model::network::{PlaceRequest, parse_mac};
 use hoist_store::Class;
 
 use super::Containers;
@@ -169,7 +169,10 @@ fn place(
     });
     let mac = mac
         .filter(|text| !text.is_empty())
-        .map(parse_mac)
+        .map(|text| {
+            parse_mac(text)
+                .ok_or_else(|| ContainerError::Invalid(format!("invalid MAC address {text}")))
+        })
         .transpose()?;
     let own = network.segment.as_ref().map(|segment| segment.id.clone());
     let links = endpoint.links.iter().filter_map(|link| {
@@ -197,25 +200,6 @@ fn place(
         gateway_priority: endpoint.gateway_priority,
         links,
     })
-}
-
-fn parse_mac(text: &str) -> Result<[u8; 6], ContainerError> {
-    let mut bytes = [0; 6];
-    let parts: Vec<&str> = text.split([':', '-']).collect();
-    let sound = parts.len() == bytes.len()
-        && bytes.iter_mut().zip(&parts).all(|(byte, part)| {
-            u8::from_str_radix(part, 16).is_ok_and(|read| {
-                *byte = read;
-                part.len() == 2
-            })
-        });
-    if sound {
-        Ok(bytes)
-    } else {
-        Err(ContainerError::Invalid(format!(
-            "invalid MAC address {text}"
-        )))
-    }
 }
 
 /// What moby's `validateEndpointSettings` refuses, in its words.

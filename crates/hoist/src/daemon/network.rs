@@ -8,7 +8,7 @@ use hoist_engine::error::NetworkError;
 use hoist_engine::ports::{BoxFuture, BridgeFacts, Network, NetworkLease};
 use hoist_engine::records::{ContainerRecord, HostPlace, NetworkAttachment};
 use hoist_model::container::{NetworkMode, PortRequest};
-use hoist_model::network::{PlaceRequest, Segment, Subnet};
+use hoist_model::network::{PlaceRequest, Segment, Subnet, parse_mac};
 use hoist_model::{ContainerId, ErrorClass, NetworkId};
 use hoist_net::{
     Address, AttachRequest, AttachmentRecord, MacAddress, NetError, Networks, PlaceRecord,
@@ -125,11 +125,7 @@ impl HostNetwork {
             container: record.id.clone(),
             ports,
             places,
-            servers: if network.dns.is_empty() {
-                self.names().dns.servers
-            } else {
-                network.dns.clone()
-            },
+            servers: own_or(&network.dns, self.names().dns.servers),
         }
     }
 
@@ -156,7 +152,7 @@ impl HostNetwork {
                 endpoint: place.endpoint_id.clone(),
                 interface: host.interface,
                 host_interface: host.host_interface,
-                mac: parse_mac(&place.mac_address)?,
+                mac: remembered_mac(&place.mac_address)?,
                 ipv4: place.ipv4.map(|address| Address {
                     address,
                     prefix_length: place.prefix_length,
@@ -325,18 +321,7 @@ impl Network for HostNetwork {
     fn resolv_conf(&self, record: &ContainerRecord) -> String {
         let network = &record.spec.network;
         let engines = self.names().dns;
-        let or = |own: &[String], engines: Vec<String>| {
-            if own.is_empty() {
-                engines
-            } else {
-                own.to_vec()
-            }
-        };
-        let servers = if network.dns.is_empty() {
-            engines.servers
-        } else {
-            network.dns.clone()
-        };
+        let servers = own_or(&network.dns, engines.servers);
         let mut path = "/etc/resolv.conf";
         let mut host = std::fs::read_to_string(path).unwrap_or_default();
         if network.mode == NetworkMode::Host && servers.is_empty() {
@@ -356,8 +341,8 @@ impl Network for HostNetwork {
         });
         let options = ResolverOptions {
             servers,
-            search: or(&network.dns_search, engines.search),
-            options: or(&network.dns_options, engines.options),
+            search: own_or(&network.dns_search, engines.search),
+            options: own_or(&network.dns_options, engines.options),
             ipv6: false,
         };
         if own_server {
@@ -397,22 +382,19 @@ impl Network for HostNetwork {
     }
 }
 
-fn parse_mac(text: &str) -> Result<MacAddress, NetworkError> {
-    let invalid = || NetworkError::Refused {
+fn remembered_mac(text: &str) -> Result<MacAddress, NetworkError> {
+    let mac = parse_mac(text).ok_or_else(|| NetworkError::Refused {
         message: format!("invalid MAC address {text:?}: expected six pairs of hexadecimal digits"),
         class: ErrorClass::InvalidArgument,
-    };
-    let mut bytes = [0; 6];
-    let mut parts = text.split([':', '-']);
-    for byte in &mut bytes {
-        let part = parts
-            .next()
-            .filter(|part| part.len() == 2)
-            .ok_or_else(invalid)?;
-        *byte = u8::from_str_radix(part, 16).map_err(|_| invalid())?;
-    }
-    match parts.next() {
-        None => Ok(MacAddress(bytes)),
-        Some(_) => Err(invalid()),
+    });
+    mac.map(MacAddress)
+}
+
+/// What the container says, else what the engine was told.
+fn own_or<T: Clone>(own: &[T], engines: Vec<T>) -> Vec<T> {
+    if own.is_empty() {
+        engines
+    } else {
+        own.to_vec()
     }
 }
