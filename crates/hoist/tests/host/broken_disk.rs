@@ -54,14 +54,15 @@ fn refuses(data: &Path, place: &Path) -> String {
     last.to_owned()
 }
 
-/// All files below a directory with their content.
+/// All files below a directory with their content. Links are not followed: `/etc/mtab` of a container's root shows the
+/// mounts of whoever reads it.
 fn content(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
+        let (path, kind) = (entry.path(), entry.file_type().unwrap());
+        if kind.is_dir() {
             found.extend(content(&path));
-        } else if path.is_file() {
+        } else if kind.is_file() {
             found.push((path.clone(), fs::read(&path).unwrap()));
         }
     }
