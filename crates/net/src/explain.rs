@@ -7,7 +7,7 @@ use hoist_model::network::{GatewayMode, SegmentKind};
 use crate::attachment::{AttachmentRecord, PlaceRecord};
 use crate::error::{HostAddress, NetError};
 use crate::networks::Networks;
-use crate::nft::forward_drops;
+use crate::nft::Place;
 use crate::shared::lock;
 use crate::sysctl;
 
@@ -50,7 +50,7 @@ impl Networks {
                 ));
             }
         }
-        self.explain_firewalls(&table, &mut said);
+        self.explain_firewalls(&record, &table, &mut said);
         Ok(said)
     }
 
@@ -85,7 +85,7 @@ impl Networks {
         said.push(if inter_container {
             format!("Others on network {name} reach it directly, by the bridge.")
         } else {
-            format!("Others on network {name} do not reach it: its bridge keeps its ports apart.")
+            format!("Others on network {name} reach it by published ports alone, which the engine's relay carries: its bridge keeps its ports apart.")
         });
         if segment.as_ref().is_some_and(|segment| segment.internal) {
             said.push(format!(
@@ -116,7 +116,7 @@ impl Networks {
     }
 
     /// What stands in the way, of the host's own.
-    fn explain_firewalls(&self, table: &str, said: &mut Vec<String>) {
+    fn explain_firewalls(&self, record: &AttachmentRecord, table: &str, said: &mut Vec<String>) {
         for (setting, what) in [
             ("ipv4/ip_forward", "net.ipv4.ip_forward"),
             ("ipv6/conf/all/forwarding", "net.ipv6.conf.all.forwarding"),
@@ -139,14 +139,46 @@ impl Networks {
             }
             Err(error) => format!("Table inet {table} cannot be read: {error}"),
         });
-        for place in forward_drops(&firewall.tables, "hoist").unwrap_or_default() {
-            said.push(format!(
-                "Chain {} of table {} is somebody else's and drops forwarded packets; our accept is at its head.",
-                place.chain, place.table
-            ));
+        let survey = firewall.survey().unwrap_or_default();
+        for place in &survey.places {
+            let passes = firewall.passes(place, &self.shared().bridge.name);
+            said.push(explain_place_of_others(place, passes));
+        }
+        if record.ports.iter().any(|port| is_relayed(record, port)) {
+            said.extend(survey.inputs.iter().map(|chain| {
+                format!(
+                    "Chain {} of table {} is somebody else's and drops what comes for the host itself: what the relay is to carry has to be allowed there.",
+                    chain.chain,
+                    chain.table()
+                )
+            }));
         }
         said.extend(firewall.warnings.iter().cloned());
     }
+}
+
+fn explain_place_of_others(place: &Place, passes: bool) -> String {
+    let (chain, table) = (&place.chain.chain, place.chain.table());
+    if !passes {
+        return format!(
+            "Chain {chain} of table {table} is somebody else's and drops forwarded packets, and our accepts are not in it: this container's traffic may end there."
+        );
+    }
+    if place.is_dockers() {
+        return format!(
+            "Chain {chain} of table {table}, Docker's for rules of others, has our accepts; what goes to Docker's own bridges is left to Docker's rules."
+        );
+    }
+    format!(
+        "Chain {chain} of table {table} is somebody else's and drops forwarded packets; our accepts are at its head."
+    )
+}
+
+/// Whether the engine carries a port's traffic, and not the kernel.
+fn is_relayed(record: &AttachmentRecord, port: &PortMapping) -> bool {
+    let v6 = port.host_ip.is_ipv6();
+    (v6 && port.host_ip.is_loopback())
+        || (record.published_address(v6).is_none() && record.published_address(!v6).is_some())
 }
 
 fn family(v6: bool) -> &'static str {
@@ -174,7 +206,10 @@ fn explain_port(record: &AttachmentRecord, port: &PortMapping, table: &str) -> S
             HostAddress(ip),
             port.container.port
         ),
-        None => match record.published_address(!v6) {
+        None => match record
+            .published_address(false)
+            .or(record.published_address(true))
+        {
             Some(ip) => format!(
                 "{host}: the engine's relay carries it to {}:{}; the container sees the gateway's address.",
                 HostAddress(ip),

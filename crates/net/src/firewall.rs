@@ -1,46 +1,62 @@
 //! Living with other firewalls, and turning forwarding on without opening the machine.
 
 use crate::error::NetError;
-use crate::nft::forward_drops;
+use crate::nft::{ForeignChain, Place, Survey};
 use crate::shared::{Firewall, Shared, lock};
 use crate::sysctl;
 
+/// What the names of our tables begin with, whichever engine's.
+const OWN_TABLES: &str = "hoist";
 const FORWARD_V4: &str = "ipv4/ip_forward";
 const FORWARD_V6: &str = "ipv6/conf/all/forwarding";
 
 impl Firewall {
+    /// What our rules in foreign chains begin their comments with: the table's name tells engines apart.
+    fn tag(&self) -> &str {
+        &self.ruleset.table
+    }
+
+    /// Chains of others that concern us, with what is ours in them.
+    pub(crate) fn survey(&self) -> Result<Survey, NetError> {
+        self.tables.survey(OWN_TABLES, self.tag())
+    }
+
     /// Finds chains of others that drop what we forward, puts our accepts there, and notes what cannot be helped.
     pub(crate) fn look_around(&mut self, default: &str) {
         self.warnings.clear();
-        let places = match forward_drops(&self.tables, "hoist") {
-            Ok(places) => places,
+        let survey = match self.survey() {
+            Ok(survey) => survey,
             Err(error) => {
                 tracing::warn!(%error, "cannot look at other firewalls");
                 return;
             }
         };
-        let bridges = self.bridges(default);
-        for place in places {
-            let accepted = bridges
+        let refused = self
+            .tables
+            .pass(&survey, &self.bridges(default), self.tag());
+        self.warnings.extend(
+            refused
                 .iter()
-                .try_for_each(|bridge| self.tables.accept_in(&place, bridge, &tag(bridge)));
-            if let Err(error) = accepted {
+                .map(|(chain, error)| unchangeable(chain, error)),
+        );
+        // The legacy interface has rules that nf_tables cannot see; these files name its tables.
+        for (file, program) in [
+            ("ip_tables_names", "iptables"),
+            ("ip6_tables_names", "ip6tables"),
+        ] {
+            let names = std::fs::read_to_string(format!("/proc/thread-self/net/{file}"));
+            if names.is_ok_and(|names| names.lines().any(|name| name == "filter")) {
                 self.warnings.push(format!(
-                    "WARNING: chain {} of table {} drops forwarded packets and cannot be changed ({error}): \
-                     published ports and traffic of containers may be blocked",
-                    place.chain, place.table
+                    "WARNING: legacy {program} rules are in use, which cannot be seen here; if their FORWARD chain drops, \
+                     published ports and traffic of containers are blocked"
                 ));
             }
         }
-        // The legacy interface has rules that nf_tables cannot see; this file names its tables.
-        let legacy = std::fs::read_to_string("/proc/thread-self/net/ip_tables_names");
-        if legacy.is_ok_and(|names| names.lines().any(|name| name == "filter")) {
-            self.warnings.push(
-                "WARNING: legacy iptables rules are in use; if their FORWARD chain drops, published ports and \
-                 traffic of containers are blocked"
-                    .to_owned(),
-            );
-        }
+    }
+
+    /// Whether everything of ours is in a chain of somebody else.
+    pub(crate) fn passes(&self, place: &Place, default: &str) -> bool {
+        place.has(&self.bridges(default), self.tag())
     }
 
     /// Our bridges as rules name them: those of our own naming by what their names begin with, so that a thousand
@@ -52,25 +68,21 @@ impl Firewall {
     }
 
     /// Takes our accepts out of the chains of others.
-    pub(crate) fn leave_others(&mut self, default: &str) -> Result<(), NetError> {
-        for bridge in self.bridges(default) {
-            self.leave_for(&bridge)?;
-        }
-        Ok(())
-    }
-
-    /// Takes our accepts of one bridge out of the chains of others.
-    pub(crate) fn leave_for(&self, bridge: &str) -> Result<(), NetError> {
-        for place in forward_drops(&self.tables, "hoist")? {
-            self.tables.remove_accepts(&place, &tag(bridge))?;
-        }
-        Ok(())
+    pub(crate) fn leave_others(&mut self) -> Result<(), NetError> {
+        let survey = self.survey()?.left();
+        let refused = self.tables.pass(&survey, &[], self.tag());
+        refused.into_iter().try_for_each(|(_, error)| Err(error))
     }
 }
 
-/// The comment our rules in foreign chains carry.
-fn tag(bridge: &str) -> String {
-    format!("hoist: traffic of {bridge}")
+fn unchangeable(place: &ForeignChain, error: &NetError) -> String {
+    format!(
+        "WARNING: chain {} of table {} drops forwarded packets and cannot be changed ({}): \
+         published ports and traffic of containers may be blocked",
+        place.chain,
+        place.table(),
+        hoist_model::chain(error)
+    )
 }
 
 impl Shared {
@@ -98,7 +110,13 @@ impl Shared {
 
     /// What an operator should know.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let mut warnings = lock(&self.tables).warnings.clone();
+        let mut firewall = lock(&self.tables);
+        if !firewall.warnings.is_empty() {
+            // Nobody is told when a table goes with its owner.
+            firewall.look_around(&self.bridge.name);
+        }
+        let mut warnings = firewall.warnings.clone();
+        drop(firewall);
         if !self.settings.ip_forward && sysctl::read(FORWARD_V4).is_ok_and(|value| value == "0") {
             warnings.push("WARNING: IPv4 forwarding is disabled".to_owned());
         }

@@ -349,7 +349,7 @@ impl Networks {
         {
             let mut firewall = lock(&shared.tables);
             firewall.written = false;
-            results.push(firewall.leave_others(&shared.bridge.name));
+            results.push(firewall.leave_others());
             let table = firewall.ruleset.table.clone();
             results.push(firewall.tables.delete_table(&table));
         }

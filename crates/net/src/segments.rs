@@ -419,7 +419,7 @@ impl Shared {
             return Ok(());
         }
         if !rules.name.starts_with(&self.bridge.name) {
-            firewall.leave_for(&rules.name)?;
+            firewall.look_around(&self.bridge.name);
         }
         let elements = rules.elements();
         self.change(&mut firewall, |transaction, table| {

@@ -16,6 +16,7 @@ mod daemon;
 mod images;
 mod leaks;
 mod mutate;
+mod packages;
 mod registry;
 mod skip;
 mod tar;
@@ -28,6 +29,7 @@ pub use images::{
 };
 pub use leaks::KernelState;
 pub use mutate::mutate;
+pub use packages::{DOCKER, unpacked};
 pub use registry::{Certificates, LocalRegistry, Login, PASSWORD, RegistryOptions, USER};
 pub use skip::{is_root, skip};
 pub use tar::{EntryKind, TarBuilder};

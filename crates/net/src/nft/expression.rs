@@ -12,9 +12,10 @@ use super::{DATA_VALUE, LIST_ELEMENT};
 pub(super) const REGISTER: u32 = 8;
 const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
-const DROP: u32 = 0;
+pub(super) const DROP: u32 = 0;
 const ACCEPT: u32 = 1;
-const JUMP: u32 = (-3i32).cast_unsigned();
+pub(super) const JUMP: u32 = (-3i32).cast_unsigned();
+const RETURN: u32 = (-5i32).cast_unsigned();
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
 
@@ -342,6 +343,11 @@ impl Rule {
 
     pub(super) fn jump(self, chain: &str) -> Self {
         self.verdict(JUMP, Some(chain))
+    }
+
+    /// The packet goes on in the chain that jumped here.
+    pub(super) fn go_back(self) -> Self {
+        self.verdict(RETURN, None)
     }
 
     fn verdict(self, code: u32, chain: Option<&str>) -> Self {

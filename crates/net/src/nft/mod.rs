@@ -9,7 +9,7 @@ mod sets;
 use hoist_sys::netlink::{ACKNOWLEDGE, Attributes, Batch, Family, Reply, Socket};
 
 pub(crate) use expression::Rule;
-pub(crate) use foreign::forward_drops;
+pub(crate) use foreign::{ForeignChain, Place, Survey};
 pub(crate) use name_server::name_server;
 pub(crate) use ruleset::{BridgeRules, Entrance, FamilyRules, Ruleset};
 pub(crate) use sets::Element;

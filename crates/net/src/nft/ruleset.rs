@@ -4,7 +4,7 @@
 //! table inet hoist
 //!   sets and maps                      see `sets`: networks and published ports are elements
 //!   chain localnet    raw prerouting   loopback addresses from outside are dropped
-//!   chain prerouting  dstnat           jump publish
+//!   chain prerouting  dstnat           who is kept apart gets to the relay; jump publish
 //!   chain output      dstnat           jump publish
 //!   chain publish                      look up the maps, translate the destination
 //!   chain postrouting srcnat           out of a bridge: masquerade; back into it by a published port: too
@@ -60,9 +60,11 @@ impl BridgeRules {
     pub(crate) fn elements(&self) -> Vec<Element> {
         let name = self.name.as_str();
         let mut elements = vec![Element::interface(&sets::BRIDGES, name)];
-        if self.inter_container {
-            elements.push(Element::neighbours(name));
-        }
+        elements.push(if self.inter_container {
+            Element::neighbours(name)
+        } else {
+            Element::interface(&sets::APART, name)
+        });
         if self.internal {
             elements.push(Element::interface(&sets::INTERNAL, name));
         }
@@ -109,6 +111,8 @@ impl Ruleset {
                 "localnet",
                 rule().among(Input, &sets::BRIDGES).source(loopback).drop(),
             ),
+            // Translated, it would go straight to its neighbour, from which the bridge keeps it: to the relay instead.
+            ("prerouting", rule().among(Input, &sets::APART).accept()),
             ("prerouting", rule().jump("publish")),
             ("output", rule().jump("publish")),
         ];

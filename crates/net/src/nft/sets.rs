@@ -79,6 +79,8 @@ pub(crate) static OPEN6: Set = set("open6", PORT6);
 pub(crate) static BRIDGES: Set = set("bridges", NAMED);
 /// Bridges of which the ports may reach each other: bridge . the same bridge.
 pub(crate) static NEIGHBOURS: Set = set("neighbours", ((INTERFACE << 6) | INTERFACE, 32));
+/// Bridges of which the ports are kept from each other.
+pub(crate) static APART: Set = set("apart", NAMED);
 /// Bridges that nothing leaves or enters.
 pub(crate) static INTERNAL: Set = set("internal", NAMED);
 /// Bridges whose containers leave with the host's address.
@@ -105,7 +107,7 @@ pub(crate) static HOMES6: Set = Set {
 };
 
 /// All of them.
-pub(super) static SETS: [&Set; 17] = [
+pub(super) static SETS: [&Set; 18] = [
     &PUBLISHED4,
     &PUBLISHED4_ANY,
     &PUBLISHED6,
@@ -114,6 +116,7 @@ pub(super) static SETS: [&Set; 17] = [
     &OPEN6,
     &BRIDGES,
     &NEIGHBOURS,
+    &APART,
     &INTERNAL,
     &MASQUERADED4,
     &MASQUERADED6,

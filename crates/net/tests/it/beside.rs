@@ -1,8 +1,7 @@
-//! Beside others: their ports, their firewalls, a second engine.
+//! Beside others: their ports, a second engine.
 
 use hoist_net::{Instance, NetError};
 
-use crate::reach::ip;
 use crate::world::*;
 
 #[test]
@@ -40,38 +39,6 @@ fn a_taken_port_is_refused_in_dockers_words_and_free_again_after_detach() {
             Err(NetError::AlreadyAttached(_))
         ));
         networks.stop(false).unwrap();
-    });
-}
-
-#[test]
-fn other_firewalls_that_drop_get_our_accept_and_lose_it_again() {
-    with_world(|world| {
-        run("nft add table ip filter");
-        run(
-            "nft add chain ip filter FORWARD { type filter hook forward priority 0 ; policy drop ; }",
-        );
-        let networks = start(|_| {});
-        let server = attach(&networks, &["8080:80"]);
-        serve_tcp(&server.netns, "0.0.0.0:80");
-        let published = format!("{HOST_V4}:8080");
-        assert_eq!(ask_tcp(&world.outside, &published), Ok(ip(OUTSIDE_V4)));
-        // One that comes later, with Docker's chain for such rules.
-        run("nft add table ip6 filter");
-        run("nft add chain ip6 filter DOCKER-USER");
-        run("nft add table inet other");
-        run(
-            "nft add chain inet other forward { type filter hook forward priority 5 ; policy drop ; }",
-        );
-        let has = |table: &str, text: &str| run(&format!("nft list table {table}")).contains(text);
-        for table in ["ip6 filter", "inet other"] {
-            eventually(table, || has(table, "iifname \"hoist0*\" accept"));
-        }
-        assert_eq!(ask_tcp(&world.outside, &published), Ok(ip(OUTSIDE_V4)));
-        assert_eq!(networks.warnings(), Vec::<String>::new());
-        networks.stop(false).unwrap();
-        for table in ["ip filter", "ip6 filter", "inet other"] {
-            assert!(!has(table, "hoist0"), "{table}");
-        }
     });
 }
 

@@ -6,6 +6,7 @@
 
 mod attacks;
 mod beside;
+mod firewalls;
 mod life;
 mod matrix;
 mod names;

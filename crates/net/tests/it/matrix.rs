@@ -139,8 +139,7 @@ fn who_reaches_whom() {
                 &lonely_too.netns,
                 vec![
                     ("neighbour", direct(&lonely, 80), no),
-                    // So it is today; Docker's proxy carries it.
-                    ("neighbour, published", host(8083), no),
+                    ("neighbour, published", host(8083), yes),
                     ("outside", outside, yes),
                 ],
             ),

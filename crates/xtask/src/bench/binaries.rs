@@ -39,13 +39,13 @@ pub(super) fn release_binary(root: &Path) -> anyhow::Result<PathBuf> {
 
 /// A script that starts Debian's dockerd with the arguments `hoist daemon` takes.
 pub(super) fn docker_binary(
-    root: &Path,
     options: &Options,
     scripts: &TemporaryDirectory,
 ) -> anyhow::Result<PathBuf> {
     let unpacked = match &options.docker {
         Some(directory) => directory.clone(),
-        None => fetch_docker(&root.join("target/tools/docker-debian"))?,
+        None => hoist_testkit::unpacked("docker-debian", &hoist_testkit::DOCKER)
+            .map_err(anyhow::Error::msg)?,
     };
     let script = scripts.join("dockerd");
     let path = unpacked.display();
@@ -56,20 +56,4 @@ pub(super) fn docker_binary(
     std::fs::write(&script, text)?;
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
     Ok(script)
-}
-
-/// Downloads and unpacks Debian's packages; nothing is installed or started.
-fn fetch_docker(directory: &Path) -> anyhow::Result<PathBuf> {
-    if !directory.join("usr/sbin/dockerd").exists() {
-        std::fs::create_dir_all(directory)?;
-        let fetched = Command::new("sh")
-            .args(["-ec", "apt-get download -q docker.io containerd runc tini; for p in ./*.deb; do dpkg -x $p .; done"])
-            .current_dir(directory)
-            .status()?;
-        ensure!(
-            fetched.success(),
-            "apt-get download docker.io containerd runc tini: {fetched}"
-        );
-    }
-    Ok(directory.canonicalize()?)
 }

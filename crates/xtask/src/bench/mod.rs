@@ -65,7 +65,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     let docker = if options.no_docker {
         None
     } else {
-        Some(docker_binary(root, options, &scripts)?)
+        Some(docker_binary(options, &scripts)?)
     };
     let arenas = Arenas {
         hoist: Arena::start("hoist", &binary)?,
