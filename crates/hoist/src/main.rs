@@ -14,9 +14,7 @@
     reason = "a command line prints"
 )]
 
-mod cli;
 mod daemon;
-mod render;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -37,12 +35,12 @@ fn main() -> ExitCode {
         .unwrap_or("hoist")
         .to_owned();
     match name.as_str() {
-        "docker" => cli::main(cli::Program::Docker, &arguments),
+        "docker" => hoist_cli::main(hoist_cli::Program::Docker, &arguments),
         "dockerd" => daemon::main(arguments.into_iter().skip(1)),
         _ if arguments.get(1).is_some_and(|word| word == "daemon") => {
-            cli::detach_if_asked();
+            hoist_cli::detach_if_asked();
             daemon::main(arguments.into_iter().skip(2))
         }
-        _ => cli::main(cli::Program::Hoist, &arguments),
+        _ => hoist_cli::main(hoist_cli::Program::Hoist, &arguments),
     }
 }

@@ -14,8 +14,8 @@ use hoist_runtime::seccomp::Profile;
 use sha2::{Digest as _, Sha256};
 
 use super::file::UlimitKey;
-use crate::cli::spec::values::bytes;
 use crate::daemon::rlimits;
+use hoist_cli::bytes;
 
 /// Put under a container's own at each start.
 #[derive(Clone, Debug, Default)]

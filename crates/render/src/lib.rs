@@ -1,0 +1,7 @@
+//! What the command line shows: tables, templates, human numbers, progress.
+
+pub mod human;
+pub mod listing;
+pub mod progress;
+pub mod table;
+pub mod template;
