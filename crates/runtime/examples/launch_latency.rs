@@ -15,8 +15,8 @@ mod support;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use hoist_cgroup::CgroupHandle;
 use hoist_model::Signal;
-use hoist_runtime::cgroup::CgroupHandle;
 use hoist_runtime::seccomp::{Profile, Seccomp};
 use hoist_runtime::spec::{ExecSpec, NamespaceSource, ProcessId};
 use hoist_runtime::{Runtime, Settings, capabilities};

@@ -36,7 +36,7 @@ pub struct Settings {
     /// A program whose `main` calls [`crate::zygote_main`] when [`crate::is_zygote`] says so.
     pub executable: PathBuf,
     /// Files that zygotes' ids are written to, so that they and monitors are in groups of their own
-    /// ([`crate::cgroup::Cgroups::monitors`]).
+    /// ([`hoist_cgroup::Cgroups::monitors`]).
     pub groups: Arc<[OwnedFd]>,
 }
 

@@ -7,16 +7,14 @@
 //!
 //! Everything is resolved before the clone: [`spec`] says what is to be started, `plan` turns it into steps, `child` carries
 //! them out. Monitors outlive the daemon; [`Runtime::adopt`] finds them again. Beside this, the parts a specification is
-//! made of: [`cgroup`], [`seccomp`], [`capabilities`], [`users`], [`devices`] and Docker's [`defaults`]; and what can be read of what runs, [`observe`].
+//! made of: [`seccomp`], [`capabilities`], [`users`] and Docker's [`defaults`]; and what can be read of what runs, [`observe`].
 //!
 //! Knows no images, networks or wire protocol, runs no async runtime, and executes no helper program.
 
 mod below_root;
 pub mod capabilities;
-pub mod cgroup;
 mod child;
 pub mod defaults;
-pub mod devices;
 mod exit_record;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzzing;
@@ -33,7 +31,6 @@ mod seed;
 mod spare;
 pub mod spec;
 pub mod sysctl;
-pub mod systemd;
 mod user_namespace;
 pub mod users;
 mod zygote;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use hoist_model::{ContainerId, ExecId};
 
 use crate::capabilities::ProcessCapabilities;
-use crate::cgroup::CgroupHandle;
-use crate::devices::DeviceNode;
 use crate::seccomp::Program;
 use crate::sysctl::Sysctl;
+use hoist_cgroup::CgroupHandle;
+use hoist_cgroup::devices::DeviceNode;
 
 /// Whose process something is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]

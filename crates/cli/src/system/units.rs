@@ -7,7 +7,7 @@
 //! ```
 //!
 //! No unit here names a scope: systemd keeps what a file names, and then refuses to make it a second time. Scopes say
-//! themselves that they come before `hoist-shutdown.service`, and so go after it (`hoist_runtime::systemd`).
+//! themselves that they come before `hoist-shutdown.service`, and so go after it (`hoist_cgroup::systemd`).
 
 use std::path::Path;
 

@@ -5,13 +5,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
+use hoist_cgroup::devices::{self, DeviceNode, DeviceRule};
+use hoist_cgroup::{CgroupHandle, CgroupRequest, CgroupVersion, Cgroups, Group};
 use hoist_engine::containers::log_attributes;
 use hoist_engine::ports::{ExecLaunch, LaunchFailure, LaunchRequest, NetworkNamespace};
 use hoist_engine::records::{ContainerRecord, MountKind};
 use hoist_model::container::{LogFormat, LogOptions, NamespaceMode, SeccompChoice, Ulimit};
 use hoist_model::{ContainerId, chain};
-use hoist_runtime::cgroup::{CgroupHandle, CgroupRequest, CgroupVersion, Cgroups, Group};
-use hoist_runtime::devices::{self, DeviceNode, DeviceRule};
 use hoist_runtime::seccomp::{Profile, Program, Seccomp};
 use hoist_runtime::spec::{
     ExecSpec, LaunchSpec, LogSpec, MountEntry, NamespaceSource, Namespaces, Process, Streams,

@@ -5,12 +5,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
+use hoist_cgroup::devices::{DeviceKind, DeviceNode, DeviceRule};
+use hoist_cgroup::{CgroupMount, CgroupVersion};
 use hoist_engine::ports::LaunchFailure;
 use hoist_engine::records::{ContainerRecord, MountKind, MountPoint};
 use hoist_model::container::{NamespaceMode, Propagation};
-use hoist_runtime::cgroup::{CgroupMount, CgroupVersion};
 use hoist_runtime::defaults;
-use hoist_runtime::devices::{DeviceKind, DeviceNode, DeviceRule};
 use hoist_runtime::spec::{MountEntry, MountFrom};
 use hoist_sys::mount_attributes::{
     NO_ACCESS_TIME, NO_DEV, NO_DIRECTORY_ACCESS_TIME, NO_EXEC, NO_SUID, READ_ONLY, STRICT_ATIME,

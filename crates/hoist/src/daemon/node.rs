@@ -5,11 +5,11 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context;
+use hoist_cgroup::{CgroupDriver, CgroupSupport, CgroupVersion};
 use hoist_docker::{LimitSupport, Node};
 use hoist_image::SnapshotterKind;
 use hoist_model::Timestamp;
 use hoist_model::container::NamespaceMode;
-use hoist_runtime::cgroup::{CgroupDriver, CgroupSupport, CgroupVersion};
 
 use super::apparmor::AppArmor;
 use super::settings::Settings;

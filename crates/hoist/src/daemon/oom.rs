@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hoist_cgroup::Group;
 use hoist_model::ContainerId;
-use hoist_runtime::cgroup::Group;
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 

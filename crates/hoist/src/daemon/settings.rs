@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use hoist_cgroup::CgroupDriver;
 use hoist_docker::{ApiVersion, ContainerDefaults};
 use hoist_image::SnapshotterChoice;
 use hoist_model::container::LogConfig;
 use hoist_net::AddressPool;
-use hoist_runtime::cgroup::CgroupDriver;
 
 use super::arguments::Arguments;
 use super::keys;

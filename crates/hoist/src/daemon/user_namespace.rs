@@ -6,10 +6,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use hoist_cgroup::devices::DeviceNode;
 use hoist_engine::ports::LaunchFailure;
 use hoist_runtime::UserNamespace;
 use hoist_runtime::defaults;
-use hoist_runtime::devices::DeviceNode;
 use hoist_runtime::spec::{MountEntry, MountFrom, NamespaceSource, Namespaces, Process, Remapped};
 use hoist_sys::process::owner_of_namespace;
 use rustix::fs::fstat;

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use hoist_cgroup::systemd::{self, Scope, ScopeError};
+use hoist_cgroup::{CgroupDriver, CgroupError, CgroupSettings, Cgroups, Group};
 use hoist_engine::containers::AttachRequest;
 use hoist_engine::ports::{
     Adoption, BoxFuture, ExecLaunch, ExitNotice, LaunchFailure, LaunchRequest, Launched,
@@ -17,11 +19,9 @@ use hoist_engine::records::ContainerRecord;
 use hoist_model::container::{ContainerStats, NamespaceMode, ProcessFacts, Resources};
 use hoist_model::{ContainerId, ErrorClass, Signal, Timestamp, chain};
 use hoist_net::Instance;
-use hoist_runtime::cgroup::{CgroupDriver, CgroupError, CgroupSettings, Cgroups, Group};
 use hoist_runtime::observe;
 use hoist_runtime::seccomp::Seccomp;
 use hoist_runtime::spec::{ProcessId, Streams};
-use hoist_runtime::systemd::{self, Scope, ScopeError};
 use hoist_runtime::{Ears, Seed};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;

@@ -9,8 +9,8 @@ use std::os::fd::OwnedFd;
 
 use super::{FdIndex, Plan, Step};
 use crate::defaults;
-use crate::devices::DeviceKind;
 use crate::spec::{ExecSpec, LaunchSpec, MountEntry, MountFrom, NamespaceSource, Process};
+use hoist_cgroup::devices::DeviceKind;
 
 /// Descriptors in the order the plan names them.
 #[derive(Debug, Default)]

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
+use hoist_cgroup::CgroupHandle;
 use hoist_model::{ContainerId, ExecId, Signal};
-use hoist_runtime::cgroup::CgroupHandle;
 use hoist_runtime::spec::{ExecSpec, ProcessId};
 use hoist_runtime::{LaunchError, Launched};
 

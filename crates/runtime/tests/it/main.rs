@@ -7,7 +7,6 @@
 
 mod adoption;
 mod attacks;
-mod cgroup;
 mod exec;
 mod life;
 mod logs;

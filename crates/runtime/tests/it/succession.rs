@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use hoist_cgroup::CgroupHandle;
 use hoist_model::{ExecId, Signal};
 use hoist_runtime::Adoption;
-use hoist_runtime::cgroup::CgroupHandle;
 use hoist_runtime::spec::{ExecSpec, LaunchSpec, LogSpec, ProcessId};
 
 use crate::adoption::Engine;

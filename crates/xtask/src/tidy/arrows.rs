@@ -14,6 +14,13 @@ const ARROWS: &[(&str, &str, &str)] = &[
     ("image", "sys", "EROFS and overlay mounts, openat2"),
     ("net", "model", "port requests, network ids"),
     ("net", "sys", "netlink sockets, namespaces"),
+    ("cgroup", "model", "resources to limit, ids of groups"),
+    ("cgroup", "sys", "device programs, watches"),
+    (
+        "runtime",
+        "cgroup",
+        "a child joins its group, a device is made",
+    ),
     ("runtime", "model", "container specs and states"),
     (
         "runtime",
@@ -60,6 +67,7 @@ const ARROWS: &[(&str, &str, &str)] = &[
     ("cli", "image", "`cp` and contexts pack and unpack archives"),
     ("cli", "model", "names, references, times"),
     ("cli", "render", "what verbs show"),
+    ("hoist", "cgroup", "composition root"),
     ("hoist", "cli", "one binary: client and engine"),
     ("hoist", "docker", "serves the API"),
     ("hoist", "engine", "composition root"),

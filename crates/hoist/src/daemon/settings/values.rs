@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use hoist_cgroup::CgroupDriver;
 use hoist_docker::ApiVersion;
 use hoist_image::SnapshotterChoice;
 use hoist_model::container::LogConfig;
-use hoist_runtime::cgroup::CgroupDriver;
 
 pub(super) fn absolute(name: &str, path: PathBuf) -> anyhow::Result<PathBuf> {
     if path.is_absolute() {

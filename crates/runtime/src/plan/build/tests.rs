@@ -4,8 +4,8 @@ use hoist_model::ContainerId;
 
 use super::*;
 use crate::capabilities;
-use crate::cgroup::CgroupHandle;
 use crate::spec::{MountEntry, Namespaces, Remapped};
+use hoist_cgroup::CgroupHandle;
 
 fn fd() -> OwnedFd {
     File::open("/dev/null").unwrap().into()

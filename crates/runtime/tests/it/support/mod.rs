@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use hoist_cgroup::CgroupHandle;
 use hoist_model::ContainerId;
-use hoist_runtime::cgroup::CgroupHandle;
 use hoist_runtime::spec::{
     LaunchSpec, MountEntry, MountFrom, NamespaceSource, Namespaces, Process,
 };

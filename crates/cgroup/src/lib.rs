@@ -26,6 +26,7 @@
 mod apply;
 mod background;
 mod device_program;
+pub mod devices;
 mod directory;
 mod error;
 mod group;
@@ -36,6 +37,7 @@ mod monitors;
 mod oom;
 mod scope;
 mod stats;
+pub mod systemd;
 mod writes;
 
 use std::os::fd::OwnedFd;
@@ -120,7 +122,7 @@ pub struct CgroupRequest<'a> {
     pub parent: &'a str,
     /// The limits. `devices` and `device_cgroup_rules` in it are not read here: see the next field.
     pub resources: &'a Resources,
-    /// Device access beyond the default list: [`crate::devices::resolve`]'s rules, then the parsed extra rules.
+    /// Device access beyond the default list: [`devices::resolve`]'s rules, then the parsed extra rules.
     pub devices: &'a [DeviceRule],
     /// Every device may be used.
     pub privileged: bool,

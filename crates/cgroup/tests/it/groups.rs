@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use hoist_model::ContainerId;
-use hoist_model::container::Resources;
-use hoist_runtime::cgroup::{
+use hoist_cgroup::{
     CgroupDriver, CgroupError, CgroupHandle, CgroupRequest, CgroupSettings, Cgroups, Group,
 };
+use hoist_model::ContainerId;
+use hoist_model::container::Resources;
 
 /// An engine's groups, taken away at the end whatever the test does.
 struct Host {
@@ -409,7 +409,7 @@ fn groups_made_in_advance_do_not_outlive_their_engine() {
     let parent = format!("hoist-test-{}-ready", std::process::id());
     let mounts = host.cgroups.mounts();
     let ready = || {
-        let names = |mount: &hoist_runtime::cgroup::CgroupMount| {
+        let names = |mount: &hoist_cgroup::CgroupMount| {
             std::fs::read_dir(format!("{}/{parent}", mount.mount_point))
                 .map(|entries| entries.filter_map(|e| e.ok()?.file_name().into_string().ok()))
                 .into_iter()
