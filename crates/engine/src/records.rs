@@ -301,13 +301,39 @@ pub struct NetworkRecord {
     pub options: BTreeMap<String, String>,
     /// User's key/value pairs.
     pub labels: BTreeMap<String, String>,
+    /// For a network that is only what others are made of (`--config-only`): the host makes nothing of it.
+    #[serde(default)]
+    pub configuration: Option<NetworkConfiguration>,
+    /// The name of the one that it was made of (`--config-from`); empty is none.
+    #[serde(default)]
+    pub config_from: String,
+}
+
+/// What a network that is only a configuration has beside options, labels and subnets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkConfiguration {
+    /// Whether containers get IPv4 addresses.
+    pub ipv4: bool,
+    /// Whether they get IPv6 addresses.
+    pub ipv6: bool,
 }
 
 impl NetworkRecord {
     /// Whether every node has it.
     #[must_use]
     pub fn is_builtin(&self) -> bool {
-        self.segment.is_none()
+        self.segment.is_none() && self.configuration.is_none()
+    }
+
+    /// Whether containers get addresses of a family.
+    #[must_use]
+    pub fn has_family(&self, v6: bool) -> bool {
+        let (made, written) = (self.segment.as_ref(), self.configuration.as_ref());
+        let families = made
+            .map(|made| (made.ipv4, made.ipv6))
+            .or(written.map(|one| (one.ipv4, one.ipv6)));
+        let (ipv4, ipv6) = families.unwrap_or((true, false));
+        if v6 { ipv6 } else { ipv4 }
     }
 
     /// Whether nothing leaves or enters it.

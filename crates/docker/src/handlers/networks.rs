@@ -18,7 +18,7 @@ const FILTERS: [&str; 8] = [
 /// `POST /networks/create`.
 pub(crate) async fn create(mut call: Call) -> Reply {
     let body: NetworkCreateBody = call.json().await?;
-    let request = request_from_wire(body)?;
+    let request = request_from_wire(body);
     let made = call.engine().networks.create(request).await?;
     json_reply(
         StatusCode::CREATED,

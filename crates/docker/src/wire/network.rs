@@ -11,7 +11,6 @@ use serde_json::Value;
 use super::create_body::EndpointBody;
 use super::shape::{Member, shape, since};
 use crate::ApiVersion;
-use crate::error::ApiError;
 
 const MEMBERS: &[Member] = &[since(48, "EnableIPv4")];
 
@@ -32,7 +31,7 @@ struct Network<'a> {
     internal: bool,
     attachable: bool,
     ingress: bool,
-    config_from: ConfigFrom,
+    config_from: ConfigFrom<'a>,
     config_only: bool,
     options: &'a BTreeMap<String, String>,
     labels: &'a BTreeMap<String, String>,
@@ -42,8 +41,8 @@ struct Network<'a> {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct ConfigFrom {
-    network: &'static str,
+struct ConfigFrom<'a> {
+    network: &'a str,
 }
 
 #[derive(Debug, Serialize)]
@@ -137,25 +136,13 @@ pub(crate) struct ConnectBody {
     pub(crate) force: Option<bool>,
 }
 
-/// Converts a wish for a network; refuses what Swarm alone has.
-pub(crate) fn request_from_wire(body: NetworkCreateBody) -> Result<NetworkRequest, ApiError> {
-    let from = body.config_from.and_then(|from| from.network);
-    if body.config_only == Some(true) || from.is_some_and(|name| !name.is_empty()) {
-        return Err(ApiError::missing(
-            "networks that are only a configuration are not implemented yet",
-        ));
-    }
-    if body.ingress == Some(true) || body.scope.as_deref() == Some("swarm") {
-        return Err(ApiError::new(
-            hoist_model::ErrorClass::Forbidden,
-            "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
-        ));
-    }
+/// Converts a wish for a network.
+pub(crate) fn request_from_wire(body: NetworkCreateBody) -> NetworkRequest {
     let ipam = body.ipam.unwrap_or_default();
     let pools = ipam.config.unwrap_or_default().into_iter();
     let text = |text: Option<String>| text.unwrap_or_default();
     let driver = text(body.driver);
-    Ok(NetworkRequest {
+    NetworkRequest {
         name: text(body.name),
         driver: match driver.as_str() {
             "" | "default" => "bridge".to_owned(),
@@ -177,7 +164,11 @@ pub(crate) fn request_from_wire(body: NetworkCreateBody) -> Result<NetworkReques
                 auxiliary: pool.auxiliary_addresses.unwrap_or_default(),
             })
             .collect(),
-    })
+        scope: text(body.scope),
+        ingress: body.ingress.unwrap_or_default(),
+        config_only: body.config_only.unwrap_or_default(),
+        config_from: text(body.config_from.and_then(|from| from.network)),
+    }
 }
 
 /// A container on a network (API `EndpointResource`).
@@ -206,8 +197,8 @@ pub(crate) fn network(
         created: record.created_at.to_string(),
         scope: "local",
         driver: &record.driver,
-        enable_ipv4: record.segment.as_ref().is_none_or(|made| made.ipv4),
-        enable_ipv6: record.segment.as_ref().is_some_and(|made| made.ipv6),
+        enable_ipv4: record.has_family(false),
+        enable_ipv6: record.has_family(true),
         ipam: Ipam {
             driver: "default",
             options: record.ipam_options.as_ref(),
@@ -216,8 +207,10 @@ pub(crate) fn network(
         internal: record.is_internal(),
         attachable: record.attachable,
         ingress: false,
-        config_from: ConfigFrom { network: "" },
-        config_only: false,
+        config_from: ConfigFrom {
+            network: &record.config_from,
+        },
+        config_only: record.configuration.is_some(),
         options: &record.options,
         labels: &record.labels,
         containers: containers.map(|all| {

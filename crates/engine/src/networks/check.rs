@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use hoist_model::ErrorClass;
 use ipnet::IpNet;
 
-use super::{NetworkRequest, PoolRequest};
+use super::{NetworkRequest, PoolRequest, configuration};
 use crate::error::NetworkError;
 
 pub(super) fn refused(class: ErrorClass, message: impl Into<String>) -> NetworkError {
@@ -37,36 +37,29 @@ pub(super) fn check(request: &NetworkRequest) -> Result<(), NetworkError> {
             "invalid network name {name:?}, only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
         )));
     }
-    match request.driver.as_str() {
-        "bridge" | "macvlan" => {}
-        "host" | "null" => {
+    configuration::check(request)?;
+    match request.scope.as_str() {
+        "" | "local" => {}
+        "swarm" => {
             return Err(refused(
                 ErrorClass::Forbidden,
-                format!(
-                    "only one instance of \"{}\" network is allowed",
-                    request.driver
-                ),
-            ));
-        }
-        "ipvlan" => {
-            return Err(NetworkError::NotImplemented(
-                "network driver ipvlan is not implemented yet: bridge and macvlan are".to_owned(),
-            ));
-        }
-        "overlay" => {
-            return Err(refused(
-                ErrorClass::Forbidden,
-                "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
+                "cannot create a swarm scoped network when swarm is not active",
             ));
         }
         other => {
-            return Err(refused(
-                ErrorClass::NotFound,
-                format!(
-                    "could not find plugin {other} in v1 plugin registry: plugin \"{other}\" not found"
-                ),
-            ));
+            return Err(invalid(format!(
+                "invalid network scope {other:?}: expected \"local\" or \"swarm\""
+            )));
         }
+    }
+    if !request.config_only {
+        check_driver(&request.driver)?;
+    }
+    if request.ingress {
+        return Err(refused(
+            ErrorClass::Forbidden,
+            "Ingress network can only be global scope network",
+        ));
     }
     if !matches!(request.ipam_driver.as_str(), "" | "default" | "null") {
         return Err(refused(
@@ -97,6 +90,38 @@ pub(super) fn check(request: &NetworkRequest) -> Result<(), NetworkError> {
             return Err(refused(
                 ErrorClass::Forbidden,
                 format!("{} driver doesn't support multiple subnets", request.driver),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_driver(driver: &str) -> Result<(), NetworkError> {
+    match driver {
+        "bridge" | "macvlan" => {}
+        "host" | "null" => {
+            return Err(refused(
+                ErrorClass::Forbidden,
+                format!("only one instance of \"{}\" network is allowed", driver),
+            ));
+        }
+        "ipvlan" => {
+            return Err(NetworkError::NotImplemented(
+                "network driver ipvlan is not implemented yet: bridge and macvlan are".to_owned(),
+            ));
+        }
+        "overlay" => {
+            return Err(refused(
+                ErrorClass::Forbidden,
+                "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
+            ));
+        }
+        other => {
+            return Err(refused(
+                ErrorClass::NotFound,
+                format!(
+                    "could not find plugin {other} in v1 plugin registry: plugin \"{other}\" not found"
+                ),
             ));
         }
     }

@@ -6,6 +6,7 @@
 //! ```
 
 mod check;
+mod configuration;
 mod plan;
 
 use std::collections::BTreeMap;
@@ -52,6 +53,14 @@ pub struct NetworkRequest {
     pub ipam_options: Option<BTreeMap<String, String>>,
     /// Subnets as written.
     pub pools: Vec<PoolRequest>,
+    /// Empty, `local` or `swarm`.
+    pub scope: String,
+    /// Whether it is to be Swarm's routing mesh.
+    pub ingress: bool,
+    /// Whether nothing is made of it but other networks.
+    pub config_only: bool,
+    /// The network that has the configuration of this one; empty is none.
+    pub config_from: String,
 }
 
 /// A subnet as written (API `IPAMConfig`).
@@ -140,6 +149,8 @@ impl Networks {
                 ipam_options: None,
                 options,
                 labels: BTreeMap::new(),
+                configuration: None,
+                config_from: String::new(),
             });
         }
         store
@@ -164,26 +175,49 @@ impl Networks {
     /// Makes a network.
     pub async fn create(
         &self,
-        request: NetworkRequest,
+        mut request: NetworkRequest,
     ) -> Result<Arc<NetworkRecord>, NetworkError> {
         check::check(&request)?;
         if self.list().iter().any(|other| other.name == request.name) {
             return Err(NetworkError::NameTaken(request.name));
         }
+        if !request.config_from.is_empty() {
+            let named = self
+                .list()
+                .into_iter()
+                .find(|other| other.configuration.is_some() && other.name == request.config_from);
+            let configuration = named.ok_or_else(|| {
+                check::refused(
+                    hoist_model::ErrorClass::NotFound,
+                    format!(
+                        "configuration network {:?} does not exist",
+                        request.config_from
+                    ),
+                )
+            })?;
+            configuration::apply(&configuration, &mut request);
+        }
         let wanted = plan::plan(&request, NetworkId::from_bytes(&random_bytes()))?;
-        let segment = self.host.make(wanted).await?;
-        let record = Arc::new(NetworkRecord {
-            id: segment.id.clone(),
-            name: request.name,
-            driver: request.driver,
-            created_at: now(),
-            subnets: segment.subnets.clone(),
-            segment: Some(segment),
-            attachable: request.attachable,
-            ipam_options: request.ipam_options,
-            options: request.options,
-            labels: request.labels,
-        });
+        let record = if request.config_only {
+            configuration::record(request, wanted)
+        } else {
+            let segment = self.host.make(wanted).await?;
+            NetworkRecord {
+                id: segment.id.clone(),
+                name: request.name,
+                driver: request.driver,
+                created_at: now(),
+                subnets: segment.subnets.clone(),
+                segment: Some(segment),
+                attachable: request.attachable,
+                ipam_options: request.ipam_options,
+                options: request.options,
+                labels: request.labels,
+                configuration: None,
+                config_from: request.config_from,
+            }
+        };
+        let record = Arc::new(record);
         let draft = record.clone();
         let written = self
             .store
@@ -211,6 +245,13 @@ impl Networks {
         let network = self.resolve(name)?;
         if network.is_builtin() {
             return Err(NetworkError::Permanent(network.name.clone()));
+        }
+        let is_of_it = |other: &Arc<NetworkRecord>| other.config_from == network.name;
+        if network.configuration.is_some() && self.list().iter().any(is_of_it) {
+            return Err(check::refused(
+                hoist_model::ErrorClass::Forbidden,
+                format!("configuration network {:?} is in use", network.name),
+            ));
         }
         let users = self.endpoints(&network);
         if !users.is_empty() {
@@ -246,7 +287,9 @@ impl Networks {
         let mut all = self.list();
         all.sort_by_key(|network| network.created_at);
         for network in all {
-            let spared = network.is_builtin() || keep(&network);
+            // A configuration is no network that anything could run on.
+            let unmade = network.is_builtin() || network.configuration.is_some();
+            let spared = unmade || keep(&network);
             if spared || !self.endpoints(&network).is_empty() {
                 continue;
             }
