@@ -10,7 +10,7 @@ use super::container::{
     Details, api_filters, each, print_objects, prune, show_pruned, with_configured,
 };
 use super::reference::{segment, short};
-use super::spec::key_values;
+use super::spec::{fields, key_values};
 use super::{Context, Failure, Run, Verb, output, verb};
 use hoist_render::listing::Listing;
 
@@ -228,17 +228,31 @@ struct Connect {
 
 impl Run for Connect {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
-        let mut endpoint = json!({"Aliases": self.alias, "Links": self.link, "IPAMConfig": {}});
+        // Each flag may hold several, as a line of comma-separated values.
+        let all = |flags: &[String]| -> Vec<String> {
+            flags.iter().flat_map(|text| fields(text)).collect()
+        };
+        let options = all(&self.driver_opt);
+        if options
+            .iter()
+            .any(|option| !option.contains('=') || option.starts_with('='))
+        {
+            return Err(Failure::new(
+                "invalid key/value pair format in driver options",
+            ));
+        }
+        let mut endpoint =
+            json!({"Aliases": all(&self.alias), "Links": self.link, "IPAMConfig": {}});
         for (field, value) in [("IPv4Address", &self.ip), ("IPv6Address", &self.ip6)] {
             if let Some(value) = value {
                 endpoint["IPAMConfig"][field] = value.as_str().into();
             }
         }
         if !self.link_local_ip.is_empty() {
-            endpoint["IPAMConfig"]["LinkLocalIPs"] = json!(self.link_local_ip);
+            endpoint["IPAMConfig"]["LinkLocalIPs"] = json!(all(&self.link_local_ip));
         }
-        if !self.driver_opt.is_empty() {
-            endpoint["DriverOpts"] = key_values(&self.driver_opt).into();
+        if !options.is_empty() {
+            endpoint["DriverOpts"] = key_values(&options).into();
         }
         if let Some(priority) = self.gw_priority {
             endpoint["GwPriority"] = priority.into();

@@ -131,6 +131,58 @@ pub struct PlaceRequest {
     pub names: Vec<String>,
     /// Names that it alone sees there: alias, and the other's name.
     pub links: Vec<(String, String)>,
+    /// What its interface is called there (`com.docker.network.endpoint.ifname`); `None` is the next of `eth0`, `eth1`, ….
+    pub interface: Option<String>,
+    /// Settings of its interface (`com.docker.network.endpoint.sysctls`).
+    pub sysctls: Vec<InterfaceSysctl>,
+}
+
+/// A kernel setting of one interface: `net.ipv4.conf.IFNAME.log_martians=1`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceSysctl {
+    /// `ipv4`, `ipv6` or `mpls`.
+    pub family: String,
+    /// `conf` or `neigh`.
+    pub group: String,
+    /// Its name.
+    pub name: String,
+    /// What it is set to.
+    pub value: String,
+}
+
+impl InterfaceSysctl {
+    /// Reads one. The name of the interface does not matter, as in Docker (and its client writes all of it small); what else
+    /// could lead out of the interface's directory is refused. The text is Docker's (moby: daemon/libnetwork/osl).
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (key, value) = text
+            .split_once('=')
+            .ok_or_else(|| format!("expected sysctl '{text}' to have format name=value"))?;
+        let parts: Vec<&str> = key.split('.').collect();
+        let [net, family, group, _, name] = parts.as_slice() else {
+            return Err(format!(
+                "expected sysctl '{text}' to have format net.X.Y.IFNAME.Z"
+            ));
+        };
+        let plain = |part: &str| {
+            let mut bytes = part.bytes();
+            !part.is_empty() && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+        };
+        if *net != "net"
+            || !matches!(*family, "ipv4" | "ipv6" | "mpls")
+            || !plain(group)
+            || !plain(name)
+        {
+            return Err(format!(
+                "sysctl '{text}' is not of one interface: expected net.ipv4.Y.IFNAME.Z, net.ipv6.Y.IFNAME.Z or net.mpls.Y.IFNAME.Z"
+            ));
+        }
+        Ok(Self {
+            family: (*family).to_owned(),
+            group: (*group).to_owned(),
+            name: (*name).to_owned(),
+            value: value.to_owned(),
+        })
+    }
 }
 
 /// Reads a hardware address, six bytes of two hexadecimal digits between colons or hyphens.
@@ -149,6 +201,40 @@ pub fn parse_mac(text: &str) -> Option<[u8; 6]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_setting_of_an_interface_stays_in_its_directory() {
+        let read = InterfaceSysctl::parse("net.ipv4.conf.IFNAME.log_martians=1").unwrap();
+        assert_eq!(
+            (
+                read.family.as_str(),
+                read.group.as_str(),
+                read.name.as_str()
+            ),
+            ("ipv4", "conf", "log_martians")
+        );
+        for (text, expected) in [
+            (
+                "net.ipv4.conf.IFNAME.x",
+                "expected sysctl 'net.ipv4.conf.IFNAME.x' to have format name=value",
+            ),
+            (
+                "net.ipv4.ip_forward=1",
+                "expected sysctl 'net.ipv4.ip_forward=1' to have format net.X.Y.IFNAME.Z",
+            ),
+        ] {
+            assert_eq!(InterfaceSysctl::parse(text).unwrap_err(), expected);
+        }
+        for bad in [
+            "kernel.ipv4.conf.IFNAME.x=1",
+            "net.core.conf.IFNAME.x=1",
+            "net.ipv4.conf/../...IFNAME.x=1",
+            "net.ipv4.conf.IFNAME./../../all/forwarding=1",
+            "net.ipv4.conf.IFNAME.=1",
+        ] {
+            assert!(InterfaceSysctl::parse(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_hardware_address_is_six_whole_bytes() {

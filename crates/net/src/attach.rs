@@ -362,7 +362,9 @@ const BRIDGE: &str = "bridge";
 
 /// Whether the first place is one that the pool's namespaces have.
 fn is_pooled(places: &[PlaceRequest]) -> bool {
-    places.first().is_some_and(|place| place.network.is_none())
+    places.first().is_some_and(|place| {
+        place.network.is_none() && place.interface.is_none() && place.sysctls.is_empty()
+    })
 }
 
 /// Whether a place on the default bridge is not one that the pool has.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 
+use hoist_model::network::InterfaceSysctl;
 use hoist_sys::netlink::Batch;
 use hoist_sys::netns;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -73,6 +74,7 @@ pub(crate) struct Plug {
     pub(crate) addresses: Vec<IpNet>,
     pub(crate) ipv6: bool,
     pub(crate) hairpin: bool,
+    pub(crate) sysctls: Vec<InterfaceSysctl>,
 }
 
 /// What kind of interface it is.
@@ -228,8 +230,20 @@ impl Builder {
             for address in &plug.addresses {
                 rtnl::add_address(&mut batch, index, *address);
             }
-            rtnl::set_up(&mut batch, index);
-            links.apply(&mut batch)
+            let configured = links.apply(&mut batch).and_then(|()| {
+                let mut all = plug.sysctls.iter();
+                all.try_for_each(|one| set_sysctl(&plug.interface, one))?;
+                let mut batch = Batch::new();
+                rtnl::set_up(&mut batch, index);
+                links.apply(&mut batch)
+            });
+            if configured.is_err() {
+                // Who is asked for the namespace again may ask for the same name.
+                let mut batch = Batch::new();
+                rtnl::delete_link(&mut batch, &plug.interface);
+                let _ = links.apply_except(&mut batch, &[libc::ENODEV]);
+            }
+            configured
         })
     }
 
@@ -296,6 +310,24 @@ impl Builder {
         netns::enter(&self.home).map_err(fail("return to the host's network namespace"))?;
         done
     }
+}
+
+/// Writes a setting of an interface, if it is not what it should be (moby: daemon/libnetwork/osl/interface_linux.go).
+fn set_sysctl(interface: &str, setting: &InterfaceSysctl) -> Result<(), NetError> {
+    let InterfaceSysctl {
+        family,
+        group,
+        name,
+        value,
+    } = setting;
+    let path = format!("{family}/{group}/{interface}/{name}");
+    let now = sysctl::read(&path).map_err(|_| {
+        NetError::InvalidSetting(format!("/proc/sys/net/{path} is not a sysctl file"))
+    })?;
+    if now == *value {
+        return Ok(());
+    }
+    sysctl::write(&path, value)
 }
 
 fn index_of(links: &Links, interface: &str) -> Result<u32, NetError> {

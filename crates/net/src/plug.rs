@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use hoist_model::EndpointId;
-use hoist_model::network::{GatewayMode, PlaceRequest, SegmentKind};
+use hoist_model::network::{GatewayMode, InterfaceSysctl, PlaceRequest, SegmentKind};
 use ipnet::IpNet;
 
 use crate::attach::{Placed, duplicate, random_ids};
@@ -45,7 +45,19 @@ impl Networks {
                 (record, plug)
             }
         };
-        plug.interface = free_name(&plug.interface, &names.collect::<Vec<_>>());
+        let names: Vec<_> = names.collect();
+        plug.interface = match &wish.interface {
+            // Docker's words for the kernel's answer.
+            Some(name) if names.contains(&name.as_str()) => {
+                shared.release_places(std::slice::from_ref(&record));
+                return Err(NetError::InvalidSetting(format!(
+                    "error renaming interface to {name:?}: file exists"
+                )));
+            }
+            Some(name) => name.clone(),
+            None => free_name(&plug.interface, &names),
+        };
+        plug.sysctls.clone_from(&wish.sysctls);
         record.interface.clone_from(&plug.interface);
         if let PlugLink::Veth { name, .. } = &mut plug.link {
             if name.is_empty() {
@@ -60,6 +72,15 @@ impl Networks {
         if let Err(error) = plugged {
             shared.release_places(std::slice::from_ref(&record));
             return Err(error);
+        }
+        if wish.sysctls.iter().any(disables_ipv6) {
+            // The kernel took the address from the interface.
+            let gone = PlaceRecord {
+                ipv4: None,
+                ipv6: record.ipv6.take(),
+                ..record.clone()
+            };
+            shared.release_places(&[gone]);
         }
         Ok(record)
     }
@@ -83,9 +104,14 @@ impl Networks {
             addresses: nets(&record),
             ipv6: bridge.address_v6.is_some(),
             hairpin: sysctl::is_on(BRIDGE_CALLS),
+            sysctls: Vec::new(),
         };
         Ok((record, plug))
     }
+}
+
+fn disables_ipv6(setting: &InterfaceSysctl) -> bool {
+    setting.family == "ipv6" && setting.name == "disable_ipv6" && setting.value != "0"
 }
 
 /// The first of `eth0`, `eth1`, … that nothing has.
@@ -172,6 +198,7 @@ fn segment_plug(
         mtu: segment.mtu,
         ipv6: v6.is_some(),
         hairpin: segment.kind == SegmentKind::Bridge && sysctl::is_on(BRIDGE_CALLS),
+        sysctls: Vec::new(),
     };
     Ok((record, plug))
 }

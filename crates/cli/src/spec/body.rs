@@ -371,7 +371,16 @@ fn endpoint(text: &str) -> Result<(String, Fields), InvalidFlag> {
             Some(("ip", value)) => addresses.set("IPv4Address", value),
             Some(("ip6", value)) => addresses.set("IPv6Address", value),
             Some(("mac-address", value)) => endpoint.set("MacAddress", value),
-            Some(("driver-opt", value)) => options.extend(key_values([value])),
+            Some(("driver-opt", value)) if value.contains('=') => {
+                options.extend(key_values([value]));
+            }
+            Some(("driver-opt", _)) => {
+                return Err(invalid(
+                    "--network",
+                    text,
+                    "invalid key value pair format in driver options",
+                ));
+            }
             Some(("gw-priority", value)) => {
                 let priority: i64 = value
                     .parse()

@@ -11,6 +11,7 @@ mod volumes;
 pub(crate) use body::{Host, create_body};
 pub(crate) use flags::ContainerFlags;
 pub(crate) use values::{duration, key_values, lines_of};
+pub(crate) use volumes::fields;
 
 /// A flag's value that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

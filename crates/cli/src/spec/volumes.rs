@@ -60,7 +60,7 @@ pub(super) fn volume(text: &str, base: &Path) -> Result<Volume, InvalidFlag> {
 }
 
 /// Splits a `--mount` or `--gpus` at commas, except inside double quotes.
-pub(super) fn fields(text: &str) -> Vec<String> {
+pub(crate) fn fields(text: &str) -> Vec<String> {
     let mut fields = vec![String::new()];
     let mut quoted = false;
     for letter in text.chars() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hoist_model::ContainerId;
 use hoist_model::container::{EndpointSpec, NetworkMode, NetworkSpec};
-use hoist_model::network::{PlaceRequest, parse_mac};
+use hoist_model::network::{InterfaceSysctl, PlaceRequest, parse_mac};
 use hoist_store::Class;
 
 use super::Containers;
@@ -161,6 +161,7 @@ fn place(
     network: &NetworkRecord,
     endpoint: EndpointSpec,
 ) -> Result<PlaceRequest, ContainerError> {
+    refuse_configuration(network)?;
     let spec = &record.spec.network;
     let is_own = spec.members().first() == Some(&network.name.as_str()) && !spec.left;
     let mac = endpoint.mac_address.as_deref().or_else(|| {
@@ -199,7 +200,50 @@ fn place(
         mac,
         gateway_priority: endpoint.gateway_priority,
         links,
+        interface: interface_name(&endpoint.driver_options)?,
+        sysctls: interface_sysctls(&endpoint.driver_options)?,
     })
+}
+
+/// What an endpoint's driver options call the interface; a name that the kernel would refuse is refused here.
+fn interface_name(options: &BTreeMap<String, String>) -> Result<Option<String>, ContainerError> {
+    let Some(name) = options.get("com.docker.network.endpoint.ifname") else {
+        return Ok(None);
+    };
+    let sound = (1..=15).contains(&name.len())
+        && !matches!(name.as_str(), "." | ".." | "lo")
+        && !name.contains(['/', ':', '%'])
+        && !name.contains(char::is_whitespace);
+    if sound {
+        Ok(Some(name.clone()))
+    } else {
+        Err(ContainerError::Invalid(format!(
+            "error renaming interface to {name:?}: expected 1 to 15 characters, without '/', ':', '%' and blanks, and not \"lo\""
+        )))
+    }
+}
+
+/// The settings of the interface among an endpoint's driver options.
+fn interface_sysctls(
+    options: &BTreeMap<String, String>,
+) -> Result<Vec<InterfaceSysctl>, ContainerError> {
+    let Some(text) = options.get("com.docker.network.endpoint.sysctls") else {
+        return Ok(Vec::new());
+    };
+    let all = text.split(',').map(InterfaceSysctl::parse);
+    all.collect::<Result<_, _>>()
+        .map_err(ContainerError::Invalid)
+}
+
+/// Nothing is on a network that is only a configuration.
+fn refuse_configuration(network: &NetworkRecord) -> Result<(), ContainerError> {
+    if network.configuration.is_none() {
+        return Ok(());
+    }
+    Err(ContainerError::Network(NetworkError::Refused {
+        message: "cannot create endpoint on configuration-only network".to_owned(),
+        class: hoist_model::ErrorClass::Forbidden,
+    }))
 }
 
 /// What moby's `validateEndpointSettings` refuses, in its words.
@@ -266,6 +310,7 @@ impl Actor {
     ) -> Result<(), ContainerError> {
         let spec = &self.record.spec.network;
         let runs = self.life.state.running().is_some();
+        refuse_configuration(network)?;
         let name = network.name.clone();
         let refuse = |text: &str| Err(ContainerError::Invalid(text.to_owned()));
         let members = spec.members();

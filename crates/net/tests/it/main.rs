@@ -6,6 +6,7 @@
 
 mod attacks;
 mod beside;
+mod endpoints;
 mod firewalls;
 mod life;
 mod matrix;
