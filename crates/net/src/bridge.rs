@@ -72,7 +72,8 @@ fn usable_address(
     Ok(found.filter(|net| match settings.bridge_address {
         Some(wanted) => wanted == *net,
         None => {
-            settings.pools.is_empty() || settings.pools.iter().any(|pool| pool.base.contains(net))
+            let net = IpNet::V4(*net);
+            settings.pools.is_empty() || settings.pools.iter().any(|pool| pool.base.contains(&net))
         }
     }))
 }

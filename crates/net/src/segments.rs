@@ -363,7 +363,8 @@ impl Shared {
                 continue;
             }
             let chosen = if v6 {
-                subnets::choose_v6(&self.settings.instance, &used).map(IpNet::V6)
+                subnets::choose_v6(&self.settings.instance, &self.settings.pools, &used)
+                    .map(IpNet::V6)
             } else {
                 subnets::choose(&self.settings.pools, &used).map(IpNet::V4)
             };

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hoist_model::NetworkId;
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// The host's resolver file (resolv.conf(5)).
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -20,7 +20,7 @@ pub struct Settings {
     pub instance: Instance,
     /// Address and prefix of the default bridge (`bip`); `None` chooses from `pools`.
     pub bridge_address: Option<Ipv4Net>,
-    /// `default-address-pools`; empty means Docker's own pools, minus 172.17.0.0/16.
+    /// `default-address-pools`; without one of a family, that has Docker's own, minus 172.17.0.0/16, or a unique local range.
     pub pools: Vec<AddressPool>,
     /// Whether containers on the default bridge get an IPv6 address (`ipv6`).
     pub ipv6: bool,
@@ -80,9 +80,9 @@ impl Settings {
 /// A range of addresses that networks are cut from: one entry of `default-address-pools`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressPool {
-    /// The range.
-    pub base: Ipv4Net,
-    /// Prefix length of each network cut from it; at least that of `base`, at most 30.
+    /// The range, of either family.
+    pub base: IpNet,
+    /// Prefix length of each network cut from it; at least that of `base`, at most 30, of IPv6 126.
     pub size: u8,
 }
 

@@ -1,6 +1,6 @@
 //! Choosing the bridge's subnet: the first of the pools that overlaps nothing the host routes to. Pure.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -10,10 +10,10 @@ use crate::settings::{AddressPool, Instance};
 /// Docker's own default bridge; a Docker that starts later must find it free.
 const DOCKER_BRIDGE: Ipv4Net = Ipv4Net::new_assert(std::net::Ipv4Addr::new(172, 17, 0, 0), 16);
 
-/// Docker's pools (moby: ipamutils), minus its own bridge's.
+/// Docker's pools of IPv4 (moby: ipamutils), minus its own bridge's.
 fn default_pools() -> Vec<AddressPool> {
     let pool = |octets: [u8; 4], length, size| AddressPool {
-        base: Ipv4Net::new_assert(octets.into(), length),
+        base: Ipv4Net::new_assert(octets.into(), length).into(),
         size,
     };
     (18..=31)
@@ -22,20 +22,46 @@ fn default_pools() -> Vec<AddressPool> {
         .collect()
 }
 
-/// The subnets that the pools hold, in order.
-fn candidates(pools: &[AddressPool]) -> impl Iterator<Item = Ipv4Net> {
-    pools
+/// The first subnet that pools of a family hold and that overlaps none of `used`; `None` too where no pool is of it.
+///
+/// A pool may hold 2^64 subnets: one that is used is passed over with all that it covers.
+fn cut(pools: &[AddressPool], v6: bool, used: &[IpNet]) -> Option<IpNet> {
+    let of_family = pools
         .iter()
-        .filter_map(|pool| pool.base.trunc().subnets(pool.size).ok())
-        .flatten()
+        .filter(|pool| matches!(pool.base, IpNet::V6(_)) == v6);
+    let mut reserved: Vec<IpNet> = used.to_vec();
+    reserved.push(DOCKER_BRIDGE.into());
+    of_family.into_iter().find_map(|pool| {
+        let (base, size) = (pool.base.trunc(), pool.size);
+        let mut candidate = IpNet::new(base.network(), size).ok()?;
+        loop {
+            let blocking = reserved.iter().find(|net| overlap(**net, candidate));
+            let Some(blocking) = blocking else {
+                return Some(candidate);
+            };
+            let last = blocking.broadcast().max(candidate.broadcast());
+            let next = IpNet::new(following(last)?, size).ok()?.trunc();
+            if !base.contains(&next) {
+                return None;
+            }
+            candidate = next;
+        }
+    })
+}
+
+/// The address after another, if there is one.
+fn following(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(address) => Some(IpAddr::V4(u32::from(address).checked_add(1)?.into())),
+        IpAddr::V6(address) => Some(IpAddr::V6(u128::from(address).checked_add(1)?.into())),
+    }
 }
 
 /// Checks `default-address-pools`.
 pub(crate) fn check_pools(pools: &[AddressPool]) -> Result<(), NetError> {
-    match pools
-        .iter()
-        .find(|pool| pool.size < pool.base.prefix_len() || pool.size > 30)
-    {
+    match pools.iter().find(|pool| {
+        pool.size < pool.base.prefix_len() || pool.size > pool.base.max_prefix_len() - 2
+    }) {
         Some(pool) => Err(NetError::InvalidSetting(format!(
             "invalid default-address-pools: size {} does not fit base {}",
             pool.size, pool.base
@@ -44,25 +70,24 @@ pub(crate) fn check_pools(pools: &[AddressPool]) -> Result<(), NetError> {
     }
 }
 
-/// The first subnet of the pools (Docker's if empty) that overlaps none of `used`.
+fn has_family(pools: &[AddressPool], v6: bool) -> bool {
+    let mut pools = pools.iter();
+    pools.any(|pool| matches!(pool.base, IpNet::V6(_)) == v6)
+}
+
+/// The first IPv4 subnet of the pools (Docker's if none is of IPv4) that overlaps none of `used`.
 pub(crate) fn choose(pools: &[AddressPool], used: &[IpNet]) -> Option<Ipv4Net> {
     let defaults;
-    let pools = if pools.is_empty() {
+    let pools = if has_family(pools, false) {
+        pools
+    } else {
         defaults = default_pools();
         &defaults
-    } else {
-        pools
     };
-    let used: Vec<Ipv4Net> = used
-        .iter()
-        .filter_map(|net| match net {
-            IpNet::V4(net) => Some(net.trunc()),
-            IpNet::V6(_) => None,
-        })
-        .collect();
-    candidates(pools).find(|candidate| {
-        *candidate != DOCKER_BRIDGE && !used.iter().any(|net| overlaps(*candidate, *net))
-    })
+    match cut(pools, false, used)? {
+        IpNet::V4(net) => Some(net),
+        IpNet::V6(_) => None,
+    }
 }
 
 /// Whether two subnets share an address.
@@ -75,12 +100,20 @@ pub(crate) fn overlap(a: IpNet, b: IpNet) -> bool {
     a.contains(&b.network()) || b.contains(&a.network())
 }
 
-/// The first unique local /64 of the instance that overlaps none of `used`.
-pub(crate) fn choose_v6(instance: &Instance, used: &[IpNet]) -> Option<Ipv6Net> {
-    let candidates = (2..=u16::MAX).map(|number| unique_local(instance, number.to_be_bytes()));
-    candidates
-        .into_iter()
-        .find(|net| !used.iter().any(|other| overlap((*net).into(), *other)))
+/// The first IPv6 subnet of the pools, or else the first unique local /64 of the instance, that overlaps none of `used`.
+pub(crate) fn choose_v6(
+    instance: &Instance,
+    pools: &[AddressPool],
+    used: &[IpNet],
+) -> Option<Ipv6Net> {
+    if has_family(pools, true) {
+        return match cut(pools, true, used)? {
+            IpNet::V6(net) => Some(net),
+            IpNet::V4(_) => None,
+        };
+    }
+    let mut candidates = (2..=u16::MAX).map(|number| unique_local(instance, number.to_be_bytes()));
+    candidates.find(|net| !used.iter().any(|other| overlap((*net).into(), *other)))
 }
 
 /// A unique local /64 of an instance (RFC 4193; the subnet stays the same over restarts).
@@ -122,8 +155,8 @@ mod tests {
     #[test]
     fn unique_local_subnets_differ_by_instance_and_from_each_other() {
         let instance = Instance::of([1, 2, 3]);
-        let first = choose_v6(&instance, &[]).unwrap();
-        let second = choose_v6(&instance, &[first.into()]).unwrap();
+        let first = choose_v6(&instance, &[], &[]).unwrap();
+        let second = choose_v6(&instance, &[], &[first.into()]).unwrap();
         assert_eq!(first.to_string(), "fd68:102:300:2::/64");
         assert_eq!(second.to_string(), "fd68:102:300:3::/64");
         assert_ne!(first, unique_local(&instance, [0, 1]));
@@ -133,21 +166,49 @@ mod tests {
 
     #[test]
     fn configured_pools_are_cut_as_said() {
-        let pools = [AddressPool {
-            base: "10.9.0.0/16".parse().unwrap(),
-            size: 24,
-        }];
+        let pool = |base: &str, size| AddressPool {
+            base: base.parse().unwrap(),
+            size,
+        };
+        let pools = [
+            pool("10.9.0.0/16", 24),
+            pool("fd00:9::/48", 64),
+            pool("10.8.0.0/24", 25),
+        ];
         assert!(check_pools(&pools).is_ok());
+        for wrong in [
+            pool("10.9.0.0/16", 8),
+            pool("10.9.0.0/16", 31),
+            pool("fd00::/64", 48),
+            pool("fd00::/64", 127),
+        ] {
+            assert!(check_pools(&[wrong]).is_err(), "{wrong:?}");
+        }
+        let v4 = |used: &[&str]| choose(&pools, &nets(used)).map(|net| net.to_string());
         assert_eq!(
-            choose(&pools, &nets(&["10.9.0.0/24", "0.0.0.0/32"])),
-            Some("10.9.1.0/24".parse().unwrap())
+            v4(&["10.9.0.0/24", "0.0.0.0/32"]).as_deref(),
+            Some("10.9.1.0/24")
         );
-        assert!(
-            check_pools(&[AddressPool {
-                base: pools[0].base,
-                size: 8
-            }])
-            .is_err()
+        // Past what is used as a whole, and on to the next pool of the family.
+        assert_eq!(v4(&["10.9.0.0/17"]).as_deref(), Some("10.9.128.0/24"));
+        assert_eq!(v4(&["10.9.0.0/16"]).as_deref(), Some("10.8.0.0/25"));
+        assert_eq!(v4(&["10.0.0.0/8"]), None);
+        let instance = Instance::of([1, 2, 3]);
+        let v6 =
+            |used: &[&str]| choose_v6(&instance, &pools, &nets(used)).map(|net| net.to_string());
+        assert_eq!(v6(&[]).as_deref(), Some("fd00:9::/64"));
+        assert_eq!(
+            v6(&["fd00:9::/64", "fd00:9:0:1::5/128"]).as_deref(),
+            Some("fd00:9:0:2::/64")
+        );
+        assert_eq!(v6(&["fd00:9::/49"]).as_deref(), Some("fd00:9:0:8000::/64"));
+        assert_eq!(v6(&["fd00::/16"]), None);
+        // One family says nothing of the other.
+        assert_eq!(
+            choose(&pools[1..2], &[])
+                .map(|net| net.to_string())
+                .as_deref(),
+            Some("172.18.0.0/16")
         );
     }
 }

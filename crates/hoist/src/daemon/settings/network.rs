@@ -23,10 +23,17 @@ pub(super) fn parse_pool(text: &str) -> anyhow::Result<Pool> {
 }
 
 pub(super) fn check_pool(pool: &Pool) -> anyhow::Result<AddressPool> {
-    let base = parse_net("default-address-pool", &pool.base)?;
-    if pool.size < base.prefix_len() || pool.size > 30 {
+    let base: ipnet::IpNet = pool.base.parse().with_context(|| {
+        format!(
+            "invalid default-address-pool {:?}: expected an address with prefix, 10.0.0.0/16 or fd00::/48",
+            pool.base
+        )
+    })?;
+    // A network has an address of its own, its router's, and one of a container at least.
+    let most = base.max_prefix_len() - 2;
+    if pool.size < base.prefix_len() || pool.size > most {
         bail!(
-            "invalid default-address-pool base={},size={}: the size must be from {} to 30",
+            "invalid default-address-pool base={},size={}: the size must be from {} to {most}",
             pool.base,
             pool.size,
             base.prefix_len()
