@@ -77,6 +77,7 @@ impl Networks {
             record: record.clone(),
             wishes,
             servers: request.servers.clone(),
+            ndots_set: request.ndots_set,
             netns: own,
         };
         shared.change_names(None, Some(&live));

@@ -32,6 +32,8 @@ pub struct AttachRequest {
     pub places: Vec<PlaceRequest>,
     /// Name servers for what its networks do not know; empty takes the host's.
     pub servers: Vec<IpAddr>,
+    /// Whether its resolv.conf has an `ndots` that somebody set.
+    pub ndots_set: bool,
 }
 
 /// A network namespace ready for a container, and what it is known by.

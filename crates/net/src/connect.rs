@@ -46,6 +46,7 @@ impl Networks {
             record,
             wishes: Vec::new(),
             servers: request.servers.clone(),
+            ndots_set: request.ndots_set,
             netns,
         };
         let mut state = lock(&self.shared().state);

@@ -92,8 +92,9 @@ fn given_settings<'a>(host: &'a str, options: &'a ResolverOptions) -> Vec<&'a st
     }
 }
 
-/// Whether somebody set `ndots`.
-fn has_ndots(host: &str, options: &ResolverOptions) -> bool {
+/// Whether somebody set `ndots`, for the container or for the host.
+#[must_use]
+pub fn has_ndots(host: &str, options: &ResolverOptions) -> bool {
     given_settings(host, options).into_iter().any(is_ndots)
 }
 

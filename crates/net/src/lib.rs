@@ -47,7 +47,7 @@ pub use attachment::{
 pub use connect::netns_of;
 pub use dns::NAME_SERVER;
 pub use error::{HostAddress, NetError};
-pub use inner_resolv_conf::render_inner_resolv_conf;
+pub use inner_resolv_conf::{has_ndots, render_inner_resolv_conf};
 pub use ipam::Addresses;
 pub use names::{NameBoard, Names, NetworkNames, ResolverView};
 pub use networks::{BridgeFacts, Networks};

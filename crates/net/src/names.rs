@@ -46,6 +46,8 @@ pub struct ResolverView {
     pub servers: Vec<IpAddr>,
     /// Whether all its networks are internal: nothing is forwarded.
     pub internal: bool,
+    /// Whether somebody set `ndots`: names of one label are not forwarded, since who asks will ask again with a domain.
+    pub ndots_set: bool,
 }
 
 impl NetworkNames {

@@ -168,6 +168,7 @@ impl Networks {
             let live = Live {
                 wishes: record.places.iter().map(of).collect(),
                 servers: request.servers.clone(),
+                ndots_set: request.ndots_set,
                 record: record.clone(),
                 netns,
             };

@@ -79,6 +79,8 @@ pub(crate) struct Live {
     pub(crate) wishes: Vec<PlaceRequest>,
     /// Its own name servers.
     pub(crate) servers: Vec<IpAddr>,
+    /// Whether somebody set `ndots` for it.
+    pub(crate) ndots_set: bool,
     pub(crate) netns: OwnedFd,
 }
 
@@ -328,6 +330,7 @@ fn forget(names: &mut Names, record: &AttachmentRecord) {
 fn tell(names: &mut Names, live: &Live) {
     let mut view = ResolverView {
         servers: live.servers.clone(),
+        ndots_set: live.ndots_set,
         internal: !live.record.places.iter().any(|place| place.leads_out),
         ..ResolverView::default()
     };

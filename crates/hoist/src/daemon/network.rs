@@ -12,13 +12,15 @@ use hoist_model::network::{PlaceRequest, Segment, Subnet, parse_mac};
 use hoist_model::{ContainerId, ErrorClass, NetworkId};
 use hoist_net::{
     Address, AttachRequest, AttachmentRecord, MacAddress, NetError, Networks, PlaceRecord,
-    RESOLVED_FILE, ResolverOptions, needs_resolved_file, render_inner_resolv_conf,
+    RESOLVED_FILE, ResolverOptions, has_ndots, needs_resolved_file, render_inner_resolv_conf,
     render_resolv_conf,
 };
 
 use hoist_model::chain;
 
 use super::settings::{Dns, Settings};
+
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// hoist-net, and the identity of the default network as the store has it.
 #[derive(Clone)]
@@ -121,11 +123,21 @@ impl HostNetwork {
                 host_ports: (0, 0),
             }));
         }
+        // Only on users' networks does it matter: the way onto the default bridge reads no file.
+        let on_users = places.iter().any(|place| place.network.is_some());
+        let ndots_set = on_users && {
+            let options = ResolverOptions {
+                options: own_or(&network.dns_options, self.names().dns.options),
+                ..ResolverOptions::default()
+            };
+            has_ndots(&hosts_resolv_conf().1, &options)
+        };
         AttachRequest {
             container: record.id.clone(),
             ports,
             places,
             servers: own_or(&network.dns, self.names().dns.servers),
+            ndots_set,
         }
     }
 
@@ -322,17 +334,10 @@ impl Network for HostNetwork {
         let network = &record.spec.network;
         let engines = self.names().dns;
         let servers = own_or(&network.dns, engines.servers);
-        let mut path = "/etc/resolv.conf";
-        let mut host = std::fs::read_to_string(path).unwrap_or_default();
         if network.mode == NetworkMode::Host && servers.is_empty() {
-            return host;
+            return std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
         }
-        if needs_resolved_file(&host)
-            && let Ok(text) = std::fs::read_to_string(RESOLVED_FILE)
-        {
-            path = RESOLVED_FILE;
-            host = text;
-        }
+        let (path, host) = hosts_resolv_conf();
         let own_server = record.attachments.iter().any(|place| {
             // A name server of ours is in the container, which knows others' names.
             self.bridge_id
@@ -380,6 +385,17 @@ impl Network for HostNetwork {
     fn warnings(&self) -> Vec<String> {
         self.networks.warnings()
     }
+}
+
+/// Where the host's real name servers stand, and what it says.
+fn hosts_resolv_conf() -> (&'static str, String) {
+    let host = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
+    if needs_resolved_file(&host)
+        && let Ok(text) = std::fs::read_to_string(RESOLVED_FILE)
+    {
+        return (RESOLVED_FILE, text);
+    }
+    (RESOLV_CONF, host)
 }
 
 fn remembered_mac(text: &str) -> Result<MacAddress, NetworkError> {

@@ -2,7 +2,7 @@
 //!
 //! Rules as Docker's (moby: daemon/libnetwork/resolver.go, sandbox.go): a name is looked up in every network of the
 //! container, `name.network` in that network; a name of ours has no address of the other family rather than one
-//! elsewhere; MX of a name of ours is empty, so that mail goes to its address; other types, and all other names, are
+//! elsewhere; where somebody set `ndots`, addresses of unknown names of one label are asked of nobody; MX of a name of ours is empty, so that mail goes to its address; other types, and all other names, are
 //! forwarded. Different, on purpose: answers live for no time, since a container may move while somebody remembers
 //! them; and inside internal networks what is not known does not exist, where Docker says that it failed.
 
@@ -57,6 +57,10 @@ pub(super) fn answer(
     };
     if let Some(records) = records(&asked, names, view, chance) {
         return Answer::Reply(asked.reply(records, transport));
+    }
+    let is_address = matches!(asked.query.query_type(), RecordType::A | RecordType::AAAA);
+    if view.ndots_set && is_address && asked.query.name().iter().count() == 1 {
+        return Answer::Reply(asked.reply(Vec::new(), transport));
     }
     if !view.servers.is_empty() {
         return Answer::Forward(asked, Servers::Own(view.servers.clone()));

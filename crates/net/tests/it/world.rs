@@ -151,6 +151,7 @@ pub(crate) fn request(ports: &[&str]) -> AttachRequest {
         ports: ports.iter().map(|text| port(text)).collect(),
         places: vec![PlaceRequest::default()],
         servers: Vec::new(),
+        ndots_set: false,
     }
 }
 

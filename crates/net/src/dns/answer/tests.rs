@@ -284,3 +284,24 @@ fn what_is_no_question_is_refused_or_ignored() {
     let reply = Message::from_vec(&reply).unwrap();
     assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
 }
+
+#[test]
+fn where_ndots_is_set_names_of_one_label_are_asked_of_nobody() {
+    check(
+        &[
+            ("web.", RecordType::A),
+            ("nosuch.", RecordType::A),
+            ("nosuch.", RecordType::AAAA),
+            ("nosuch.", RecordType::MX),
+            ("nosuch.example.", RecordType::A),
+        ],
+        |view| view.ndots_set = true,
+        expect![[r#"
+            web. A: No Error ["10.0.1.1", "10.0.1.2"]
+            nosuch. A: No Error []
+            nosuch. AAAA: No Error []
+            nosuch. MX: nosuch. → Host
+            nosuch.example. A: nosuch.example. → Host
+        "#]],
+    );
+}
