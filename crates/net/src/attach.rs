@@ -273,7 +273,14 @@ impl Networks {
             .or(shared.settings.default_host_ip);
         let reserved = lock(&shared.state)
             .ports
-            .reserve(requests, binding, families)?;
+            .reserve(requests, binding, families)
+            .map_err(|cause| match way_out {
+                Some(place) => NetError::Unpublished {
+                    endpoint: place.endpoint.clone(),
+                    cause: Box::new(cause),
+                },
+                None => cause,
+            })?;
         record.ports = reserved.iter().map(|one| one.mapping.clone()).collect();
         let relayed = |one: Reserved| {
             let port = one.mapping.container.port;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 
 use hoist_model::container::{PortKey, Protocol};
-use hoist_model::{ContainerId, ErrorClass, NetworkId};
+use hoist_model::{ContainerId, EndpointId, ErrorClass, NetworkId};
 
 /// An operation on this host's networks failed.
 #[derive(Debug, thiserror::Error)]
@@ -60,11 +60,11 @@ pub enum NetError {
         /// Host port asked for.
         port: u16,
     },
-    /// A process of the host has the port, or the address is not the host's.
-    #[error("listen {protocol} {host_ip}:{port}: bind: {reason}")]
+    /// A process of the host has the port, or the address is not the host's. The text is Docker 29's.
+    #[error("failed to bind host port {host_ip}:{port}/{protocol}: {reason}", protocol = protocol.as_str())]
     PortBusy {
-        /// `tcp4`, `udp6`.
-        protocol: &'static str,
+        /// TCP, UDP.
+        protocol: Protocol,
         /// Host address asked for.
         host_ip: HostAddress,
         /// Host port asked for.
@@ -81,6 +81,14 @@ pub enum NetError {
         first: u16,
         /// Last port tried.
         last: u16,
+    },
+    /// A container's ports cannot be published on the network that leads out.
+    #[error("{cause}")]
+    Unpublished {
+        /// Its place there, as it was to be.
+        endpoint: EndpointId,
+        /// Which port, and why.
+        cause: Box<NetError>,
     },
     /// The container is already attached.
     #[error("container {0} is already attached")]
@@ -109,6 +117,7 @@ impl NetError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
+            Self::Unpublished { cause, .. } => cause.class(),
             Self::Kernel { .. } | Self::PortBusy { .. } | Self::PortAllocated { .. } => {
                 ErrorClass::Internal
             }
@@ -146,17 +155,5 @@ impl std::fmt::Display for HostAddress {
             IpAddr::V4(address) => write!(f, "{address}"),
             IpAddr::V6(address) => write!(f, "[{address}]"),
         }
-    }
-}
-
-/// Go's name of a protocol in one family, as Docker's messages carry it: `tcp4`.
-pub(crate) fn family_name(protocol: Protocol, address: IpAddr) -> &'static str {
-    match (protocol, address) {
-        (Protocol::Tcp, IpAddr::V4(_)) => "tcp4",
-        (Protocol::Tcp, IpAddr::V6(_)) => "tcp6",
-        (Protocol::Udp, IpAddr::V4(_)) => "udp4",
-        (Protocol::Udp, IpAddr::V6(_)) => "udp6",
-        (Protocol::Sctp, IpAddr::V4(_)) => "sctp4",
-        (Protocol::Sctp, IpAddr::V6(_)) => "sctp6",
     }
 }

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use hoist_model::container::{PortMapping, PortRequest, Protocol};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-use crate::error::{HostAddress, NetError, family_name};
+use crate::error::{HostAddress, NetError};
 
 /// Ports for requests without one (moby: the start of IANA's dynamic range, the end of Linux's local range).
 const EPHEMERAL: (u16, u16) = (49_153, 60_999);
@@ -288,7 +288,7 @@ fn busy(protocol: Protocol, address: IpAddr, port: u16, error: &io::Error) -> Ne
         _ => error.to_string(),
     };
     NetError::PortBusy {
-        protocol: family_name(protocol, address),
+        protocol,
         host_ip: HostAddress(address),
         port,
         reason,
@@ -366,7 +366,7 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             busy.to_string(),
-            format!("listen tcp4 0.0.0.0:{port}: bind: address already in use")
+            format!("failed to bind host port 0.0.0.0:{port}/tcp: address already in use")
         );
         table.release(&held[0].mapping);
         drop(held);

@@ -229,6 +229,22 @@ fn refused(error: &NetError) -> NetworkError {
     }
 }
 
+/// The same for a container; of its ports in Docker's words, which clients look for.
+fn refused_to(record: &ContainerRecord, error: &NetError) -> NetworkError {
+    match error {
+        NetError::Unpublished { endpoint, .. } => NetworkError::Refused {
+            message: format!(
+                "driver failed programming external connectivity on endpoint {} ({}): {}",
+                record.name,
+                endpoint.as_str(),
+                chain(error)
+            ),
+            class: error.class(),
+        },
+        _ => refused(error),
+    }
+}
+
 impl Network for HostNetwork {
     fn attach(
         &self,
@@ -243,7 +259,7 @@ impl Network for HostNetwork {
         } else {
             tokio::task::block_in_place(|| lease(&self.networks))
         };
-        let lease = attachment.map_err(|error| refused(&error));
+        let lease = attachment.map_err(|error| refused_to(record, &error));
         let lease = lease.map(|attachment| NetworkLease {
             namespace: attachment.netns,
             attachments: self.attachments(attachment.record),

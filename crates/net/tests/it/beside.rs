@@ -21,11 +21,11 @@ fn a_taken_port_is_refused_in_dockers_words_and_free_again_after_detach() {
         serve_tcp(&world.host, "0.0.0.0:9000");
         assert_eq!(
             refused(&["9000:80"]),
-            "listen tcp4 0.0.0.0:9000: bind: address already in use"
+            "failed to bind host port 0.0.0.0:9000/tcp: address already in use"
         );
         assert_eq!(
             refused(&["192.0.2.77:80:80"]),
-            "listen tcp4 192.0.2.77:80: bind: cannot assign requested address"
+            "failed to bind host port 192.0.2.77:80/tcp: cannot assign requested address"
         );
         // A refused request leaves nothing: 7070 is free, and so is 8080 the moment its holder is off.
         networks.detach(&first.record.container).unwrap();
@@ -61,7 +61,7 @@ fn two_engines_share_a_host() {
         let refused = two.attach(&request(&["8080:80"])).unwrap_err();
         assert_eq!(
             refused.to_string(),
-            "listen tcp4 0.0.0.0:8080: bind: address already in use"
+            "failed to bind host port 0.0.0.0:8080/tcp: address already in use"
         );
         one.stop(false).unwrap();
         assert!(ask_tcp(&world.outside, &format!("{HOST_V4}:8081")).is_ok());
