@@ -65,7 +65,7 @@ pub(super) fn check(request: &NetworkRequest) -> Result<(), NetworkError> {
         return Err(refused(
             ErrorClass::NotFound,
             format!(
-                "could not find IPAM driver {:?}: there are no plugins",
+                "could not find plugin {0} in v1 plugin registry: plugin {0:?} not found",
                 request.ipam_driver
             ),
         ));

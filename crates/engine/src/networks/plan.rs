@@ -23,7 +23,8 @@ pub(super) fn plan(request: &NetworkRequest, id: NetworkId) -> Result<Segment, N
     let bridge = |name: &str| options.get(&format!("{BRIDGE}{name}")).map(String::as_str);
     let enabled = |asked: Option<bool>, name: &str, default| match asked {
         Some(asked) => Ok(asked),
-        None => boolean(options, name, default),
+        None => boolean(options, name, default)
+            .map_err(|_| invalid(format!("driver-opt {name:?} is not a valid bool"))),
     };
     let kind = match request.driver.as_str() {
         "macvlan" => macvlan(options)?,
