@@ -74,6 +74,11 @@ fn wrong_values_are_named() {
             &["--default-address-pool", "base=10.0.0.0/16,size=8"],
             "size=8",
         ),
+        (
+            &["--default-address-pool", "base=fd00:9::/48,size=127"],
+            "from 48 to 126",
+        ),
+        (&["--default-address-pool", "base=fd00,size=64"], "\"fd00\""),
         (&["-H", "ftp://x"], "ftp://x"),
         (&["--tlsverify", "--tlscert", "/no/cert"], "/no/cert"),
         (&["--storage-driver", "zfs"], "zfs"),
