@@ -85,7 +85,8 @@ fn an_interface_is_called_and_set_as_asked() {
 #[test]
 fn a_setting_that_is_not_there_is_refused_and_leaves_nothing() {
     with_world(|_| {
-        let networks = start(|_| {});
+        // Without a pool no link is made but for what is asked.
+        let networks = start(|settings| settings.pool_size = 0);
         let one = networks
             .make(Segment {
                 ipv6: true,
