@@ -34,8 +34,8 @@ fn loopback_ports_of_the_host_are_not_reached_from_container_or_outside() {
         ] {
             inside(from, || aim_loopback_at(device, via));
             for port in [8080, 9000] {
-                let asked = ask_tcp(from, &format!("127.0.0.1:{port}"));
-                assert!(asked.is_err(), "{device} {port}: {asked:?}");
+                let port = format!("127.0.0.1:{port}");
+                assert!(in_vain(from, &port), "{device} {port}");
             }
         }
         networks.stop(false).unwrap();
@@ -69,12 +69,12 @@ fn turning_forwarding_on_does_not_make_the_host_a_router_for_strangers() {
         let client = attach(&networks, &[]);
         assert_eq!(forwarding(), "1\n");
         assert!(ask_tcp(&client.netns, "203.0.113.2:80").is_ok());
-        assert!(ask_tcp(&world.outside, "203.0.113.2:80").is_err());
+        assert!(in_vain(&world.outside, "203.0.113.2:80"));
         // A later life knows that it was us.
         networks.detach(&client.record.container).unwrap();
         networks.stop(true).unwrap();
         let networks = start(|_| {});
-        assert!(ask_tcp(&world.outside, "203.0.113.2:80").is_err());
+        assert!(in_vain(&world.outside, "203.0.113.2:80"));
         networks.stop(false).unwrap();
         assert_eq!(forwarding(), "0\n", "put back");
     });

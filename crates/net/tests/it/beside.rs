@@ -9,7 +9,8 @@ fn a_taken_port_is_refused_in_dockers_words_and_free_again_after_detach() {
     with_world(|world| {
         let networks = start(|_| {});
         let first = attach(&networks, &["8080:80"]);
-        let refused = |ports: &[&str]| networks.attach(&request(ports)).unwrap_err().to_string();
+        let refused =
+            |ports: &[&str]| closing(|| networks.attach(&request(ports)).unwrap_err().to_string());
         assert_eq!(
             refused(&["8080:81"]),
             "Bind for 0.0.0.0:8080 failed: port is already allocated"
@@ -28,7 +29,7 @@ fn a_taken_port_is_refused_in_dockers_words_and_free_again_after_detach() {
             "failed to bind host port 192.0.2.77:80/tcp: cannot assign requested address"
         );
         // A refused request leaves nothing: 7070 is free, and so is 8080 the moment its holder is off.
-        networks.detach(&first.record.container).unwrap();
+        closing(|| networks.detach(&first.record.container)).unwrap();
         let second = attach(&networks, &["7070:1", "8080:81"]);
         assert!(run("ss -Hltn sport = 8080").contains("0.0.0.0:8080"));
         assert!(matches!(
@@ -57,7 +58,10 @@ fn two_engines_share_a_host() {
         }
         // Each by the other's published port, none directly.
         assert!(ask_tcp(&a.netns, &format!("{HOST_V4}:8081")).is_ok());
-        assert!(ask_tcp(&a.netns, &format!("{}:80", b.record.ipv4().unwrap())).is_err());
+        assert!(in_vain(
+            &a.netns,
+            &format!("{}:80", b.record.ipv4().unwrap())
+        ));
         let refused = two.attach(&request(&["8080:80"])).unwrap_err();
         assert_eq!(
             refused.to_string(),

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use hoist_model::network::PlaceRequest;
 use hoist_net::{AttachRequest, Networks, Settings};
@@ -29,8 +28,10 @@ fn stopping_leaves_nothing() {
         networks.detach(&gone.record.container).unwrap();
         let _lonely = networks.isolated().unwrap();
         assert!(links().contains("hoist0"));
-        drop(kept);
-        networks.stop(false).unwrap();
+        closing(|| {
+            drop(kept);
+            networks.stop(false).unwrap();
+        });
         assert_eq!(links(), before);
         assert_eq!(run("nft list ruleset"), "");
         assert_eq!(run("ss -Hltun"), "");
@@ -46,15 +47,17 @@ fn a_thousand_cycles_leave_no_link_address_or_element_behind() {
         let before = links();
         // Four times as many as the subnet has addresses.
         for _ in 0..1_000 {
-            // Other tests run programs: between fork and exec their children hold the closed socket's twin. And an
-            // address is free again only once its veth is gone, which takes the kernel a moment.
+            // An address is free again only once its veth is gone, which takes the kernel a moment.
             let one = RefCell::new(None);
             eventually("a container can be attached", || {
                 *one.borrow_mut() = networks.attach(&request(&["8080:80"])).ok();
                 one.borrow().is_some()
             });
             let one = one.into_inner().expect("eventually waited for it");
-            networks.detach(&one.record.container).unwrap();
+            closing(|| {
+                networks.detach(&one.record.container).unwrap();
+                drop(one);
+            });
         }
         eventually("the veths are gone", || links().len() <= before.len() + 64);
         assert!(!run("nft list map inet hoist published4_any").contains("elements"));
@@ -88,7 +91,7 @@ fn a_flushed_table_comes_back_by_itself() {
         assert!(!networks.verify_and_reapply().unwrap());
         // Published and unpublished while it is away.
         run("nft flush ruleset");
-        networks.detach(&server.record.container).unwrap();
+        closing(|| networks.detach(&server.record.container)).unwrap();
         run("nft flush ruleset");
         let again = attach(&networks, &["8080:80"]);
         serve_tcp(&again.netns, "0.0.0.0:80");
@@ -106,7 +109,7 @@ fn containers_outlive_the_engine_and_are_found_again() {
         serve_tcp(&server.netns, "0.0.0.0:80");
         let published = format!("{HOST_V4}:8080");
         let mut talk = inside(&world.outside, || TcpStream::connect(&published).unwrap());
-        talk.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+        talk.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut heard = BufReader::new(talk.try_clone().unwrap());
         let mut line = String::new();
         heard.read_line(&mut line).unwrap();
@@ -119,9 +122,11 @@ fn containers_outlive_the_engine_and_are_found_again() {
 
         // The engine dies without a word; a namespace that nothing lives in dies with it.
         let record = serde_json::to_string(&server.record).unwrap();
-        networks.stop(true).unwrap();
-        drop(networks);
-        drop(lost);
+        closing(|| {
+            networks.stop(true).unwrap();
+            drop(networks);
+            drop(lost);
+        });
         still_talks();
         assert!(ask_tcp(&world.outside, &published).is_ok());
 

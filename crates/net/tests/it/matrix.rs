@@ -156,7 +156,7 @@ fn who_reaches_whom() {
                     });
                     cells.map(move |(to, address, wanted)| {
                         scope.spawn(move || {
-                            let reached = ask_tcp(netns, address).is_ok();
+                            let reached = try_tcp(netns, address, wanted).is_ok();
                             (reached != wanted)
                                 .then(|| format!("{from} to {to}, {address}: {reached}"))
                         })

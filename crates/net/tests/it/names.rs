@@ -18,8 +18,6 @@ use hoist_testkit::TemporaryDirectory;
 use crate::world::*;
 
 const OURS: &str = "127.0.0.11:53";
-/// Much longer than the name server waits for others.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Less than it waits.
 const PACE: Duration = Duration::from_secs(4);
 
@@ -298,8 +296,9 @@ fn other_names_are_asked_of_the_hosts_servers_or_the_containers_own() {
             assert_eq!(nothing.metadata.response_code, ResponseCode::NXDomain);
             assert_eq!(addresses(&ask(&internal.netns, by, "plain.")).len(), 1);
         }
-        assert_eq!(host.load(Ordering::Relaxed), 2);
-        assert_eq!(own.load(Ordering::Relaxed), 4);
+        // One that is slow is asked again.
+        assert!(host.load(Ordering::Relaxed) >= 2);
+        assert!(own.load(Ordering::Relaxed) >= 4);
         // A long answer: cut by datagram, whole on a connection.
         let cut = ask(&plain.netns, By::Udp, "many.");
         assert!(cut.metadata.truncation && cut.answers.is_empty());
@@ -339,7 +338,7 @@ fn a_server_that_fails_or_is_silent_is_followed_by_the_next() {
                 "{by:?}"
             );
         }
-        assert_eq!(good.load(Ordering::Relaxed), 4);
+        assert!(good.load(Ordering::Relaxed) >= 4);
         // Nobody answers: it is said while the asker still waits.
         let told = ask(&one.netns, By::Udp, "silent.");
         assert_eq!(told.metadata.response_code, ResponseCode::ServFail);

@@ -94,8 +94,10 @@ fn every_form_is_reached_where_it_says_and_nowhere_else() {
                     .iter()
                     .map(|(what, netns, to, wanted)| {
                         scope.spawn(move || {
-                            let answers =
-                                [("tcp", ask_tcp(netns, to)), ("udp", ask_udp(netns, to))];
+                            let answers = [
+                                ("tcp", try_tcp(netns, to, *wanted)),
+                                ("udp", try_udp(netns, to, *wanted)),
+                            ];
                             let unlike = answers
                                 .into_iter()
                                 .filter(|(_, got)| got.is_ok() != *wanted);
@@ -127,7 +129,7 @@ fn ranges_and_ports_of_the_engines_choice_lead_to_their_containers() {
             }];
             let mut attachment = networks.attach(&asked)?;
             // No monitor keeps them.
-            attachment.reserving.clear();
+            closing(|| attachment.reserving.clear());
             Ok::<_, hoist_net::NetError>(attachment)
         };
         let containers: Vec<_> = (0..3).map(|_| ranged(9100, 9102).unwrap()).collect();
@@ -153,8 +155,8 @@ fn ranges_and_ports_of_the_engines_choice_lead_to_their_containers() {
             assert!(ask_tcp(&world.outside, &format!("{HOST_V4}:{own}")).is_ok());
         }
         // Free again at once, and given to the next.
-        networks.detach(&containers[1].record.container).unwrap();
-        assert!(ask_tcp(&world.outside, &format!("{HOST_V4}:9101")).is_err());
+        closing(|| networks.detach(&containers[1].record.container)).unwrap();
+        assert!(in_vain(&world.outside, &format!("{HOST_V4}:9101")));
         let next = ranged(9100, 9102).unwrap();
         assert_eq!(next.record.ports[0].host_port, 9101);
         serve_tcp(&next.netns, "0.0.0.0:80");

@@ -111,9 +111,9 @@ fn a_port_published_on_one_address_is_not_reached_by_another() {
         let server = attach(&networks, &["127.0.0.1:8080:80", "198.51.100.1:8081:80"]);
         serve_tcp(&server.netns, "0.0.0.0:80");
         assert!(ask_tcp(&world.host, "127.0.0.1:8080").is_ok());
-        assert!(ask_tcp(&world.outside, &format!("{HOST_V4}:8080")).is_err());
+        assert!(in_vain(&world.outside, &format!("{HOST_V4}:8080")));
         assert!(ask_tcp(&world.outside, &format!("{HOST_V4}:8081")).is_ok());
-        assert!(ask_tcp(&world.host, "127.0.0.1:8081").is_err());
+        assert!(in_vain(&world.host, "127.0.0.1:8081"));
         networks.stop(false).unwrap();
     });
 }
@@ -132,7 +132,7 @@ fn what_is_not_published_is_not_reached_from_outside() {
         // Routed straight to the container: neither the open port nor the published one's own.
         for port in [80, 90] {
             let direct = format!("{}:{port}", server.record.ipv4().unwrap());
-            assert!(ask_tcp(&world.outside, &direct).is_err());
+            assert!(in_vain(&world.outside, &direct));
             assert!(ask_tcp(&world.host, &direct).is_ok());
         }
         networks.stop(false).unwrap();
@@ -152,7 +152,7 @@ fn containers_kept_apart_meet_only_by_published_ports() {
         let other = attach(&networks, &[]);
         serve_tcp(&server.netns, "0.0.0.0:80");
         let direct = format!("{}:80", server.record.ipv4().unwrap());
-        assert!(ask_tcp(&other.netns, &direct).is_err());
+        assert!(in_vain(&other.netns, &direct));
         assert!(ask_tcp(&world.host, &direct).is_ok());
         assert!(ask_tcp(&other.netns, &format!("{HOST_V4}:8080")).is_ok());
         networks.stop(false).unwrap();

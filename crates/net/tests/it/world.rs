@@ -6,8 +6,9 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use hoist_model::container::PortRequest;
@@ -21,9 +22,14 @@ pub(crate) const OUTSIDE_V4: &str = "198.51.100.2";
 pub(crate) const HOST_V6: &str = "2001:db8::1";
 pub(crate) const OUTSIDE_V6: &str = "2001:db8::2";
 
-const PATIENCE: Duration = Duration::from_secs(5);
-/// What one packet has to be answered in.
-const ANSWER: Duration = Duration::from_millis(800);
+/// How long anything that has to come may take, on a machine that is busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a datagram is waited for before it is sent again.
+const AGAIN: Duration = Duration::from_millis(800);
+/// How long a connection is tried that must not come about.
+const VAIN: Duration = Duration::from_millis(2400);
+/// Held, for writing, from a fork to its exec: meanwhile the child has twins of all that this process has open.
+static FORKS: RwLock<()> = RwLock::new(());
 
 /// The host and the outside.
 pub(crate) struct World {
@@ -36,8 +42,8 @@ pub(crate) fn with_world(test: impl FnOnce(&World) + Send + 'static) {
     if !hoist_testkit::is_root() {
         return hoist_testkit::skip("network namespaces need root");
     }
-    if Command::new("ip").arg("-V").output().is_err()
-        || Command::new("nft").arg("-v").output().is_err()
+    if output(Command::new("ip").arg("-V")).is_err()
+        || output(Command::new("nft").arg("-v")).is_err()
     {
         return hoist_testkit::skip(
             "iproute2 and nftables build the world around the network under test",
@@ -65,16 +71,29 @@ pub(crate) fn with_world(test: impl FnOnce(&World) + Send + 'static) {
 /// Runs a command in the calling thread's namespace.
 pub(crate) fn run(line: &str) -> String {
     let mut words = line.split_whitespace();
-    let output = Command::new(words.next().unwrap())
-        .args(words)
-        .output()
-        .unwrap();
+    let output = output(Command::new(words.next().unwrap()).args(words)).unwrap();
     assert!(
         output.status.success(),
         "{line}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs a command in the calling thread's namespace, to its end.
+pub(crate) fn output(command: &mut Command) -> std::io::Result<Output> {
+    command.stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let forking = FORKS.write().unwrap_or_else(PoisonError::into_inner);
+    let child = command.spawn()?;
+    drop(forking);
+    child.wait_with_output()
+}
+
+/// Does what closes sockets: when it returns they are closed, and what they were bound to is free. Must not `run` anything.
+pub(crate) fn closing<T>(work: impl FnOnce() -> T) -> T {
+    let _no_fork = FORKS.read().unwrap_or_else(PoisonError::into_inner);
+    work()
 }
 
 /// Runs something in another namespace, on a thread of its own.
@@ -197,13 +216,13 @@ pub(crate) fn join(networks: &Networks, of: &[&Segment], ports: &[&str]) -> Atta
             ..request(ports)
         })
         .unwrap();
-    attachment.reserving.clear();
+    closing(|| attachment.reserving.clear());
     attachment
 }
 
 pub(crate) fn attach(networks: &Networks, ports: &[&str]) -> Attachment {
     let mut attachment = networks.attach(&request(ports)).unwrap();
-    attachment.reserving.clear();
+    closing(|| attachment.reserving.clear());
     attachment
 }
 
@@ -239,13 +258,26 @@ pub(crate) fn serve_udp(netns: impl AsFd, address: &str) {
 
 /// Connects from a namespace, sends a line, half-closes, reads to the end; answers the address the server saw.
 pub(crate) fn ask_tcp(netns: impl AsFd, to: &str) -> Result<IpAddr, String> {
+    try_tcp(netns, to, true)
+}
+
+/// Whether the same brings nothing, in the time that is given to what must not come about.
+pub(crate) fn in_vain(netns: impl AsFd, to: &str) -> bool {
+    try_tcp(netns, to, false).is_err()
+}
+
+/// How long is waited for what has to come about, or must not.
+fn patience(wanted: bool) -> Duration {
+    if wanted { PATIENCE } else { VAIN }
+}
+
+/// As `ask_tcp`, where it has to come about; else with little patience.
+pub(crate) fn try_tcp(netns: impl AsFd, to: &str, wanted: bool) -> Result<IpAddr, String> {
     let to: SocketAddr = to.parse().unwrap();
     inside(netns, || {
         let fail = |error: std::io::Error| error.to_string();
-        let mut stream = TcpStream::connect_timeout(&to, ANSWER * 3).map_err(fail)?;
-        stream
-            .set_read_timeout(Some(Duration::from_secs(3)))
-            .map_err(fail)?;
+        let mut stream = TcpStream::connect_timeout(&to, patience(wanted)).map_err(fail)?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(fail)?;
         stream.write_all(b"hello\n").map_err(fail)?;
         stream.shutdown(std::net::Shutdown::Write).map_err(fail)?;
         let mut answer = String::new();
@@ -259,27 +291,28 @@ pub(crate) fn ask_tcp(netns: impl AsFd, to: &str) -> Result<IpAddr, String> {
 /// Sends a datagram from a namespace; answers the address the server saw. The socket is connected, so the answer
 /// must come from where the question went.
 pub(crate) fn ask_udp(netns: impl AsFd, to: &str) -> Result<IpAddr, String> {
+    try_udp(netns, to, true)
+}
+
+/// As `ask_udp`, where it has to come about; else with little patience.
+pub(crate) fn try_udp(netns: impl AsFd, to: &str, wanted: bool) -> Result<IpAddr, String> {
     let to: SocketAddr = to.parse().unwrap();
     inside(netns, || {
         let fail = |error: std::io::Error| error.to_string();
         let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = UdpSocket::bind(any).map_err(fail)?;
-        socket.set_read_timeout(Some(ANSWER)).map_err(fail)?;
+        socket.set_read_timeout(Some(AGAIN)).map_err(fail)?;
         socket.connect(to).map_err(fail)?;
         let mut buffer = [0; 2048];
         // As TCP does by itself: a first packet may come before a link just made carries any.
-        let mut tries = (0..3).map(|_| {
-            socket.send(b"hello")?;
-            socket.recv(&mut buffer)
-        });
-        let first = tries.next().expect("three tries");
-        let length = first.or_else(|_| {
-            tries
-                .find(Result::is_ok)
-                .unwrap_or_else(|| Err(std::io::ErrorKind::TimedOut.into()))
-        });
-        drop(tries);
-        let length = length.map_err(fail)?;
+        let end = Instant::now() + patience(wanted);
+        let length = loop {
+            let tried = socket.send(b"hello").and_then(|_| socket.recv(&mut buffer));
+            match tried {
+                Err(_) if Instant::now() < end => {}
+                tried => break tried.map_err(fail)?,
+            }
+        };
         let answer = String::from_utf8_lossy(&buffer[..length]).into_owned();
         let (from, echo) = answer.split_once('\n').ok_or("no answer")?;
         assert_eq!(echo, "hello");
