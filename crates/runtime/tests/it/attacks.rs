@@ -88,7 +88,7 @@ fn the_program_that_starts_containers_cannot_be_written_to() {
         return;
     };
     let rootfs = Rootfs::new();
-    let mut privileged = spec(&rootfs, &["sh", "-c", "sleep 60"]);
+    let mut privileged = spec(&rootfs, &["sh", "-c", "sleep 600"]);
     privileged.masked_paths.clear();
     let launched = machine.launch(privileged).unwrap();
     let status = std::fs::read_to_string(format!("/proc/{}/status", launched.pid)).unwrap();

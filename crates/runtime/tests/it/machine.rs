@@ -50,7 +50,7 @@ impl Machine {
         self.runtime.launch(spec).blocking_recv().unwrap()
     }
 
-    /// The next notice, within ten seconds.
+    /// The next notice, within a minute.
     pub(crate) fn notice(&mut self) -> ExitNotice {
         wait_for("an exit notice", || self.notices.try_recv().ok())
     }

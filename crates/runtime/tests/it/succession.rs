@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use hoist_cgroup::CgroupHandle;
 use hoist_model::{ExecId, Signal};
@@ -11,7 +10,7 @@ use hoist_runtime::spec::{ExecSpec, LaunchSpec, LogSpec, ProcessId};
 
 use crate::adoption::Engine;
 use crate::machine::Machine;
-use crate::support::output::{ALL, read};
+use crate::support::output::{ALL, read, read_until};
 use crate::support::{Rootfs, process, spec, wait_for};
 
 fn parent(pid: i32) -> Option<i32> {
@@ -79,21 +78,6 @@ fn log(machine: &Machine) -> Vec<String> {
             line["log"].as_str().unwrap().trim().to_owned()
         })
         .collect()
-}
-
-/// Reads until this text came.
-fn read_until(stream: &mut UnixStream, text: &str) -> String {
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
-    let mut all = String::new();
-    while !all.contains(text) {
-        let mut buffer = [0; 4096];
-        let length = stream.read(&mut buffer).unwrap();
-        assert!(length > 0, "ended without {text:?}: {all:?}");
-        all += &String::from_utf8_lossy(&buffer[..length]);
-    }
-    all
 }
 
 #[test]
@@ -174,7 +158,7 @@ fn the_end_of_an_exec_is_told_though_its_monitor_was_killed() {
         return;
     };
     let rootfs = Rootfs::new();
-    let spec = spec(&rootfs, &["sleep", "60"]);
+    let spec = spec(&rootfs, &["sleep", "600"]);
     let container = ProcessId::Container(spec.id.clone());
     let launched = machine.launch(spec).unwrap();
     let zygote = parent(parent(launched.pid).unwrap()).unwrap();
@@ -259,7 +243,7 @@ fn a_process_whose_engine_and_monitor_died_together_is_watched_again() {
     let Some(mut machine) = Machine::start() else {
         return;
     };
-    let mut engine = Engine::start(&machine, "exec sleep 60");
+    let mut engine = Engine::start(&machine, "exec sleep 600");
     let monitor = parent(engine.pid).unwrap();
     engine.kill();
     kill(monitor);
@@ -288,7 +272,7 @@ fn what_is_kept_for_later_engines_is_closed_when_the_end_is_told() {
     };
     let rootfs = Rootfs::new();
     let (mut ours, theirs) = UnixStream::pair().unwrap();
-    let mut spec = spec(&rootfs, &["sleep", "60"]);
+    let mut spec = spec(&rootfs, &["sleep", "600"]);
     spec.kept = vec![theirs.into()];
     let owner = ProcessId::Container(spec.id.clone());
     let launched = machine.launch(spec).unwrap();
@@ -308,7 +292,9 @@ fn killed_spares_are_replaced_and_missed_by_nobody() {
         return;
     };
     let rootfs = Rootfs::new();
-    let launched = machine.launch(spec(&rootfs, &["sleep", "60"])).unwrap();
+    let first = spec(&rootfs, &["sleep", "600"]);
+    let mut owners = vec![ProcessId::Container(first.id.clone())];
+    let launched = machine.launch(first).unwrap();
     let zygote = parent(parent(launched.pid).unwrap()).unwrap();
     let spares = || {
         let spares = children_named(zygote, "hoist-spare");
@@ -324,10 +310,16 @@ fn killed_spares_are_replaced_and_missed_by_nobody() {
     let old = spares().unwrap();
     kill(zygote);
     wait_for("its end", || (!lives(zygote)).then_some(()));
-    let second = machine.launch(spec(&rootfs, &["sleep", "60"])).unwrap();
+    let second = spec(&rootfs, &["sleep", "600"]);
+    owners.push(ProcessId::Container(second.id.clone()));
+    let second = machine.launch(second).unwrap();
     assert_ne!(parent(parent(second.pid).unwrap()), Some(zygote));
     assert!(!old.contains(&parent(second.pid).unwrap()));
     wait_for("their end", || {
         (!old.iter().any(|spare| lives(*spare))).then_some(())
     });
+    for owner in owners {
+        machine.runtime.signal(&owner, Signal::KILL).unwrap();
+        assert_eq!(machine.notice().of, owner);
+    }
 }

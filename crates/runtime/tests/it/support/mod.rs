@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hoist_cgroup::CgroupHandle;
 use hoist_model::ContainerId;
@@ -195,13 +195,17 @@ pub fn process(arguments: &[&str]) -> Process {
     }
 }
 
-/// Polls until there is something, at most ten seconds.
+/// How long anything that has to come may take, on a machine that is busy.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Polls until there is something.
 pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..2000 {
+    let end = Instant::now() + PATIENCE;
+    loop {
         if let Some(found) = probe() {
             return found;
         }
+        assert!(Instant::now() < end, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
-    panic!("waited in vain for {what}");
 }

@@ -2,9 +2,10 @@
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use hoist_runtime::spec::{LaunchSpec, Streams};
+
+use super::PATIENCE;
 
 /// Both streams, and how it ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,11 +29,22 @@ pub fn attach(spec: &mut LaunchSpec) -> UnixStream {
     ours
 }
 
+/// Reads until this text came.
+pub fn read_until(stream: &mut UnixStream, text: &str) -> String {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut all = String::new();
+    while !all.contains(text) {
+        let mut buffer = [0; 4096];
+        let length = stream.read(&mut buffer).unwrap();
+        assert!(length > 0, "ended without {text:?}: {all:?}");
+        all += &String::from_utf8_lossy(&buffer[..length]);
+    }
+    all
+}
+
 /// Reads to the end, and takes frames apart unless it is a terminal's.
 pub fn read(mut stream: UnixStream, terminal: bool, code: i32) -> Output {
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
     let mut output = Output {
