@@ -17,7 +17,7 @@ use crate::normalise::Normaliser;
 use crate::transcript::{Client, Transcript, Turn};
 
 /// The longest a command of a transcript may take.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Session {
     daemon: Option<TemporaryDaemon>,
