@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,7 +15,7 @@ use axum::routing::{get, post};
 use hoist_http::{Connection, Hijack, JsonLines, Listener, ServeOptions, ServeReport, UnixSocket};
 use http::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const MODE: UnixSocket = UnixSocket {
@@ -28,6 +29,8 @@ pub(crate) struct Server {
     pub(crate) tcp: std::net::SocketAddr,
     pub(crate) shutdown: CancellationToken,
     pub(crate) lines: mpsc::UnboundedReceiver<JsonLines>,
+    /// Told when `/slow` has begun.
+    pub(crate) slow: Arc<Notify>,
     pub(crate) report: tokio::task::JoinHandle<ServeReport>,
 }
 
@@ -98,6 +101,8 @@ pub(crate) fn start_patient(grace: Duration, head_deadline: Duration) -> Server 
     let tcp = Listener::tcp("127.0.0.1:0".parse().unwrap(), None).unwrap();
     let tcp_address = tcp.address().trim_start_matches("tcp://").parse().unwrap();
     let (sender, lines) = mpsc::unbounded_channel();
+    let slow = Arc::new(Notify::new());
+    let begun = Arc::clone(&slow);
     let router = Router::new()
         .route("/_ping", get(|| async { "OK" }).head(|| async { "" }))
         .route("/echo", post(|body: String| async move { body }))
@@ -121,9 +126,13 @@ pub(crate) fn start_patient(grace: Duration, head_deadline: Duration) -> Server 
         )
         .route(
             "/slow",
-            get(|| async {
-                tokio::time::sleep(Duration::from_millis(300)).await;
-                "slow"
+            get(move || {
+                let begun = Arc::clone(&begun);
+                async move {
+                    begun.notify_one();
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    "slow"
+                }
             }),
         )
         .route(
@@ -154,6 +163,7 @@ pub(crate) fn start_patient(grace: Duration, head_deadline: Duration) -> Server 
         tcp: tcp_address,
         shutdown,
         lines,
+        slow,
         report,
     }
 }
@@ -164,7 +174,7 @@ pub(crate) async fn talk(path: &std::path::Path, text: &str, half_close: bool) -
     tokio::task::spawn_blocking(move || {
         let mut stream = UnixStream::connect(path).unwrap();
         stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
+            .set_read_timeout(Some(Duration::from_secs(30)))
             .unwrap();
         stream.write_all(text.as_bytes()).unwrap();
         if half_close {
@@ -193,7 +203,7 @@ pub(crate) async fn read_until<R: tokio::io::AsyncRead + Unpin>(
             out.push(byte[0]);
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), read)
+    tokio::time::timeout(Duration::from_secs(30), read)
         .await
         .unwrap_or_else(|_| panic!("no {end:?} came"));
     String::from_utf8(out).unwrap()

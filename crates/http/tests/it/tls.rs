@@ -75,9 +75,9 @@ impl Files {
 
 async fn ask(port: u16, host: &str, trust: &ClientTrust) -> Result<String, ClientError> {
     let deadlines = Deadlines {
-        connect: Duration::from_secs(5),
-        head: Some(Duration::from_secs(5)),
-        idle: Some(Duration::from_secs(5)),
+        connect: Duration::from_secs(30),
+        head: Some(Duration::from_secs(30)),
+        idle: Some(Duration::from_secs(30)),
     };
     let endpoint = Endpoint::Tcp {
         host: host.to_owned(),

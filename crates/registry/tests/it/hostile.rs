@@ -2,17 +2,25 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use hoist_model::{ErrorClass, LayerPhase};
-use hoist_registry::PullError;
+use hoist_registry::{Client, PullError, Settings};
 use hoist_testkit::{ImageBlobs, sha256};
 use serde_json::json;
 
 use crate::fake::{Asked, Fake, Said, blob, honest, manifest, reply};
-use crate::support::{House, client, image};
+use crate::support::{House, client, image, settings};
 
 /// A pull from an honest registry, but for what `twist` answers instead.
 async fn pull_twisted(
+    twist: impl Fn(&ImageBlobs, &Asked) -> Option<Said> + Send + Sync + 'static,
+) -> (House, Fake, Result<hoist_image::StoredImage, PullError>) {
+    pull_twisted_with(settings(), twist).await
+}
+
+async fn pull_twisted_with(
+    settings: Settings,
     twist: impl Fn(&ImageBlobs, &Asked) -> Option<Said> + Send + Sync + 'static,
 ) -> (House, Fake, Result<hoist_image::StoredImage, PullError>) {
     let blobs = image().blobs();
@@ -20,7 +28,7 @@ async fn pull_twisted(
         Fake::start(move |asked| twist(&blobs, asked).unwrap_or_else(|| honest(&blobs, asked)));
     let house = House::new();
     let reference = format!("{}/some/thing:latest", fake.address);
-    let pulled = house.pull(&client(), &reference, None).await;
+    let pulled = house.pull(&Client::new(settings), &reference, None).await;
     (house, fake, pulled)
 }
 
@@ -199,7 +207,11 @@ async fn a_registry_without_ranges_is_read_from_the_start_again() {
 
 #[tokio::test]
 async fn silence_ends_at_the_idle_deadline_and_attempts_are_counted() {
-    let (house, fake, pulled) = pull_twisted(|blobs, asked| {
+    let impatient = Settings {
+        idle_deadline: Duration::from_millis(1500),
+        ..settings()
+    };
+    let (house, fake, pulled) = pull_twisted_with(impatient, |blobs, asked| {
         let layer = &blobs.layers[0];
         asked.is_blob(&layer.digest).then(|| {
             let head = format!(
@@ -430,7 +442,7 @@ async fn a_dropped_pull_leaves_nothing() {
         tokio::pin!(pulling);
         let begun = async {
             while !fake.asked().iter().any(|asked| asked.is_blob(&big)) {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         tokio::select! {
@@ -439,8 +451,8 @@ async fn a_dropped_pull_leaves_nothing() {
         }
     }
     let diff_id = image().blobs().layers[1].diff_id.parse().unwrap();
-    for _ in 0..100 {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    for _ in 0..3000 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
         if leftovers(house.directory.path()) == 0 {
             break;
         }

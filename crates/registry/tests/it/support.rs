@@ -55,7 +55,7 @@ impl House {
             credentials,
             Arc::new(move |progress| reports.lock().unwrap().push(progress)),
         );
-        tokio::time::timeout(Duration::from_secs(60), pulling)
+        tokio::time::timeout(Duration::from_secs(120), pulling)
             .await
             .expect("the pull hangs")
     }
@@ -83,15 +83,15 @@ impl House {
     }
 }
 
-/// Quick to give up, and blind to the machine's own certificates directory.
+/// Quick to try again, and blind to the machine's own certificates directory.
 pub(crate) fn settings() -> Settings {
     Settings {
         certificates: None,
         backoff: Duration::from_millis(5),
         max_attempts: 3,
-        connect_deadline: Duration::from_secs(5),
-        head_deadline: Duration::from_secs(5),
-        idle_deadline: Duration::from_millis(700),
+        connect_deadline: Duration::from_secs(30),
+        head_deadline: Duration::from_secs(30),
+        idle_deadline: Duration::from_secs(30),
         ..Settings::default()
     }
 }
