@@ -436,15 +436,7 @@ impl Links {
     /// Every IPv4 and IPv6 address, with the index of its link.
     pub(crate) fn addresses(&self) -> Result<Vec<(u32, IpNet)>, NetError> {
         let replies = self.dump("addresses", GET_ADDRESS, &[0; 8])?;
-        Ok(replies
-            .iter()
-            .filter_map(|reply| {
-                let length = *reply.payload.get(1)?;
-                let index = u32::from_ne_bytes(reply.payload.get(4..8)?.try_into().ok()?);
-                let address = reply.find(8, 2).or_else(|| reply.find(8, 1))?;
-                Some((index, IpNet::new(address_of(address)?, length).ok()?))
-            })
-            .collect())
+        Ok(replies.iter().filter_map(parse_address).collect())
     }
 
     /// The name of a link, or its number if it is gone.
@@ -471,19 +463,7 @@ impl Links {
         let mut header = [0; 12];
         header[0] = family;
         let replies = self.dump("routes", GET_ROUTE, &header)?;
-        Ok(replies
-            .iter()
-            .filter(|reply| reply.payload.get(7) == Some(&1))
-            .filter_map(|reply| {
-                let length = *reply.payload.get(1)?;
-                let destination = address_of(reply.find(12, 1)?)?;
-                let link = reply
-                    .find(12, 4)
-                    .and_then(|bytes| bytes.try_into().ok())
-                    .map_or(0, u32::from_ne_bytes);
-                Some((link, IpNet::new(destination, length).ok()?))
-            })
-            .collect())
+        Ok(replies.iter().filter_map(parse_route).collect())
     }
 
     fn dump(&self, what: &str, kind: u16, header: &[u8]) -> Result<Vec<Reply>, NetError> {
@@ -491,6 +471,28 @@ impl Links {
             .dump(kind, header, |_| {})
             .map_err(|source| NetError::kernel(format!("list {what}"), source))
     }
+}
+
+/// Reads an address message: the link's index, the address and its prefix.
+pub(crate) fn parse_address(reply: &Reply) -> Option<(u32, IpNet)> {
+    let length = *reply.payload.get(1)?;
+    let index = u32::from_ne_bytes(reply.payload.get(4..8)?.try_into().ok()?);
+    let address = reply.find(8, 2).or_else(|| reply.find(8, 1))?;
+    Some((index, IpNet::new(address_of(address)?, length).ok()?))
+}
+
+/// Reads a route message, of unicast ones with a destination: the link's index and the destination.
+pub(crate) fn parse_route(reply: &Reply) -> Option<(u32, IpNet)> {
+    if reply.payload.get(7) != Some(&1) {
+        return None;
+    }
+    let length = *reply.payload.get(1)?;
+    let destination = address_of(reply.find(12, 1)?)?;
+    let link = reply
+        .find(12, 4)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map_or(0, u32::from_ne_bytes);
+    Some((link, IpNet::new(destination, length).ok()?))
 }
 
 fn address_of(bytes: &[u8]) -> Option<IpAddr> {

@@ -493,6 +493,18 @@ impl AsFd for Socket {
     }
 }
 
+/// The messages in a datagram as a socket reads them, for fuzzers.
+#[must_use]
+pub fn replies(datagram: &[u8]) -> Vec<Reply> {
+    let mut found = Vec::new();
+    messages(datagram, |_, _, reply| {
+        let _ = refusal(&reply);
+        found.push(reply);
+        true
+    });
+    found
+}
+
 /// Calls `each(sequence, flags, message)` for the messages in a datagram until it answers false.
 fn messages(mut bytes: &[u8], mut each: impl FnMut(u32, u16, Reply) -> bool) {
     while bytes.len() >= HEADER {

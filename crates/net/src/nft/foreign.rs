@@ -287,6 +287,13 @@ fn parse_chain(reply: &Reply) -> Option<Listed> {
     })
 }
 
+/// Reads a message as a chain and as a rule.
+#[cfg(any(test, feature = "testing"))]
+pub(super) fn examine(reply: &Reply) {
+    let _ = parse_chain(reply);
+    let _ = ListedRule::parse(reply).is_some_and(|rule| rule.drops_all());
+}
+
 /// A rule as it is listed.
 struct ListedRule {
     chain: String,

@@ -192,6 +192,16 @@ impl Tables {
     }
 }
 
+/// Reads a message as whatever of nf_tables it may be.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn examine(reply: &Reply) {
+    for set in sets::SETS {
+        let _ = sets::parse_elements(set, reply);
+    }
+    foreign::examine(reply);
+    let _ = is_foreign_commit(reply, 1);
+}
+
 /// Whether a notification says that another socket committed a transaction.
 pub(crate) fn is_foreign_commit(reply: &Reply, own_port: u32) -> bool {
     reply.kind == NEW_GENERATION && reply.port != own_port
