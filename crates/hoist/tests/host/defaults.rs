@@ -13,6 +13,9 @@ fn flags_give_what_a_container_leaves_open_and_its_own_words_win() {
     if !able() {
         return;
     }
+    // Of this process alone: they are removed at the end.
+    let [defaults, own_parent] =
+        ["defaults", "own"].map(|name| format!("/hoist-test-{}-{name}", std::process::id()));
     let flags = [
         "--default-ulimit",
         "nofile=123:456",
@@ -21,7 +24,7 @@ fn flags_give_what_a_container_leaves_open_and_its_own_words_win() {
         "--default-ipc-mode",
         "shareable",
         "--cgroup-parent",
-        "/hoist-defaults",
+        &defaults,
         "--init",
         "--no-new-privileges",
         "--dns",
@@ -57,7 +60,7 @@ fn flags_give_what_a_container_leaves_open_and_its_own_words_win() {
         "search corp.example",
         "options ndots:3",
         "10.9.8.7\tgw",
-        "/hoist-defaults/",
+        &defaults,
     ] {
         assert!(open.contains(expected), "{expected}: {open}");
     }
@@ -84,7 +87,7 @@ fn flags_give_what_a_container_leaves_open_and_its_own_words_win() {
         "--security-opt",
         "no-new-privileges=false",
         "--cgroup-parent",
-        "/hoist-own",
+        &own_parent,
         "busybox",
         "sh",
         "-c",
@@ -97,7 +100,7 @@ fn flags_give_what_a_container_leaves_open_and_its_own_words_win() {
         "NoNewPrivs:\t0",
         "nameserver 10.4.4.4",
         "search corp.example",
-        "/hoist-own/",
+        &own_parent,
     ] {
         assert!(own.contains(expected), "{expected}: {own}");
     }
@@ -113,8 +116,8 @@ fn flags_give_what_a_container_leaves_open_and_its_own_words_win() {
     );
     world.docker(&["rm", "open"]).ok();
     world.finish();
-    for parent in ["hoist-defaults", "hoist-own"] {
-        remove_groups(parent);
+    for parent in [&defaults, &own_parent] {
+        remove_groups(parent.trim_start_matches('/'));
     }
 }
 

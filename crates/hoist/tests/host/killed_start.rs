@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use crate::world::{World, binary};
 
-/// A program that only these containers run.
-const PROGRAM: [&str; 2] = ["sleep", "86397"];
 const CONTAINERS: usize = 8;
 
-/// Processes on this machine with the program's words.
+/// How long these containers sleep, and nobody else on this machine.
+fn seconds() -> String {
+    (10_000_000 + std::process::id()).to_string()
+}
+
+/// Processes on this machine that sleep so long.
 fn processes() -> usize {
-    let wanted = format!("{}\0{}\0", PROGRAM[0], PROGRAM[1]);
+    let wanted = format!("sleep\0{}\0", seconds());
     let Ok(all) = std::fs::read_dir("/proc") else {
         return 0;
     };
@@ -28,8 +31,9 @@ fn no_process_is_left_to_nobody() {
         return;
     };
     let names: Vec<String> = (0..CONTAINERS).map(|n| format!("one{n}")).collect();
+    let seconds = seconds();
     for name in &names {
-        let create = ["create", "--name", name, "busybox", PROGRAM[0], PROGRAM[1]];
+        let create = ["create", "--name", name, "busybox", "sleep", &seconds];
         world.docker(&create).ok();
     }
     // At several places of a start; which of them are hit is up to the machine.

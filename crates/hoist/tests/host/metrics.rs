@@ -2,15 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 
-use crate::world::World;
-
-/// An address nobody listens on, for the moment.
-fn free() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
+use crate::world::{World, own_loopback};
 
 fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -69,7 +63,7 @@ fn lint(reply: &str) {
 
 #[test]
 fn containers_and_engine_are_counted_when_asked() {
-    let address = free();
+    let address = SocketAddr::from((own_loopback(), 9323));
     let Some(world) = World::start_with(&["--metrics-addr", &address.to_string()]) else {
         return;
     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hoist_testkit::{Certificates, TemporaryDirectory};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::world::{Seen, World, able, binary, seen, wait_for};
+use crate::world::{Seen, World, able, binary, own_loopback, seen, wait_for};
 
 /// `curl` to the engine's TCP port, with its authority and perhaps a certificate of the client's.
 fn ping(port: &str, authority: &Path, client: Option<&Certificates>) -> Seen {
@@ -260,12 +260,6 @@ fn a_service_manager_opens_the_socket_is_told_and_makes_it_read_its_file_again()
     assert!(service.files.join("sock").exists());
 }
 
-/// A free port of loopback, for the moment.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
 #[test]
 fn a_reload_opens_and_closes_hosts_and_metrics() {
     if !able() {
@@ -273,7 +267,7 @@ fn a_reload_opens_and_closes_hosts_and_metrics() {
     }
     let files = TemporaryDirectory::new("doors");
     let (one, two) = (files.join("one"), files.join("two"));
-    let (api, metrics) = (free_port(), free_port());
+    let own = own_loopback();
     let file = files.join("daemon.json");
     let configure = |hosts: &str, more: &str| {
         std::fs::write(&file, format!("{{\"hosts\": [{hosts}]{more}}}")).unwrap();
@@ -304,21 +298,21 @@ fn a_reload_opens_and_closes_hosts_and_metrics() {
     let hang_up = || kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
 
     configure(
-        &format!("{}, \"tcp://127.0.0.1:{api}\"", unix(&two)),
-        &format!(", \"metrics-addr\": \"127.0.0.1:{metrics}\""),
+        &format!("{}, \"tcp://{own}:2375\"", unix(&two)),
+        &format!(", \"metrics-addr\": \"{own}:9323\""),
     );
     hang_up();
     wait_for("the second host answers", || {
         answers(&host(&two)).then_some(())
     });
     wait_for("TCP answers", || {
-        answers(&format!("tcp://127.0.0.1:{api}")).then_some(())
+        answers(&format!("tcp://{own}:2375")).then_some(())
     });
     assert!(
         !answers(&host(&one)) && !one.exists(),
         "the first is closed"
     );
-    let scrape = format!("http://127.0.0.1:{metrics}/metrics");
+    let scrape = format!("http://{own}:9323/metrics");
     let scraped = seen(Command::new("curl").args(["--silent", &scrape]));
     assert!(scraped.out.contains("hoist_engine_images 0"), "{scraped:?}");
 

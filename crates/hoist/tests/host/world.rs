@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use hoist_testkit::{ImageBuilder, TemporaryDaemon, TemporaryDirectory};
+use sha2::Digest as _;
 
 /// The longest that one command may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -114,6 +116,53 @@ impl World {
         let left = self.daemon.finish();
         assert!(left.is_empty(), "left behind: {left:#?}");
     }
+}
+
+/// What the names of an engine have in them: the beginning of a digest of its data root (ARCHITECTURE §8).
+pub(crate) fn tag(daemon: &TemporaryDaemon) -> String {
+    let root = daemon.directory().join("data").canonicalize().unwrap();
+    let digest = sha2::Sha256::digest(root.as_os_str().as_encoded_bytes());
+    format!("{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2])
+}
+
+/// How many links an engine has: its bridge, and the veths of the namespaces that are ready.
+pub(crate) fn links(daemon: &TemporaryDaemon) -> usize {
+    let tag = tag(daemon);
+    let links = std::fs::read_dir("/sys/class/net").into_iter().flatten();
+    links
+        .flatten()
+        .filter(|link| link.file_name().to_string_lossy().contains(&tag))
+        .count()
+}
+
+/// Links of an engine without containers, once it has made ready what it keeps ready: a bridge and the pool
+/// (`hoist_net::Settings`, `pool_size`).
+const LINKS_AT_REST: usize = 1 + 8;
+/// How long nothing may change until it is called rest.
+const STILL: Duration = Duration::from_millis(600);
+
+/// Counts something of an engine's until it has made ready what it keeps ready, on a busy machine perhaps much later than it
+/// answers, and the count no longer changes.
+pub(crate) fn at_rest<T: PartialEq>(daemon: &TemporaryDaemon, count: impl Fn() -> T) -> T {
+    wait_for("the pool is full", || {
+        (links(daemon) >= LINKS_AT_REST).then_some(())
+    });
+    let (mut last, mut since) = (count(), Instant::now());
+    wait_for("rest", || {
+        let now = count();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        (since.elapsed() >= STILL).then_some(())
+    });
+    last
+}
+
+/// An address of loopback that nobody else here uses: it is this process' own, and so its ports are free.
+pub(crate) fn own_loopback() -> std::net::Ipv4Addr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    std::net::Ipv4Addr::new(127, high | 0x80, low, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The image that every world holds.

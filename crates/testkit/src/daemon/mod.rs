@@ -14,7 +14,7 @@ pub use request::exchange;
 use crate::TemporaryDirectory;
 
 /// How long a daemon may take to listen, and to stop.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Started by `hoist daemon` with its own data root, exec root, socket and pid file; on drop its containers
 /// are removed, it is stopped, and what is left of its processes is killed.
@@ -31,7 +31,7 @@ impl TemporaryDaemon {
     /// Starts `binary` as a daemon.
     ///
     /// # Panics
-    /// When it does not answer within twenty seconds; the message carries its log.
+    /// When it does not answer within a minute; the message carries its log.
     #[must_use]
     pub fn start(binary: &Path) -> Self {
         Self::start_with(binary, &[])
@@ -163,7 +163,7 @@ impl TemporaryDaemon {
     /// Stops the daemon with SIGTERM. Containers keep running.
     ///
     /// # Panics
-    /// When it does not end within twenty seconds; the message carries its log.
+    /// When it does not end within a minute; the message carries its log.
     pub fn stop(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("the daemon runs");
         let pid = rustix::process::Pid::from_child(&child);
@@ -240,7 +240,7 @@ impl TemporaryDaemon {
         if !status.success() {
             left.push(format!("the daemon ended with {status}"));
         }
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + PATIENCE;
         let processes = loop {
             let processes = family(&self.mark);
             if processes.is_empty() || Instant::now() >= end {

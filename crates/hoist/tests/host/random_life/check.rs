@@ -12,9 +12,9 @@ use super::subject::{LINES, Program};
 use super::{Asked, Run};
 
 /// How long the engine may take to see what happened, and to give back what it took.
-const REST: Duration = Duration::from_secs(15);
+const REST: Duration = Duration::from_secs(60);
 /// The longest a call may take, whatever happens meanwhile.
-const ANSWER: Duration = Duration::from_secs(45);
+const ANSWER: Duration = Duration::from_secs(60);
 
 impl Run<'_> {
     /// Lets everything come to its end that does so by itself, and looks at all there is.

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use hoist_testkit::TemporaryDaemon;
-use sha2::Digest as _;
+
+use crate::world::{at_rest, links, tag};
 
 /// How many there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,22 +17,13 @@ pub(super) struct Held {
     groups: usize,
 }
 
-/// Beyond what is kept ready: what may be in the making when it is counted.
-const SLACK: usize = 2;
-/// How long nothing may change until it is called rest, and how long that may take.
-const STILL: Duration = Duration::from_millis(600);
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Beyond what was kept ready: the two namespaces without a network, if they came later, and what is in the making when it is
+/// counted.
+const SLACK: usize = 4;
 
 impl Held {
     pub(super) fn now(daemon: &TemporaryDaemon) -> Self {
         let tag = tag(daemon);
-        let links = fs::read_dir("/sys/class/net")
-            .into_iter()
-            .flatten()
-            .flatten();
-        let links = links
-            .filter(|link| link.file_name().to_string_lossy().contains(&tag))
-            .count();
         let mut namespaces = BTreeSet::new();
         for pid in daemon.processes() {
             let descriptors = fs::read_dir(format!("/proc/{pid}/fd"));
@@ -45,7 +36,7 @@ impl Held {
             }
         }
         Self {
-            links,
+            links: links(daemon),
             namespaces: namespaces.len(),
             groups: groups(Path::new("/sys/fs/cgroup"), 3, &format!("hoist-{tag}")),
         }
@@ -53,17 +44,7 @@ impl Held {
 
     /// What an engine without containers holds, once it has made ready what it keeps ready.
     pub(super) fn at_rest(daemon: &TemporaryDaemon) -> Self {
-        let end = Instant::now() + PATIENCE;
-        let (mut last, mut since) = (Self::now(daemon), Instant::now());
-        while since.elapsed() < STILL {
-            std::thread::sleep(Duration::from_millis(20));
-            let now = Self::now(daemon);
-            if now != last {
-                assert!(Instant::now() < end, "never at rest: {now:?}");
-                (last, since) = (now, Instant::now());
-            }
-        }
-        last
+        at_rest(daemon, || Self::now(daemon))
     }
 
     /// What there is more of than there was at rest.
@@ -78,13 +59,6 @@ impl Held {
             .map(|(kind, now, then)| format!("{now} {kind}, {then} at rest"))
             .collect()
     }
-}
-
-/// What the names of an engine have in them: the beginning of a digest of its data root.
-fn tag(daemon: &TemporaryDaemon) -> String {
-    let root = daemon.directory().join("data").canonicalize().unwrap();
-    let digest = sha2::Sha256::digest(root.as_os_str().as_encoded_bytes());
-    format!("{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2])
 }
 
 /// Groups below those of this name, themselves included.
