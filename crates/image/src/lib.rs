@@ -20,6 +20,7 @@ mod import;
 mod load;
 mod removal;
 mod save;
+mod scatter;
 mod snapshot;
 mod stored;
 mod tar;
@@ -31,6 +32,7 @@ pub use garbage::{CollectError, Collected, collect_garbage};
 pub use import::{ImportError, ImportOptions, import_rootfs};
 pub use load::{LoadError, load_archive};
 pub use save::{SaveError, SavedImage, save_images};
+pub use scatter::scatter;
 pub use snapshot::{
     Blanks, Changes, Doomed, Ids, LayerError, LayerRecord, LayerWriter, MAX_LAYERS, Remap,
     SnapshotError, Snapshotter, SnapshotterChoice, SnapshotterKind, open_remapping_snapshotter,

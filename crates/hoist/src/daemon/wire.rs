@@ -115,6 +115,7 @@ pub(crate) async fn wire(
     let volumes = Volumes::open(store.clone(), &volume_root, resolve, owner)?;
     let container_root = settings.data_root.join("containers");
     private_directory(&container_root, 0o710)?;
+    hoist_image::scatter(std::fs::File::open(&container_root)?);
     let etc_root = settings.exec_root.join("etc");
     private_directory(&etc_root, 0o710)?;
     let containers = Containers::new(Parts {

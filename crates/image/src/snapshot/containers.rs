@@ -77,6 +77,7 @@ impl Containers {
         make_directory(&directory)?;
         let failed = io_at("reading", &directory);
         let fd = open_directory(CWD, &directory).map_err(&failed)?;
+        crate::scatter(&fd);
         let mut known = HashMap::new();
         for entry in fs::read_dir(&directory).map_err(&failed)? {
             let entry = entry.map_err(&failed)?;

@@ -12,3 +12,4 @@ mod load;
 mod real_tree;
 mod recovery;
 mod remapped;
+mod scatter;
