@@ -1,5 +1,6 @@
 //! The one writer of one container: takes messages, steps, carries the commands out.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
@@ -41,6 +42,8 @@ pub(super) struct Actor {
     pub(super) restart_at: Option<Instant>,
     /// Volumes that are mounted for it.
     pub(super) volume_uses: Vec<VolumeUse>,
+    /// A mount of its own overlay while it runs.
+    pub(super) overlay: Option<OwnedFd>,
     /// Events to be written with the next record.
     events: Vec<Event>,
     pub(super) persist: bool,
@@ -88,6 +91,7 @@ impl Actor {
             console_size,
             restart_at: restarting.then(Instant::now),
             volume_uses,
+            overlay: None,
             events: Vec::new(),
             persist: false,
             ended: false,
@@ -295,6 +299,9 @@ impl Actor {
             Command::Release => {
                 self.containers.inner.parts.runtime.release(&self.record);
                 self.ended = true;
+                if let Some(overlay) = self.overlay.take() {
+                    self.containers.keep_overlay(&self.record.id, overlay);
+                }
                 self.release_volumes().await;
                 for place in &self.record.attachments {
                     let event = super::events::network_event("disconnect", &self.record, place);

@@ -1,5 +1,6 @@
 //! Making a container: everything is checked and resolved here, so that a start finds nothing left to decide.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -23,11 +24,18 @@ use hoist_model::chain;
 /// Begins the name of a container's directory that is on its way out.
 pub(super) const GONE: &str = ".gone-";
 
-/// How long files that are to be deleted wait for others.
+/// How long what is to be unmounted or deleted waits for others.
 const GATHER: Duration = Duration::from_millis(100);
 
-/// Deletes the files of one container. Blocking.
-pub(super) type Deletion = Box<dyn FnOnce() + Send>;
+/// What is done a little later, with what comes from other containers meanwhile, in this order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Later {
+    Unmount,
+    Delete,
+}
+
+/// One of these. Blocking.
+pub(super) type Chore = (Later, Box<dyn FnOnce() + Send>);
 
 /// How long a mount made ahead waits for its start.
 const AHEAD: Duration = Duration::from_secs(5);
@@ -281,6 +289,9 @@ impl Containers {
 
     /// Takes a container's files away by name, and lets go of its layers. Deleting them goes on behind the caller's back.
     pub(super) async fn remove_files(&self, id: &ContainerId) -> Result<(), ContainerError> {
+        if let Some(mount) = self.inner.views.take_ready(id) {
+            self.later(Later::Unmount, Box::new(move || drop(mount)));
+        }
         if self.inner.views.holds(id) {
             let (containers, id) = (self.clone(), id.clone());
             let let_go = move || {
@@ -306,44 +317,53 @@ impl Containers {
         };
         let (key, etc) = (id.clone(), self.etc_directory(id));
         let delete = move || {
-            let deleted = in_background(|| {
-                let deleted = doomed.map_or(Ok(()), hoist_image::Doomed::delete);
-                deleted.and(remove_directory(&gone))
-            });
+            let deleted = doomed.map_or(Ok(()), hoist_image::Doomed::delete);
+            let deleted = deleted.and(remove_directory(&gone));
             if let Err(error) = deleted.and(remove_directory(&etc)) {
                 tracing::warn!(container = %key, %error, "removed files stay until the next start");
             }
         };
-        self.delete_soon(Box::new(delete));
+        self.later(Later::Delete, Box::new(delete));
         snapshot.and(renamed)
     }
 
-    /// Deletes files that nobody can find any more, with those of others that are removed shortly after: the records that
-    /// come next are synced to the same disk, and a sync waits for blocks that a deletion is changing.
-    fn delete_soon(&self, delete: Deletion) {
-        let mut doomed = self.doomed();
-        doomed.push(delete);
-        if doomed.len() > 1 {
+    /// Keeps the overlay of a run that ended mounted for a moment: for the next start, or a look at the files; else to be
+    /// taken down with others. The kernel syncs the whole file system that the upper directory is on at each unmount, just
+    /// when the records of this container's end, and of the next one, are synced to it.
+    pub(super) fn keep_overlay(&self, id: &ContainerId, overlay: OwnedFd) {
+        self.inner.views.keep_ahead(id, overlay);
+        let (containers, id) = (self.clone(), id.clone());
+        let let_go = move || containers.inner.views.let_go(&id);
+        self.later(Later::Unmount, Box::new(let_go));
+    }
+
+    /// Takes down mounts and deletes files that nobody can find any more, with those of others that are removed shortly after:
+    /// the records that come next are synced to the same disk, and a sync waits for blocks that a deletion is changing.
+    fn later(&self, kind: Later, chore: Box<dyn FnOnce() + Send>) {
+        let mut chores = self.chores();
+        chores.push((kind, chore));
+        if chores.len() > 1 {
             // They go with the first.
             return;
         }
-        drop(doomed);
+        drop(chores);
         let containers = self.clone();
         self.inner.tasks.spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep(GATHER) => {}
                 () = containers.inner.stopping.cancelled() => {}
             }
-            let doomed = std::mem::take(&mut *containers.doomed());
-            let delete = || doomed.into_iter().for_each(|delete| delete());
+            let mut chores = std::mem::take(&mut *containers.chores());
+            chores.sort_by_key(|(kind, _)| *kind);
+            let all = || chores.into_iter().for_each(|(_, chore)| chore());
             // A panic there was told of by its own thread; the next start deletes what stays.
-            let _ = tokio::task::spawn_blocking(delete).await;
+            let _ = tokio::task::spawn_blocking(|| in_background(all)).await;
         });
     }
 
-    fn doomed(&self) -> std::sync::MutexGuard<'_, Vec<Deletion>> {
-        let doomed = &self.inner.doomed;
-        doomed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn chores(&self) -> std::sync::MutexGuard<'_, Vec<Chore>> {
+        let chores = &self.inner.chores;
+        chores.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes the volumes that were made for one container alone; one that others use by now stays.

@@ -3,13 +3,14 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use hoist_image::Changes;
 use hoist_model::container::{NamespaceMode, NetworkMode};
 use hoist_store::Class;
 
 use super::actor::Actor;
 use super::events::{container_event, mount_events, network_event};
 use super::image_mounts::image_mount;
-use super::view::changes_of;
+use super::view::{changes_of, clone_of};
 use crate::error::ContainerError;
 use crate::ports::{Joins, LaunchRequest, Launched, NetworkNamespace};
 use crate::records::{ContainerRecord, MountKind};
@@ -34,6 +35,11 @@ impl Actor {
         let etc_files = self.write_etc_files()?;
         let detached = self.image_mounts().await?;
         let rootfs = rootfs.await?;
+        // What of it is discarded is never synced. One that cannot be kept is taken down by the monitor.
+        self.overlay = match changes_of(&self.record) {
+            Changes::Kept => clone_of(&rootfs, false).ok(),
+            Changes::Discarded => None,
+        };
         let log_path = self.log_path()?;
         let request = LaunchRequest {
             record: self.record.clone(),

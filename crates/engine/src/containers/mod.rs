@@ -120,8 +120,8 @@ struct Inner {
     views: view::Views,
     /// Directories for containers to come.
     blanks: hoist_image::Blanks,
-    /// Files to be deleted soon. Held for single changes.
-    doomed: Mutex<Vec<create::Deletion>>,
+    /// What is to be unmounted and deleted soon. Held for single changes.
+    chores: Mutex<Vec<create::Chore>>,
     tasks: TaskTracker,
     stopping: CancellationToken,
     /// Who follows logs, and which are compressed.
@@ -155,7 +155,7 @@ impl Containers {
             unwritten: Mutex::default(),
             views: view::Views::default(),
             blanks: hoist_image::Blanks::default(),
-            doomed: Mutex::default(),
+            chores: Mutex::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             logs: Watches::new(),

@@ -7,7 +7,8 @@
 //!
 //! An overlay's upper directory must not be mounted twice at once. So a view of a resting container keeps a spare mount of
 //! the same overlay, which a start that comes in between takes; and views at the same time are one. A container that was just
-//! created is mounted ahead of its start, while its record is being synced: the start, or a view, takes that mount.
+//! created is mounted ahead of its start, while its record is being synced: the start, or a view, takes that mount. A mount
+//! of the last run stays for a moment, and is taken in the same way.
 
 use std::collections::HashMap;
 use std::io;
@@ -148,7 +149,7 @@ impl Views {
 
     /// Keeps a mount that was made for something else.
     pub(super) fn keep_ahead(&self, id: &ContainerId, mount: OwnedFd) {
-        held(&self.place(id)).ahead = Some(mount);
+        held(&self.place(id)).ahead.get_or_insert(mount);
     }
 
     /// Whether there is, or may soon be, anything to let go of.
@@ -158,11 +159,15 @@ impl Views {
 
     /// Takes down what was mounted ahead, if no start has taken it. Blocking: the kernel may sync at an unmount.
     pub(super) fn let_go(&self, id: &ContainerId) {
-        let place = self.all().remove(id);
-        if let Some(place) = place {
-            let mut place = held(&place);
-            place.expected = false;
-            drop(place.ahead.take());
+        let Some(place) = self.all().get(id).cloned() else {
+            return;
+        };
+        let mut held = held(&place);
+        held.expected = false;
+        drop(held.ahead.take());
+        // A start has to find the view that still is there, and its spare mount.
+        if held.view.strong_count() == 0 {
+            self.all().remove(id);
         }
     }
 
@@ -392,7 +397,8 @@ fn mount_below(root: &Root, below: &Below, source: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-fn clone_of(of: impl AsFd, recursive: bool) -> io::Result<OwnedFd> {
+/// A detached mount of what is at a descriptor.
+pub(super) fn clone_of(of: impl AsFd, recursive: bool) -> io::Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;
@@ -400,4 +406,35 @@ fn clone_of(of: impl AsFd, recursive: bool) -> io::Result<OwnedFd> {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     Ok(open_tree(of, "", flags)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount() -> OwnedFd {
+        std::fs::File::open("/").unwrap().into()
+    }
+
+    #[test]
+    fn what_is_kept_is_taken_once_and_a_view_that_lives_is_not_forgotten() {
+        let (views, id) = (Views::default(), ContainerId::from_bytes(&[1; 32]));
+        views.keep_ahead(&id, mount());
+        assert!(views.take_ready(&id).is_some());
+        assert!(views.take_ready(&id).is_none());
+        views.keep_ahead(&id, mount());
+        views.let_go(&id);
+        assert!(!views.holds(&id));
+
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        let view = Arc::new(View::of_running(own, None).unwrap());
+        held(&views.place(&id)).view = Arc::downgrade(&view);
+        views.keep_ahead(&id, mount());
+        assert!(views.take_ready(&id).is_none());
+        views.let_go(&id);
+        assert!(held(&views.place(&id)).view.upgrade().is_some());
+        drop(view);
+        views.let_go(&id);
+        assert!(!views.holds(&id));
+    }
 }

@@ -17,6 +17,7 @@ mod crowd;
 mod defaults;
 mod exits;
 mod full_disk;
+mod kept_mount;
 mod killed_start;
 mod logs;
 mod metrics;
