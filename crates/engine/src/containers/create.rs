@@ -147,7 +147,7 @@ impl Containers {
         image: &Arc<ImageRecord>,
         make_name_up: bool,
     ) -> Result<Arc<ContainerRecord>, ContainerError> {
-        self.prepare_files(&record).await?;
+        let mut ahead = Some(self.prepare_files(&record).await?);
         let class = if record.spec.auto_remove {
             Class::Process
         } else {
@@ -160,30 +160,29 @@ impl Containers {
             let draft = Arc::new(record.clone());
             let image_id = image.id.clone();
             let created = draft.clone();
-            let committed = self
-                .inner
-                .parts
-                .store
-                .transaction(class, move |tx| {
-                    if tx.get::<ImageRecord>(image_id.as_str()).is_none() {
-                        let name = created.spec.image.clone();
-                        return Err(ContainerError::Image(ImageError::NotFound(name)));
-                    }
-                    let gone = created.mounts.iter().find(|point| {
-                        let image = point.image.as_ref();
-                        image.is_some_and(|i| tx.get::<ImageRecord>(i.id.as_str()).is_none())
-                    });
-                    if let Some(point) = gone {
-                        let name = point.name.clone();
-                        return Err(ContainerError::Image(ImageError::NotFound(name)));
-                    }
-                    refuse_taken_name(tx, &created.name, &created.id)?;
-                    tx.event(container_event("create", &created, &[]));
-                    tx.put(created);
-                    Ok(())
-                })
-                .await;
-            match committed {
+            let committing = self.inner.parts.store.transaction(class, move |tx| {
+                if tx.get::<ImageRecord>(image_id.as_str()).is_none() {
+                    let name = created.spec.image.clone();
+                    return Err(ContainerError::Image(ImageError::NotFound(name)));
+                }
+                let gone = created.mounts.iter().find(|point| {
+                    let image = point.image.as_ref();
+                    image.is_some_and(|i| tx.get::<ImageRecord>(i.id.as_str()).is_none())
+                });
+                if let Some(point) = gone {
+                    let name = point.name.clone();
+                    return Err(ContainerError::Image(ImageError::NotFound(name)));
+                }
+                refuse_taken_name(tx, &created.name, &created.id)?;
+                tx.event(container_event("create", &created, &[]));
+                tx.put(created);
+                Ok(())
+            });
+            // Who writes the record goes before who mounts: one waits for the disk most of the time, the other computes.
+            if let Some(ahead) = ahead.take() {
+                self.inner.tasks.spawn_blocking(ahead);
+            }
+            match committing.await {
                 Ok(_) => return Ok(draft),
                 Err(ContainerError::NameTaken { .. }) if make_name_up => {}
                 Err(error) => return Err(error),
@@ -194,9 +193,12 @@ impl Containers {
         )))
     }
 
-    /// Makes the writable layer, the container's own directory, and fills fresh volumes from the image. Answers once they are
-    /// there; mounting ahead of the start, and making ready for the next container, go on behind the caller's back.
-    async fn prepare_files(&self, record: &ContainerRecord) -> Result<(), ContainerError> {
+    /// Makes the writable layer, the container's own directory, and fills fresh volumes from the image. Answers what may go on
+    /// behind the caller's back then, and blocks: mounting ahead of the start, and making ready for the next container.
+    async fn prepare_files(
+        &self,
+        record: &ContainerRecord,
+    ) -> Result<impl FnOnce() + Send + use<>, ContainerError> {
         let containers = self.clone();
         let key = record.id.clone();
         if record.mounts.iter().any(|mount| mount.copy_up) {
@@ -208,14 +210,13 @@ impl Containers {
         }
         let (containers, id, changes) = (self.clone(), key.clone(), changes_of(record));
         let expected = self.inner.views.expect(&key);
-        self.inner.tasks.spawn_blocking(move || {
+        self.forget_ahead(key);
+        Ok(move || {
             let snapshotter = containers.inner.parts.images.snapshotter().as_ref();
             let views = &containers.inner.views;
             views.mount_ahead(&id, &expected, changes, snapshotter);
             in_background(|| containers.make_ready());
-        });
-        self.forget_ahead(key);
-        Ok(())
+        })
     }
 
     /// Blocking.

@@ -62,13 +62,17 @@ pub(crate) async fn wire(
 
     // State: one file, all records in memory.
     super::lost_store::refuse(&settings.data_root)?;
+    // Requests wait for its writer, a thread that takes after this one. Without short slices nothing breaks.
+    let _ = hoist_sys::process::set_slice(super::SLICE);
     let store = Store::builder()
         .table::<ContainerRecord>()
         .table::<ImageRecord>()
         .table::<TagRecord>()
         .table::<VolumeRecord>()
         .table::<NetworkRecord>()
-        .open(&settings.data_root.join("store"))?;
+        .open(&settings.data_root.join("store"));
+    let _ = hoist_sys::process::set_slice(0);
+    let store = store?;
 
     // Who the users of containers are on the host, if others.
     let remapping = mapping
