@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use hoist_image::StoredImage;
 use hoist_model::container::{ContainerStats, ProcessFacts, Resources};
-use hoist_model::network::{PlaceRequest, Segment, Subnet};
+use hoist_model::network::{PlaceRequest, Segment, Subnet, SubnetUsage};
 use hoist_model::{
     ContainerId, ErrorClass, ExecId, ImageReference, NetworkId, Platform, Progress, Signal,
     Timestamp,
@@ -337,6 +337,9 @@ pub trait Network: Send + Sync {
 
     /// The default bridge, for the record of the network.
     fn bridge(&self) -> BridgeFacts;
+
+    /// How much of the subnets of a user's network is in use; nothing for one that is not made.
+    fn usage(&self, id: &NetworkId) -> Vec<SubnetUsage>;
 
     /// What an operator should know about the host's firewall and forwarding.
     fn warnings(&self) -> Vec<String>;

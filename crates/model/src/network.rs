@@ -23,6 +23,18 @@ pub struct Subnet {
     pub configured: bool,
 }
 
+/// How much of a subnet is in use (API `SubnetStatus`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubnetUsage {
+    /// The subnet.
+    pub subnet: IpNet,
+    /// Addresses that nobody else can get: those of containers, the gateway's, auxiliary ones, and those that no interface has
+    /// (the network's own and the broadcast address).
+    pub in_use: u128,
+    /// Addresses that a container can get that asks for none in particular.
+    pub available: u128,
+}
+
 /// How packets get into and out of a network's bridge (`com.docker.network.bridge.gateway_mode_ipv4`, `…_ipv6`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GatewayMode {

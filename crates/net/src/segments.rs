@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use hoist_model::NetworkId;
-use hoist_model::network::{GatewayMode, PlaceRequest, Segment, SegmentKind, Subnet};
+use hoist_model::network::{GatewayMode, PlaceRequest, Segment, SegmentKind, Subnet, SubnetUsage};
 use hoist_sys::netlink::Batch;
 use ipnet::IpNet;
 
@@ -205,6 +205,16 @@ impl Networks {
             std::sync::Arc::make_mut(table).network = segment.name.clone();
         });
         Ok(segment)
+    }
+
+    /// How much of the subnets of a user's network is in use; nothing for one that is not made.
+    #[must_use]
+    pub fn usage(&self, id: &NetworkId) -> Vec<SubnetUsage> {
+        let mut state = lock(&self.shared().state);
+        let made = state.made(id).ok();
+        let spaces = made.map(|made| [made.v4.as_ref(), made.v6.as_ref()]);
+        let spaces = spaces.into_iter().flatten().flatten();
+        spaces.map(AddressSpace::usage).collect()
     }
 
     /// Removes a network that no container is on: its rules and, unless it was there before, its bridge. One that is not

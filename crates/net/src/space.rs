@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use hoist_model::network::Subnet;
+use hoist_model::network::{Subnet, SubnetUsage};
 use ipnet::IpNet;
 
 /// The addresses of one subnet.
@@ -101,6 +101,20 @@ impl AddressSpace {
         Some(self.address(found))
     }
 
+    /// How much of it is in use.
+    pub(crate) fn usage(&self) -> SubnetUsage {
+        let (first, last) = usable(self.subnet);
+        let whole = number(self.subnet.broadcast()) - number(self.subnet.network());
+        let never = whole - (last - first);
+        let among = |range: (u128, u128)| self.taken.range(range.0..=range.1).count() as u128;
+        let (from, to) = self.range;
+        SubnetUsage {
+            subnet: self.subnet,
+            in_use: never + among((first, last)),
+            available: (to - from).saturating_add(1) - among(self.range),
+        }
+    }
+
     /// Gives an address back; false if it was not taken.
     pub(crate) fn release(&mut self, address: IpAddr) -> bool {
         self.taken.remove(&number(address))
@@ -162,6 +176,31 @@ mod tests {
         assert_eq!(next(&mut six), "fd00::2");
         assert!(six.take("fd00::3".parse().unwrap()));
         assert_eq!(next(&mut six), "fd00::4");
+    }
+
+    #[test]
+    fn usage_counts_what_nobody_else_can_get() {
+        let usage = |space: &AddressSpace| {
+            let usage = space.usage();
+            (usage.in_use, usage.available)
+        };
+        // The network's, the broadcast address, the gateway and the router.
+        let mut plain = space("10.0.0.0/24", None, Some("10.0.0.1"));
+        assert_eq!(usage(&plain), (4, 252));
+        plain.take_next();
+        assert_eq!(usage(&plain), (5, 251));
+        let mut ranged = space("10.0.0.0/24", Some("10.0.0.128/25"), Some("10.0.0.129"));
+        assert_eq!(usage(&ranged), (4, 126));
+        ranged.take("10.0.0.9".parse().unwrap());
+        assert_eq!(usage(&ranged), (5, 126));
+        let six = AddressSpace::new(&Subnet {
+            subnet: "fd00::/64".parse().unwrap(),
+            gateway: Some("fd00::1".parse().unwrap()),
+            range: None,
+            auxiliary: [].into(),
+            configured: true,
+        });
+        assert_eq!(usage(&six), (2, (1 << 64) - 2));
     }
 
     proptest! {

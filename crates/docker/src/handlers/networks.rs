@@ -119,14 +119,21 @@ pub(crate) async fn list(call: Call) -> Reply {
                     dangles == wanted
                 })
         })
-        .map(|record| network(&record, containers.as_deref(), call.version))
+        .map(|record| network(&record, containers.as_deref(), None, call.version))
         .collect();
     ok(&found)
 }
 
 /// `GET /networks/{id}`.
 pub(crate) async fn inspect(call: Call) -> Reply {
-    let record = call.engine().networks.resolve(call.name())?;
+    let networks = &call.engine().networks;
+    let record = networks.resolve(call.name())?;
     let containers = call.engine().containers.list();
-    ok(&network(&record, Some(&containers), call.version))
+    let usage = networks.usage(&record);
+    ok(&network(
+        &record,
+        Some(&containers),
+        (!usage.is_empty()).then_some(usage.as_slice()),
+        call.version,
+    ))
 }

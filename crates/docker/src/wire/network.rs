@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hoist_engine::networks::{NetworkRequest, PoolRequest};
 use hoist_engine::records::{ContainerRecord, NetworkRecord};
-use hoist_model::network::Subnet;
+use hoist_model::network::{Subnet, SubnetUsage};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use super::create_body::EndpointBody;
 use super::shape::{Member, shape, since};
 use crate::ApiVersion;
 
-const MEMBERS: &[Member] = &[since(48, "EnableIPv4")];
+const MEMBERS: &[Member] = &[since(48, "EnableIPv4"), since(52, "Status")];
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -37,6 +37,49 @@ struct Network<'a> {
     labels: &'a BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     containers: Option<BTreeMap<&'a str, NetworkMember>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status>,
+}
+
+/// What a network is like now (API `NetworkStatus`).
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Status {
+    #[serde(rename = "IPAM")]
+    ipam: IpamStatus,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct IpamStatus {
+    subnets: BTreeMap<String, SubnetStatus>,
+}
+
+/// Both saturate at 2^64 - 1, as in Docker.
+#[derive(Debug, Serialize)]
+struct SubnetStatus {
+    #[serde(rename = "IPsInUse")]
+    in_use: u64,
+    #[serde(rename = "DynamicIPsAvailable")]
+    available: u64,
+}
+
+impl Status {
+    fn new(usage: &[SubnetUsage]) -> Self {
+        let saturated = |count: u128| u64::try_from(count).unwrap_or(u64::MAX);
+        let subnets = usage.iter().map(|one| {
+            let status = SubnetStatus {
+                in_use: saturated(one.in_use),
+                available: saturated(one.available),
+            };
+            (one.subnet.to_string(), status)
+        });
+        Self {
+            ipam: IpamStatus {
+                subnets: subnets.collect(),
+            },
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -185,10 +228,12 @@ struct NetworkMember {
     ipv6_address: String,
 }
 
-/// One network; with `containers`, those on it are told too (inspect, and lists before API 1.28).
+/// One network; with `containers`, those on it are told too (inspect, and lists before API 1.28), and with `usage`, how much
+/// of it is in use (inspect).
 pub(crate) fn network(
     record: &NetworkRecord,
     containers: Option<&[std::sync::Arc<ContainerRecord>]>,
+    usage: Option<&[SubnetUsage]>,
     version: ApiVersion,
 ) -> Value {
     let network = Network {
@@ -218,6 +263,7 @@ pub(crate) fn network(
                 .filter_map(|container| Some((container.id.as_str(), member(container, record)?)))
                 .collect()
         }),
+        status: usage.map(Status::new),
     };
     let mut value = serde_json::to_value(network).expect("a struct of plain members is JSON");
     shape(&mut value, version, MEMBERS);

@@ -23,7 +23,7 @@ use hoist_engine::records::{ContainerRecord, NetworkAttachment};
 use hoist_http::mux::{self, Stream};
 use hoist_image::StoredImage;
 use hoist_model::container::{ContainerStats, PortMapping, ProcessFacts, Resources};
-use hoist_model::network::{PlaceRequest, Segment};
+use hoist_model::network::{PlaceRequest, Segment, SubnetUsage};
 use hoist_model::{
     ContainerId, EndpointId, ErrorClass, ImageReference, NetworkId, Platform, Progress, SandboxId,
     Signal, Timestamp,
@@ -340,6 +340,10 @@ impl Network for FakeNetwork {
     }
 
     fn renamed(&self, _record: &ContainerRecord, _places: Vec<PlaceRequest>) {}
+
+    fn usage(&self, _id: &NetworkId) -> Vec<SubnetUsage> {
+        Vec::new()
+    }
 
     fn make(&self, segment: Segment) -> BoxFuture<'static, Result<Segment, NetworkError>> {
         Box::pin(async { Ok(segment) })

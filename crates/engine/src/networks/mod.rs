@@ -12,6 +12,7 @@ mod plan;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hoist_model::network::SubnetUsage;
 use hoist_model::{Event, EventKind, NetworkId};
 use hoist_store::{Class, Store, StoreError};
 
@@ -348,6 +349,12 @@ impl Networks {
     #[must_use]
     pub fn list(&self) -> Vec<Arc<NetworkRecord>> {
         self.store.snapshot().list()
+    }
+
+    /// How much of a user's network's subnets is in use.
+    #[must_use]
+    pub fn usage(&self, network: &NetworkRecord) -> Vec<SubnetUsage> {
+        self.host.usage(&network.id)
     }
 
     /// What an operator should know about the host's firewall and forwarding.

@@ -8,7 +8,7 @@ use hoist_engine::error::NetworkError;
 use hoist_engine::ports::{BoxFuture, BridgeFacts, Network, NetworkLease};
 use hoist_engine::records::{ContainerRecord, HostPlace, NetworkAttachment};
 use hoist_model::container::{NetworkMode, PortRequest};
-use hoist_model::network::{PlaceRequest, Segment, Subnet, parse_mac};
+use hoist_model::network::{PlaceRequest, Segment, Subnet, SubnetUsage, parse_mac};
 use hoist_model::{ContainerId, ErrorClass, NetworkId};
 use hoist_net::{
     Address, AttachRequest, AttachmentRecord, MacAddress, NetError, Networks, PlaceRecord,
@@ -396,6 +396,10 @@ impl Network for HostNetwork {
             }],
             mtu: facts.mtu,
         }
+    }
+
+    fn usage(&self, id: &NetworkId) -> Vec<SubnetUsage> {
+        self.networks.usage(id)
     }
 
     fn warnings(&self) -> Vec<String> {
