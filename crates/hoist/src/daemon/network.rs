@@ -125,13 +125,16 @@ impl HostNetwork {
         }
         // Only on users' networks does it matter: the way onto the default bridge reads no file.
         let on_users = places.iter().any(|place| place.network.is_some());
-        let ndots_set = on_users && {
-            let options = ResolverOptions {
-                options: own_or(&network.dns_options, self.names().dns.options),
-                ..ResolverOptions::default()
-            };
-            has_ndots(&hosts_resolv_conf().1, &options)
+        let options = ResolverOptions {
+            options: own_or(&network.dns_options, self.names().dns.options),
+            ..ResolverOptions::default()
         };
+        let host = if on_users && options.options.is_empty() {
+            hosts_resolv_conf().1
+        } else {
+            String::new()
+        };
+        let ndots_set = has_ndots(&host, &options);
         AttachRequest {
             container: record.id.clone(),
             ports,

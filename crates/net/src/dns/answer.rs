@@ -2,9 +2,10 @@
 //!
 //! Rules as Docker's (moby: daemon/libnetwork/resolver.go, sandbox.go): a name is looked up in every network of the
 //! container, `name.network` in that network; a name of ours has no address of the other family rather than one
-//! elsewhere; where somebody set `ndots`, addresses of unknown names of one label are asked of nobody; MX of a name of ours is empty, so that mail goes to its address; other types, and all other names, are
-//! forwarded. Different, on purpose: answers live for no time, since a container may move while somebody remembers
-//! them; and inside internal networks what is not known does not exist, where Docker says that it failed.
+//! elsewhere; where somebody set `ndots`, addresses of unknown names of one label are asked of nobody; MX of a name of
+//! ours is empty, so that mail goes to its address; other types, and all other names, are forwarded. Different, on
+//! purpose: answers live for no time, since a container may move while somebody remembers them; and inside internal
+//! networks what is not known does not exist, where Docker says that it failed.
 
 use std::net::IpAddr;
 
