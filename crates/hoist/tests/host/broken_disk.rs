@@ -38,7 +38,7 @@ impl Drop for Disk {
 /// Starts a daemon that has to refuse, and says what it says.
 fn refuses(data: &Path, place: &Path) -> String {
     let mut command = Command::new("timeout");
-    command.arg("20").arg(binary()).arg("daemon");
+    command.arg("60").arg(binary()).arg("daemon");
     for (flag, value) in [
         ("--data-root", data),
         ("--exec-root", &place.join("exec")),

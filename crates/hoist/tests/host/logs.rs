@@ -146,6 +146,12 @@ fn stuck(world: &World, request: &str) -> UnixStream {
     stream
 }
 
+/// Tells the talker, which waits for a line, to talk.
+fn go(world: &World) {
+    let go = format!("echo go | {} attach talker >/dev/null", binary().display());
+    crate::world::seen(world.daemon.client("sh").args(["-c", &go]));
+}
+
 fn resident_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status
@@ -158,11 +164,11 @@ fn resident_kib(pid: u32) -> u64 {
 #[test]
 fn readers_of_logs_that_are_stuck_hold_nobody_up() {
     let Some(world) = World::start() else { return };
-    let script = format!("sleep 1; {}", numbered(300_000));
+    let script = format!("read go; {}", numbered(300_000));
     world
         .docker(&[
             "run",
-            "-d",
+            "-di",
             "--name",
             "talker",
             "--log-opt=max-size=500k",
@@ -178,6 +184,7 @@ fn readers_of_logs_that_are_stuck_hold_nobody_up() {
     let readers: Vec<UnixStream> = (0..700).map(|_| stuck(&world, request)).collect();
     let before = resident_kib(world.daemon.pid());
     let mut follower = follow(&world, "talker", "seen");
+    go(&world);
     assert_eq!(world.docker(&["wait", "talker"]).ok(), "0\n");
     assert!(follower.wait().unwrap().success());
     // It says so where it could not keep up; what it has is in order and ends with the end.
@@ -221,9 +228,7 @@ fn an_attached_client_that_is_stuck_holds_nobody_up() {
         .ok();
     let request = "POST /containers/talker/attach?stream=1&stdout=1";
     let mut late = stuck(&world, request);
-    let go = format!("echo go | {} attach talker >/dev/null", binary().display());
-    let mut shell = world.daemon.client("sh");
-    crate::world::seen(shell.args(["-c", &go]));
+    go(&world);
     // It ends in the time that any command here is given.
     assert_eq!(world.docker(&["wait", "talker"]).ok(), "0\n");
     // It was kept for it.

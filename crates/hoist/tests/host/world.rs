@@ -10,7 +10,7 @@ use hoist_testkit::{ImageBuilder, TemporaryDaemon, TemporaryDirectory};
 use sha2::Digest as _;
 
 /// The longest that one command may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a command said and how it ended.
 #[derive(Debug)]
@@ -222,7 +222,7 @@ pub(crate) fn seen(command: &mut Command) -> Seen {
     }
 }
 
-/// Polls until there is something, at most a minute.
+/// Polls until there is something, at most two minutes.
 pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {

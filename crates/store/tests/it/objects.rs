@@ -206,7 +206,7 @@ fn an_unsynced_commit_is_synced_soon() {
     assert_eq!(store.statistics().syncs, 0);
     let begun = std::time::Instant::now();
     while store.statistics().idle_syncs == 0 {
-        assert!(begun.elapsed() < Duration::from_secs(10), "never synced");
+        assert!(begun.elapsed() < Duration::from_secs(60), "never synced");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
