@@ -27,8 +27,8 @@ pub struct AttachRequest {
     pub container: ContainerId,
     /// Ports to publish; all or none are.
     pub ports: Vec<PortRequest>,
-    /// The networks to be on, in the order of the interfaces. The default bridge as the first, without wishes, is taken from
-    /// the pool; anything else is made to order.
+    /// The networks to be on, in the order of the interfaces. The first is taken from a pool, unless it is a macvlan or the
+    /// default bridge with wishes; those, and all others, are made to order.
     pub places: Vec<PlaceRequest>,
     /// Name servers for what its networks do not know; empty takes the host's.
     pub servers: Vec<IpAddr>,
@@ -114,7 +114,7 @@ impl PlaceRecord {
     }
 
     /// Its address and gateway of a family, if it has both: then it can be the way out.
-    fn way(&self, v6: bool) -> Option<(IpAddr, IpAddr)> {
+    pub(crate) fn way(&self, v6: bool) -> Option<(IpAddr, IpAddr)> {
         if !self.leads_out {
             return None;
         }

@@ -1,5 +1,8 @@
 //! The default bridge: found as an earlier life left it, or made on a subnet nothing else uses.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
 use hoist_sys::netlink::Batch;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -47,7 +50,8 @@ pub(crate) fn ensure(links: &Links, settings: &Settings) -> Result<BridgePlan, N
         let _ = sysctl::write("bridge/bridge-nf-call-iptables", "1");
     }
     Ok(BridgePlan {
-        index: link.index,
+        link: Arc::new(AtomicU32::new(link.index)),
+        mac: link.mac.unwrap_or_else(|| mac_of(address.addr())),
         address,
         address_v6,
         mtu: settings.mtu,

@@ -2,23 +2,31 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use hoist_model::EndpointId;
 use hoist_model::network::InterfaceSysctl;
 use hoist_sys::netlink::Batch;
 use hoist_sys::netns;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::attachment::{Address, MacAddress};
+use crate::attachment::{Address, MacAddress, PlaceRecord};
 use crate::error::NetError;
 use crate::rtnl::{self, Links, VethPair, is_errno};
 use crate::settings::MakeNamespace;
-use crate::sysctl;
+use crate::{neighbours, sysctl};
+
+/// Name of the default bridge's network.
+const DEFAULT: &str = "bridge";
 
 /// What every namespace on a bridge has in common.
 #[derive(Clone, Debug)]
 pub(crate) struct BridgePlan {
     pub(crate) name: String,
-    pub(crate) index: u32,
+    /// See `index`; it is another after somebody removed the bridge.
+    pub(crate) link: Arc<AtomicU32>,
+    pub(crate) mac: MacAddress,
     /// The bridge's own address.
     pub(crate) address: Ipv4Net,
     /// The bridge's own IPv6 address.
@@ -28,10 +36,45 @@ pub(crate) struct BridgePlan {
 }
 
 impl BridgePlan {
+    /// The number of the bridge's link.
+    pub(crate) fn index(&self) -> u32 {
+        self.link.load(Ordering::Relaxed)
+    }
+
     /// The name of the veth of the container at an address: unique, because the address is released only after
     /// the veth is gone.
     pub(crate) fn veth_name(&self, ip: Ipv4Addr) -> String {
         format!("{}{:x}", self.veth_prefix, self.offset(ip))
+    }
+
+    /// A place on the bridge that is nobody's yet.
+    pub(crate) fn place(&self, ip: Ipv4Addr, mac: MacAddress) -> PlaceRecord {
+        PlaceRecord {
+            network: None,
+            name: DEFAULT.to_owned(),
+            endpoint: EndpointId::from_bytes(&[0; 32]),
+            interface: String::new(),
+            host_interface: String::new(),
+            mac,
+            ipv4: Some(Address {
+                address: ip,
+                prefix_length: self.address.prefix_len(),
+                gateway: Some(self.address.addr()),
+            }),
+            ipv6: self.ipv6(ip),
+            gateway_priority: 0,
+            leads_out: true,
+            routed_v4: false,
+            routed_v6: false,
+        }
+    }
+
+    /// Whether an address is one of the bridge's subnets.
+    pub(crate) fn has(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(ip) => self.address.contains(&ip),
+            IpAddr::V6(ip) => self.address_v6.is_some_and(|net| net.contains(&ip)),
+        }
     }
 
     fn offset(&self, ip: Ipv4Addr) -> u32 {
@@ -63,6 +106,17 @@ pub(crate) struct Prepared {
     pub(crate) host_interface: String,
 }
 
+impl Prepared {
+    /// Its place on the bridge, which is nobody's yet.
+    pub(crate) fn place(&self, bridge: &BridgePlan) -> PlaceRecord {
+        PlaceRecord {
+            interface: "eth0".to_owned(),
+            host_interface: self.host_interface.clone(),
+            ..bridge.place(self.ip, self.mac)
+        }
+    }
+}
+
 /// One more interface of a namespace.
 pub(crate) struct Plug {
     pub(crate) link: PlugLink,
@@ -72,9 +126,21 @@ pub(crate) struct Plug {
     /// `None` is what the kind of link has by itself.
     pub(crate) mtu: Option<u32>,
     pub(crate) addresses: Vec<IpNet>,
+    /// Gateways whose hardware address is known.
+    pub(crate) gateways: Vec<(IpAddr, MacAddress)>,
     pub(crate) ipv6: bool,
     pub(crate) hairpin: bool,
     pub(crate) sysctls: Vec<InterfaceSysctl>,
+}
+
+impl Plug {
+    /// The number of the bridge that it is on.
+    pub(crate) fn bridge(&self) -> Option<u32> {
+        match self.link {
+            PlugLink::Veth { bridge, .. } => Some(bridge),
+            PlugLink::Macvlan { .. } => None,
+        }
+    }
 }
 
 /// What kind of interface it is.
@@ -97,7 +163,7 @@ pub(crate) struct Builder {
     /// Makes namespaces where this process does not.
     make: Option<MakeNamespace>,
     pub(crate) links: Links,
-    has_ipv6: bool,
+    pub(crate) has_ipv6: bool,
 }
 
 impl Builder {
@@ -145,7 +211,7 @@ impl Builder {
             let pair = VethPair {
                 name: &host_interface,
                 peer: "eth0",
-                bridge: bridge.index,
+                bridge: Some(bridge.index()),
                 netns: here.as_fd(),
                 mac,
                 mtu: bridge.mtu,
@@ -157,6 +223,13 @@ impl Builder {
             let eth0 = index_of(links, "eth0")?;
             configure(links, bridge, eth0, ip)
         })?;
+        let mut batch = Batch::new();
+        neighbours::add(&mut batch, bridge.index(), ip.into(), mac);
+        if let Some(v6) = bridge.ipv6(ip) {
+            neighbours::add(&mut batch, bridge.index(), v6.address.into(), mac);
+        }
+        neighbours::add_to_bridge(&mut batch, index_of(&self.links, &host_interface)?, mac);
+        self.links.apply(&mut batch)?;
         Ok(Prepared {
             netns,
             ip,
@@ -165,16 +238,16 @@ impl Builder {
         })
     }
 
-    fn create_veth(&self, pair: &VethPair<'_>) -> Result<(), NetError> {
+    pub(crate) fn create_veth(&self, pair: &VethPair<'_>) -> Result<(), NetError> {
         let create = || {
             let mut batch = Batch::new();
             rtnl::create_veth(&mut batch, pair);
             self.links.apply(&mut batch)
         };
         match create() {
-            Err(error) if is_errno(&error, libc::EXFULL) => {
-                Err(NetError::BridgeFull(self.links.name(pair.bridge)?))
-            }
+            Err(error) if is_errno(&error, libc::EXFULL) => Err(NetError::BridgeFull(
+                self.links.name(pair.bridge.unwrap_or_default())?,
+            )),
             // The name is ours by derivation: what bears it is a leftover.
             Err(error) if is_errno(&error, libc::EEXIST) => {
                 let mut batch = Batch::new();
@@ -203,7 +276,7 @@ impl Builder {
                 } => self.create_veth(&VethPair {
                     name,
                     peer: &plug.interface,
-                    bridge: *bridge,
+                    bridge: Some(*bridge),
                     netns,
                     mac: plug.mac,
                     mtu: plug.mtu.unwrap_or(1500),
@@ -227,14 +300,13 @@ impl Builder {
             }
             let index = index_of(links, &plug.interface)?;
             let mut batch = Batch::new();
-            for address in &plug.addresses {
-                rtnl::add_address(&mut batch, index, *address);
-            }
+            plug.address(&mut batch, index);
             let configured = links.apply(&mut batch).and_then(|()| {
                 let mut all = plug.sysctls.iter();
                 all.try_for_each(|one| set_sysctl(&plug.interface, one))?;
                 let mut batch = Batch::new();
                 rtnl::set_up(&mut batch, index);
+                plug.know_gateways(&mut batch, index);
                 links.apply(&mut batch)
             });
             if configured.is_err() {
@@ -244,7 +316,13 @@ impl Builder {
                 let _ = links.apply_except(&mut batch, &[libc::ENODEV]);
             }
             configured
-        })
+        })?;
+        let PlugLink::Veth { name, bridge, .. } = &plug.link else {
+            return Ok(());
+        };
+        let mut batch = Batch::new();
+        plug.announce(&mut batch, *bridge, index_of(&self.links, name)?);
+        self.links.apply(&mut batch)
     }
 
     /// Takes an interface from a namespace; one that is gone is no error.
@@ -289,7 +367,7 @@ impl Builder {
     }
 
     /// Runs something in a new namespace and comes back, whatever happened.
-    fn inside<T>(
+    pub(crate) fn inside<T>(
         &self,
         work: impl FnOnce(&Links) -> Result<T, NetError>,
     ) -> Result<(OwnedFd, T), NetError> {
@@ -330,7 +408,8 @@ fn set_sysctl(interface: &str, setting: &InterfaceSysctl) -> Result<(), NetError
     sysctl::write(&path, value)
 }
 
-fn index_of(links: &Links, interface: &str) -> Result<u32, NetError> {
+/// The number of an interface.
+pub(crate) fn index_of(links: &Links, interface: &str) -> Result<u32, NetError> {
     let found = links.link(interface)?;
     found.map(|link| link.index).ok_or_else(|| {
         let gone = std::io::Error::from_raw_os_error(libc::ENODEV);
@@ -339,7 +418,7 @@ fn index_of(links: &Links, interface: &str) -> Result<u32, NetError> {
 }
 
 /// What Docker sets in every container's namespace (moby: daemon/oci_linux.go, default sysctls).
-fn container_sysctls() -> Result<(), NetError> {
+pub(crate) fn container_sysctls() -> Result<(), NetError> {
     sysctl::write("ipv4/ip_unprivileged_port_start", "0")?;
     sysctl::write("ipv4/ping_group_range", "0 2147483647")
 }
@@ -354,11 +433,14 @@ fn configure(links: &Links, bridge: &BridgePlan, eth0: u32, ip: Ipv4Addr) -> Res
         eth0,
         net(ip.into(), bridge.address.prefix_len()),
     );
-    rtnl::set_default_route(&mut batch, eth0, bridge.address.addr().into());
+    let gateway = bridge.address.addr().into();
+    rtnl::set_default_route(&mut batch, eth0, gateway);
+    neighbours::add(&mut batch, eth0, gateway, bridge.mac);
     if let Some(v6) = bridge.ipv6(ip) {
         rtnl::add_address(&mut batch, eth0, net(v6.address.into(), v6.prefix_length));
         if let Some(gateway) = v6.gateway {
             rtnl::set_default_route(&mut batch, eth0, gateway.into());
+            neighbours::add(&mut batch, eth0, gateway.into(), bridge.mac);
         }
     }
     links.apply(&mut batch)

@@ -62,7 +62,6 @@ impl Networks {
         wish: &PlaceRequest,
         ports: &[PortRequest],
     ) -> Result<AttachmentRecord, NetError> {
-        let shared = self.shared();
         let (netns, before, others) = self.of(container)?;
         if let Some(place) = before
             .places
@@ -87,8 +86,7 @@ impl Networks {
         let sockets = match routed {
             Ok(sockets) => sockets,
             Err(error) => {
-                warn(self.unplug(&netns, &place));
-                shared.release_places(std::slice::from_ref(&place));
+                warn(self.leave(&netns, &place));
                 warn(self.route(&netns, &before));
                 return Err(error);
             }
@@ -108,8 +106,17 @@ impl Networks {
     /// duplicates of its sockets, for a process that outlives the daemon, which hands them to `restore` with those that
     /// reserve ports.
     pub fn serve_names(&self, container: &ContainerId) -> Result<[OwnedFd; 2], NetError> {
+        let sockets = dns::Sockets::open_in(self.netns(container)?)?;
+        self.serve_names_by(container, sockets)
+    }
+
+    /// The same by sockets that are open there.
+    pub(crate) fn serve_names_by(
+        &self,
+        container: &ContainerId,
+        sockets: dns::Sockets,
+    ) -> Result<[OwnedFd; 2], NetError> {
         let netns = self.netns(container)?;
-        let sockets = dns::Sockets::open_in(&netns)?;
         let kept = sockets
             .duplicate()
             .map_err(|source| NetError::kernel("duplicate a name server's socket", source))?;
@@ -124,7 +131,6 @@ impl Networks {
         container: &ContainerId,
         network: Option<&NetworkId>,
     ) -> Result<AttachmentRecord, NetError> {
-        let shared = self.shared();
         let (netns, before, _) = self.of(container)?;
         let Some(at) = before
             .places
@@ -135,13 +141,32 @@ impl Networks {
         };
         let mut after = before.clone();
         let place = after.places.remove(at);
-        self.unplug(&netns, &place)?;
+        self.leave(&netns, &place)?;
         warn(self.route(&netns, &after));
         let settled = self.settle(&before, after.clone(), |live| {
             live.wishes.remove(at);
         });
-        shared.release_places(std::slice::from_ref(&place));
         settled.map(|()| after)
+    }
+
+    /// Takes a place's interface out of its namespace, and frees its addresses.
+    fn leave(&self, netns: &OwnedFd, place: &PlaceRecord) -> Result<(), NetError> {
+        let shared = self.shared();
+        let places = std::slice::from_ref(place);
+        if place.host_interface.is_empty() {
+            self.unplug(netns, place)?;
+            shared.release_places(places);
+            return Ok(());
+        }
+        // Before it goes: who sees it go knows that it was to.
+        shared.let_leave(places);
+        if let Err(error) = self.unplug(netns, place) {
+            lock(&shared.state).leaving.remove(&place.host_interface);
+            return Err(error);
+        }
+        let gone = [place.host_interface.clone()];
+        shared.links_gone(&lock(&shared.links), &gone);
+        Ok(())
     }
 
     /// Takes a place's interface out of its namespace.

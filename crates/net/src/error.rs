@@ -41,8 +41,8 @@ pub enum NetError {
     /// Containers are on the network.
     #[error("network {} has active endpoints", .0.as_str())]
     InUse(NetworkId),
-    /// A bridge takes no more interfaces.
-    #[error("bridge {0} is full: a bridge takes 1,023 interfaces")]
+    /// A network's bridge takes no more interfaces (`BR_MAX_PORTS`, net/bridge/br_private.h).
+    #[error("network {0} is full: its bridge takes 1,023 interfaces")]
     BridgeFull(String),
     /// The container is on the network already.
     #[error("endpoint with name {container} already exists in network {network}")]

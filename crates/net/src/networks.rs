@@ -82,6 +82,7 @@ impl Networks {
                 segments: HashMap::new(),
             }),
             making: Mutex::new(()),
+            ending: Mutex::new(()),
             names: NameBoard::default(),
             pool: Mutex::new(Pool::default()),
             links: Mutex::new(links),
@@ -174,23 +175,10 @@ impl Networks {
             };
             shared.change_names(None, Some(&live));
             state.live.insert(record.container.clone(), live);
-            // Its bridge may be another than it was on.
-            let mut batch = Batch::new();
-            for place in &record.places {
-                let index = match &place.network {
-                    Some(id) => state.made(id).map_or(0, |made| made.index),
-                    None => shared.bridge.index,
-                };
-                if !place.host_interface.is_empty() && index != 0 {
-                    rtnl::set_master(&mut batch, &place.host_interface, index);
-                }
-            }
-            drop(state);
-            if !batch.is_empty()
-                && let Err(error) = lock(&shared.links).apply(&mut batch)
-            {
-                tracing::warn!(container = %record.container, %error, "a veth is on no bridge");
-            }
+        }
+        // Its bridge may be another than it was on.
+        if let Err(error) = shared.put_on_bridges(&lock(&shared.links), &record.places) {
+            tracing::warn!(container = %record.container, %error, "a veth is on no bridge");
         }
         self.inner.relay.add(&record.container, sockets)?;
         if let Some(sockets) = name_server {
@@ -266,6 +254,7 @@ impl Networks {
             .map(|place| place.host_interface.clone())
             .collect();
         self.remove_veths(&kept)?;
+        shared.sweep_neighbours()?;
         self.inner.name_servers.open()?;
         lock(&shared.pool).open = true;
         self.inner.worker.send(Job::Refill);
@@ -312,6 +301,12 @@ impl Networks {
         lock(&self.inner.shared.pool).ready.len()
     }
 
+    /// How many namespaces for any user's network are ready now.
+    #[must_use]
+    pub fn spares(&self) -> usize {
+        lock(&self.inner.shared.pool).spares.len()
+    }
+
     /// Compares the table with what it should be and writes it again where it differs; true if it did. The worker
     /// does this by itself when another program changes the firewall.
     pub fn verify_and_reapply(&self) -> Result<bool, NetError> {
@@ -335,6 +330,7 @@ impl Networks {
         {
             let mut pool = lock(&shared.pool);
             pool.ready.clear();
+            pool.spares.clear();
             pool.isolated.clear();
         }
         let live: Vec<Live> = {

@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use hoist_model::EndpointId;
 use hoist_model::network::{GatewayMode, InterfaceSysctl, PlaceRequest, SegmentKind};
+use hoist_model::{EndpointId, NetworkId};
 use ipnet::IpNet;
 
 use crate::attach::{Placed, duplicate, random_ids};
@@ -16,6 +17,7 @@ use crate::segment_links::macvlan_mode;
 use crate::segments::Made;
 use crate::shared::lock;
 use crate::sysctl;
+use crate::worker::Job;
 
 /// Packets between ports of a bridge meet the firewall with this.
 const BRIDGE_CALLS: &str = "bridge/bridge-nf-call-iptables";
@@ -32,18 +34,7 @@ impl Networks {
         let names = others.iter().map(|one| one.record.interface.as_str());
         let (mut record, mut plug) = match &wish.network {
             None => self.bridge_plug(wish)?,
-            Some(id) => {
-                let mut state = lock(&shared.state);
-                let made = state.made(id)?;
-                let addresses = made.take(wish)?;
-                let prefix = match made.segment.interface_prefix.as_str() {
-                    "" => "eth".to_owned(),
-                    prefix => prefix.to_owned(),
-                };
-                let (record, mut plug) = segment_plug(made, wish, &addresses)?;
-                plug.interface = prefix;
-                (record, plug)
-            }
+            Some(id) => self.user_plug(id, wish)?,
         };
         let names: Vec<_> = names.collect();
         plug.interface = match &wish.interface {
@@ -65,10 +56,13 @@ impl Networks {
             }
             record.host_interface.clone_from(name);
         }
-        let plugged = duplicate(netns).and_then(|copy| {
+        let plug = Arc::new(plug);
+        let build = || {
+            let (copy, plug) = (duplicate(netns)?, Arc::clone(&plug));
             self.worker()
                 .build(move |builder| builder.plug(&copy, &plug))
-        });
+        };
+        let plugged = self.on_bridge(&record, build);
         if let Err(error) = plugged {
             shared.release_places(std::slice::from_ref(&record));
             return Err(error);
@@ -80,9 +74,50 @@ impl Networks {
                 ipv6: record.ipv6.take(),
                 ..record.clone()
             };
-            shared.release_places(&[gone]);
+            shared.end(&lock(&shared.links), &[gone], &[]);
         }
         Ok(record)
+    }
+
+    /// Does what takes a port of a place's bridge; while it is full, in the place of who has a port and does not need it any
+    /// more.
+    pub(crate) fn on_bridge(
+        &self,
+        place: &PlaceRecord,
+        mut build: impl FnMut() -> Result<(), NetError>,
+    ) -> Result<(), NetError> {
+        loop {
+            let built = build();
+            let network = place.network.clone();
+            if !matches!(built, Err(NetError::BridgeFull(_))) {
+                return built;
+            }
+            if !self.worker().call(|reply| Job::FreePort(network, reply))? {
+                return Err(NetError::BridgeFull(place.name.clone()));
+            }
+        }
+    }
+
+    /// A place on a user's network, whose addresses are taken; its interface is named by its prefix alone.
+    pub(crate) fn user_plug(
+        &self,
+        id: &NetworkId,
+        wish: &PlaceRequest,
+    ) -> Result<(PlaceRecord, Plug), NetError> {
+        let taken = || {
+            let mut state = lock(&self.shared().state);
+            let made = state.made(id)?;
+            let addresses = made.take(wish)?;
+            segment_plug(made, wish, &addresses)
+        };
+        match taken() {
+            // Who has left may still have an address.
+            Err(NetError::AddressRefused(_) | NetError::AddressesExhausted(_)) => {
+                self.shared().hurry(id);
+                taken()
+            }
+            other => other,
+        }
     }
 
     /// A further place on the default bridge.
@@ -95,13 +130,21 @@ impl Networks {
         let plug = Plug {
             link: PlugLink::Veth {
                 name: bridge.veth_name(ip),
-                bridge: bridge.index,
+                bridge: bridge.index(),
                 isolated: false,
             },
             interface: "eth".to_owned(),
             mac,
             mtu: Some(bridge.mtu),
             addresses: nets(&record),
+            gateways: [
+                Some(IpAddr::V4(bridge.address.addr())),
+                bridge.address_v6.map(|net| IpAddr::V6(net.addr())),
+            ]
+            .into_iter()
+            .flatten()
+            .map(|gateway| (gateway, bridge.mac))
+            .collect(),
             ipv6: bridge.address_v6.is_some(),
             hairpin: sysctl::is_on(BRIDGE_CALLS),
             sysctls: Vec::new(),
@@ -110,12 +153,13 @@ impl Networks {
     }
 }
 
-fn disables_ipv6(setting: &InterfaceSysctl) -> bool {
+/// Whether a setting takes IPv6 from its interface.
+pub(crate) fn disables_ipv6(setting: &InterfaceSysctl) -> bool {
     setting.family == "ipv6" && setting.name == "disable_ipv6" && setting.value != "0"
 }
 
 /// The first of `eth0`, `eth1`, … that nothing has.
-fn free_name(prefix: &str, taken: &[&str]) -> String {
+pub(crate) fn free_name(prefix: &str, taken: &[&str]) -> String {
     (0..)
         .map(|number| format!("{prefix}{number}"))
         .find(|name| !taken.contains(&name.as_str()))
@@ -192,8 +236,12 @@ fn segment_plug(
     };
     let plug = Plug {
         addresses: nets(&record),
+        gateways: made.own_gateways(),
         link,
-        interface: String::new(),
+        interface: match segment.interface_prefix.as_str() {
+            "" => "eth".to_owned(),
+            prefix => prefix.to_owned(),
+        },
         mac,
         mtu: segment.mtu,
         ipv6: v6.is_some(),

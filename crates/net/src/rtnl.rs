@@ -1,14 +1,15 @@
 //! Links, addresses and routes: rtnetlink messages (man 7 rtnetlink, linux/if_link.h, linux/rtnetlink.h).
 //!
 //! The encoders write into a `Batch`, so that what belongs together goes out in one system call; `Links` sends
-//! and reads. A socket speaks for the namespace it was opened in.
+//! and reads. They ask for no acknowledgement: the kernel answers a refusal without, and reading the others takes longer
+//! than many a message. A socket speaks for the namespace it was opened in.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use hoist_sys::netlink::{
-    self, ACKNOWLEDGE, Attributes, Batch, CREATE, EXCLUSIVE, Family, REPLACE, Reply, Socket,
+    self, Attributes, Batch, CREATE, EXCLUSIVE, Family, REPLACE, Reply, Socket,
 };
 use ipnet::IpNet;
 
@@ -61,14 +62,14 @@ fn link_header(index: u32, flags: u32) -> [u8; 16] {
     header
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
     }
 }
 
-fn family(address: IpAddr) -> u8 {
+pub(crate) fn family(address: IpAddr) -> u8 {
     match address {
         IpAddr::V4(_) => libc::AF_INET as u8,
         IpAddr::V6(_) => libc::AF_INET6 as u8,
@@ -80,7 +81,7 @@ pub(crate) fn create_bridge(batch: &mut Batch, name: &str, mac: MacAddress, mtu:
     batch.message(
         format!("create bridge {name}"),
         NEW_LINK,
-        CREATE | EXCLUSIVE | ACKNOWLEDGE,
+        CREATE | EXCLUSIVE,
         &link_header(0, IFF_UP),
         |a| {
             a.put_text(LINK_NAME, name)
@@ -98,7 +99,8 @@ pub(crate) struct VethPair<'a> {
     pub(crate) name: &'a str,
     /// Name of the end in the namespace.
     pub(crate) peer: &'a str,
-    pub(crate) bridge: u32,
+    /// The bridge that it is put on.
+    pub(crate) bridge: Option<u32>,
     pub(crate) netns: BorrowedFd<'a>,
     pub(crate) mac: MacAddress,
     pub(crate) mtu: u32,
@@ -120,34 +122,36 @@ pub(crate) fn create_veth(batch: &mut Batch, pair: &VethPair<'_>) {
     batch.message(
         format!("create veth {name}"),
         NEW_LINK,
-        CREATE | EXCLUSIVE | ACKNOWLEDGE,
+        CREATE | EXCLUSIVE,
         &link_header(0, if pair.addressless { 0 } else { IFF_UP }),
         |a| {
             a.put_text(LINK_NAME, name)
                 .put_u32(LINK_MTU, pair.mtu)
-                .put_u32(LINK_MASTER, pair.bridge)
                 .put_u32(LINK_SEND_QUEUES, 1)
-                .put_u32(LINK_RECEIVE_QUEUES, 1)
-                .nest(LINK_INFO, |a| {
-                    a.put_text(INFO_KIND, "veth").nest(INFO_DATA, |a| {
-                        // Not up: the peer is configured before it is paired, and could not open (ENOTCONN).
-                        a.nest_after(VETH_PEER, &link_header(0, 0), |a| {
-                            a.put_text(LINK_NAME, pair.peer)
-                                .put_u32(LINK_MTU, pair.mtu)
-                                .put(LINK_ADDRESS, &pair.mac.0)
-                                .put_u32(LINK_SEND_QUEUES, 1)
-                                .put_u32(LINK_RECEIVE_QUEUES, 1)
-                                .put_u32(LINK_NETNS_FD, pair.netns.as_raw_fd().cast_unsigned());
-                        });
+                .put_u32(LINK_RECEIVE_QUEUES, 1);
+            if let Some(bridge) = pair.bridge {
+                a.put_u32(LINK_MASTER, bridge);
+            }
+            a.nest(LINK_INFO, |a| {
+                a.put_text(INFO_KIND, "veth").nest(INFO_DATA, |a| {
+                    // Not up: the peer is configured before it is paired, and could not open (ENOTCONN).
+                    a.nest_after(VETH_PEER, &link_header(0, 0), |a| {
+                        a.put_text(LINK_NAME, pair.peer)
+                            .put_u32(LINK_MTU, pair.mtu)
+                            .put(LINK_ADDRESS, &pair.mac.0)
+                            .put_u32(LINK_SEND_QUEUES, 1)
+                            .put_u32(LINK_RECEIVE_QUEUES, 1)
+                            .put_u32(LINK_NETNS_FD, pair.netns.as_raw_fd().cast_unsigned());
                     });
                 });
+            });
         },
     );
     if pair.addressless {
         batch.message(
             format!("set veth {name} up without an IPv6 address"),
             NEW_LINK,
-            ACKNOWLEDGE,
+            0,
             &link_header(0, IFF_UP),
             |a| {
                 a.put_text(LINK_NAME, name).nest(LINK_AF_SPEC, |a| {
@@ -158,9 +162,14 @@ pub(crate) fn create_veth(batch: &mut Batch, pair: &VethPair<'_>) {
             },
         );
     }
+    set_port_options(batch, name, pair.hairpin, pair.isolated);
+}
+
+/// Sets what is asked for of a bridge's port; what is not asked for stays as it is.
+pub(crate) fn set_port_options(batch: &mut Batch, name: &str, hairpin: bool, isolated: bool) {
     for (on, what, attribute) in [
-        (pair.hairpin, "hairpin", PORT_HAIRPIN),
-        (pair.isolated, "isolation", PORT_ISOLATED),
+        (hairpin, "hairpin", PORT_HAIRPIN),
+        (isolated, "isolation", PORT_ISOLATED),
     ] {
         if !on {
             continue;
@@ -168,7 +177,7 @@ pub(crate) fn create_veth(batch: &mut Batch, pair: &VethPair<'_>) {
         batch.message(
             format!("set {what} on veth {name}"),
             NEW_LINK,
-            ACKNOWLEDGE,
+            0,
             &link_header(0, 0),
             |a| {
                 a.put_text(LINK_NAME, name).nest(LINK_INFO, |a| {
@@ -192,7 +201,7 @@ fn create_link(
     batch.message(
         format!("create {kind} {name}"),
         NEW_LINK,
-        CREATE | EXCLUSIVE | ACKNOWLEDGE,
+        CREATE | EXCLUSIVE,
         &link_header(0, IFF_UP),
         |a| {
             a.put_text(LINK_NAME, name);
@@ -259,7 +268,7 @@ pub(crate) fn set_up(batch: &mut Batch, index: u32) {
     batch.message(
         format!("set link {index} up"),
         NEW_LINK,
-        ACKNOWLEDGE,
+        0,
         &link_header(index, IFF_UP),
         |_| {},
     );
@@ -270,7 +279,7 @@ pub(crate) fn delete_link(batch: &mut Batch, name: &str) {
     batch.message(
         format!("delete link {name}"),
         DELETE_LINK,
-        ACKNOWLEDGE,
+        0,
         &link_header(0, 0),
         |a| {
             a.put_text(LINK_NAME, name);
@@ -288,7 +297,7 @@ pub(crate) fn add_address(batch: &mut Batch, index: u32, address: IpNet) {
     batch.message(
         format!("add address {address} to link {index}"),
         NEW_ADDRESS,
-        CREATE | EXCLUSIVE | ACKNOWLEDGE,
+        CREATE | EXCLUSIVE,
         &header,
         |a| {
             a.put(2, &bytes).put(1, &bytes);
@@ -301,14 +310,42 @@ pub(crate) fn add_address(batch: &mut Batch, index: u32, address: IpNet) {
 }
 
 /// Puts a link on a bridge, up.
-pub(crate) fn set_master(batch: &mut Batch, name: &str, bridge: u32) {
+pub(crate) fn enslave(batch: &mut Batch, index: u32, bridge: u32, mtu: Option<u32>) {
     batch.message(
-        format!("put link {name} on bridge {bridge}"),
+        format!("put link {index} on bridge {bridge}"),
         NEW_LINK,
-        ACKNOWLEDGE,
-        &link_header(0, IFF_UP),
+        0,
+        &link_header(index, IFF_UP),
         |a| {
-            a.put_text(LINK_NAME, name).put_u32(LINK_MASTER, bridge);
+            a.put_u32(LINK_MASTER, bridge);
+            if let Some(mtu) = mtu {
+                a.put_u32(LINK_MTU, mtu);
+            }
+        },
+    );
+}
+
+/// Gives a link its hardware address and what else is to change, and sets it up.
+pub(crate) fn settle(
+    batch: &mut Batch,
+    index: u32,
+    name: Option<&str>,
+    mac: MacAddress,
+    mtu: Option<u32>,
+) {
+    batch.message(
+        format!("set hardware address {mac} of link {index}"),
+        NEW_LINK,
+        0,
+        &link_header(index, IFF_UP),
+        |a| {
+            a.put(LINK_ADDRESS, &mac.0);
+            if let Some(mtu) = mtu {
+                a.put_u32(LINK_MTU, mtu);
+            }
+            if let Some(name) = name {
+                a.put_text(LINK_NAME, name);
+            }
         },
     );
 }
@@ -318,15 +355,9 @@ pub(crate) fn set_down(batch: &mut Batch, name: &str) {
     let mut header = link_header(0, 0);
     // Of the flags, only this one changes.
     header[12..16].copy_from_slice(&IFF_UP.to_ne_bytes());
-    batch.message(
-        format!("set link {name} down"),
-        NEW_LINK,
-        ACKNOWLEDGE,
-        &header,
-        |a| {
-            a.put_text(LINK_NAME, name);
-        },
-    );
+    batch.message(format!("set link {name} down"), NEW_LINK, 0, &header, |a| {
+        a.put_text(LINK_NAME, name);
+    });
 }
 
 /// Sets the default route of a gateway's family, in the place of one that is there.
@@ -337,7 +368,7 @@ pub(crate) fn set_default_route(batch: &mut Batch, index: u32, gateway: IpAddr) 
     batch.message(
         format!("set default route via {gateway}"),
         NEW_ROUTE,
-        CREATE | REPLACE | ACKNOWLEDGE,
+        CREATE | REPLACE,
         &header,
         |a| {
             a.put(5, &octets(gateway)).put_u32(4, index);
@@ -475,7 +506,12 @@ impl Links {
         Ok(replies.iter().filter_map(parse_route).collect())
     }
 
-    fn dump(&self, what: &str, kind: u16, header: &[u8]) -> Result<Vec<Reply>, NetError> {
+    pub(crate) fn dump(
+        &self,
+        what: &str,
+        kind: u16,
+        header: &[u8],
+    ) -> Result<Vec<Reply>, NetError> {
         self.socket
             .dump(kind, header, |_| {})
             .map_err(|source| NetError::kernel(format!("list {what}"), source))
@@ -504,7 +540,7 @@ pub(crate) fn parse_route(reply: &Reply) -> Option<(u32, IpNet)> {
     Some((link, IpNet::new(destination, length).ok()?))
 }
 
-fn address_of(bytes: &[u8]) -> Option<IpAddr> {
+pub(crate) fn address_of(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into()),
         16 => Some(IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?)),

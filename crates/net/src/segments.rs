@@ -7,14 +7,15 @@ use hoist_model::network::{GatewayMode, PlaceRequest, Segment, SegmentKind, Subn
 use hoist_sys::netlink::Batch;
 use ipnet::IpNet;
 
-use crate::attachment::Address;
+use crate::attachment::{Address, MacAddress};
 use crate::error::NetError;
 use crate::networks::Networks;
 use crate::nft::{BridgeRules, Entrance, FamilyRules};
-use crate::rtnl::{self, Links};
+use crate::rtnl::{self, Link, Links};
 use crate::segment_links::{ensure_bridge, ensure_parent};
 use crate::shared::{Shared, State, lock};
 use crate::space::AddressSpace;
+use crate::worker::Job;
 use crate::{nft, subnets};
 
 /// A network as it is on the host.
@@ -22,19 +23,35 @@ pub(crate) struct Made {
     pub(crate) segment: Segment,
     /// Index of the bridge, or of the parent of a macvlan.
     pub(crate) index: u32,
+    /// The bridge's hardware address.
+    pub(crate) mac: Option<MacAddress>,
     v4: Option<AddressSpace>,
     v6: Option<AddressSpace>,
 }
 
 impl Made {
-    fn new(segment: Segment, index: u32) -> Self {
+    fn new(segment: Segment, link: &Link) -> Self {
         let space = |v6| segment.subnet(v6).map(AddressSpace::new);
         Self {
             v4: space(false),
             v6: space(true),
             segment,
-            index,
+            index: link.index,
+            mac: link.mac,
         }
+    }
+
+    /// Gateways that are the bridge itself, with its hardware address.
+    pub(crate) fn own_gateways(&self) -> Vec<(IpAddr, MacAddress)> {
+        let segment = &self.segment;
+        let Some(mac) = self.mac.filter(|_| segment.kind == SegmentKind::Bridge) else {
+            return Vec::new();
+        };
+        let gateways = segment.subnets.iter().filter_map(|subnet| subnet.gateway);
+        gateways
+            .filter(|gateway| gateway.is_ipv6() || !segment.inhibit_ipv4)
+            .map(|gateway| (gateway, mac))
+            .collect()
     }
 
     /// Whether packets may leave by it.
@@ -180,11 +197,11 @@ impl Networks {
         let links = Links::open()?;
         shared.choose_interface(&links, &mut segment)?;
         shared.choose_subnets(&links, &mut segment)?;
-        let index = match &segment.kind {
-            SegmentKind::Bridge => ensure_bridge(&links, &mut segment, &shared.settings)?.index,
-            SegmentKind::Macvlan { .. } => ensure_parent(&links, &mut segment)?.index,
+        let link = match &segment.kind {
+            SegmentKind::Bridge => ensure_bridge(&links, &mut segment, &shared.settings)?,
+            SegmentKind::Macvlan { .. } => ensure_parent(&links, &mut segment)?,
         };
-        let made = Made::new(segment.clone(), index);
+        let made = Made::new(segment.clone(), &link);
         let rules = made.rules();
         lock(&shared.state)
             .segments
@@ -204,6 +221,8 @@ impl Networks {
             let table = names.networks.entry(segment.id.clone()).or_default();
             std::sync::Arc::make_mut(table).network = segment.name.clone();
         });
+        // The first brings namespaces for users' networks.
+        self.worker().send(Job::Refill);
         Ok(segment)
     }
 

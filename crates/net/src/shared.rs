@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use hoist_model::network::PlaceRequest;
+use hoist_model::network::{PlaceRequest, SegmentKind};
 use hoist_model::{ContainerId, NetworkId};
 
 use crate::attachment::{AttachmentRecord, PlaceRecord};
@@ -19,9 +19,10 @@ use crate::ipam::Addresses;
 use crate::names::{NameBoard, Names, ResolverView};
 use crate::nft::{self, Element, Ruleset, Tables};
 use crate::ports::PortTable;
-use crate::rtnl::{Link, Links};
+use crate::rtnl::Links;
 use crate::segments::Made;
 use crate::settings::Settings;
+use crate::spare::Spare;
 use crate::worker::unpoison;
 
 /// Namespaces with `lo` alone that are kept ready.
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) links: Mutex<Links>,
     /// Held while a network is made or removed: one at a time.
     pub(crate) making: Mutex<()>,
+    /// Held, after `links`, while places end: who takes it sees their addresses free.
+    pub(crate) ending: Mutex<()>,
     /// The names on users' networks.
     pub(crate) names: NameBoard,
     /// Addresses, ports and attachments.
@@ -66,10 +69,17 @@ pub(crate) struct State {
     pub(crate) addresses: Addresses,
     pub(crate) ports: PortTable,
     pub(crate) live: HashMap<ContainerId, Live>,
-    /// Veths whose namespace was let go, with the address of the default bridge to release once they are gone.
-    pub(crate) leaving: HashMap<String, (Option<Ipv4Addr>, Instant)>,
+    /// Veths that are on their way out, by name.
+    pub(crate) leaving: HashMap<String, Leaving>,
     /// Users' networks.
     pub(crate) segments: HashMap<NetworkId, Made>,
+}
+
+/// A veth whose namespace was let go.
+pub(crate) struct Leaving {
+    /// Whose addresses are free once it is gone; `None` where they are already.
+    pub(crate) place: Option<PlaceRecord>,
+    pub(crate) since: Instant,
 }
 
 /// An attached container.
@@ -106,34 +116,68 @@ impl State {
 pub(crate) struct Pool {
     pub(crate) ready: VecDeque<Prepared>,
     pub(crate) isolated: VecDeque<OwnedFd>,
+    /// Those that could be on any user's network.
+    pub(crate) spares: VecDeque<Spare>,
     pub(crate) demand: Demand,
+    pub(crate) spare_demand: Demand,
+    /// The user's network that was joined last.
+    pub(crate) busy: Option<NetworkId>,
     /// Whether the worker fills it: not before leftovers were swept, nor after the end.
     pub(crate) open: bool,
 }
 
+impl Pool {
+    /// Takes a namespace for a network with this bridge: one that is there already, else one that is nowhere.
+    pub(crate) fn take_spare(&mut self, bridge: Option<u32>) -> Option<Spare> {
+        let at = |home| self.spares.iter().position(|spare| spare.home() == home);
+        let found = at(bridge).or_else(|| at(None)).unwrap_or_default();
+        self.spares.remove(found)
+    }
+}
+
 /// What the pool lacks.
+#[derive(Default)]
 pub(crate) struct PoolWish {
     /// When to build the next namespace on the bridge.
     pub(crate) bridged: Option<Duration>,
+    /// When to build the next for a user's network.
+    pub(crate) spare: Option<Duration>,
     /// Whether to build one with `lo` alone.
     pub(crate) isolated: bool,
 }
 
 impl Shared {
     pub(crate) fn pool_wish(&self, now: Instant) -> PoolWish {
+        let is_bridge = |made: &Made| made.segment.kind == SegmentKind::Bridge;
+        let users = lock(&self.state).segments.values().any(is_bridge);
         let pool = lock(&self.pool);
-        if !pool.open || self.settings.pool_size == 0 {
-            return PoolWish {
-                bridged: None,
-                isolated: false,
-            };
+        let size = self.settings.pool_size;
+        if !pool.open || size == 0 {
+            return PoolWish::default();
         }
         PoolWish {
-            bridged: pool
-                .demand
-                .wait(now, pool.ready.len(), self.settings.pool_size),
+            // Whoever has no network of a user's pays for none.
+            spare: pool
+                .spare_demand
+                .wait(now, pool.spares.len(), size)
+                .filter(|_| users),
+            bridged: pool.demand.wait(now, pool.ready.len(), size),
             isolated: pool.isolated.len() < ISOLATED,
         }
+    }
+
+    /// A namespace that is on no bridge, and the bridge that it would better be on: half of them belong to the network that
+    /// was joined last.
+    pub(crate) fn unsettled_spare(&self) -> Option<(Spare, u32)> {
+        let busy = lock(&self.pool).busy.clone()?;
+        let bridge = self.bridge_index(Some(&busy))?;
+        let mut pool = lock(&self.pool);
+        let there = |spare: &&Spare| spare.home() == Some(bridge);
+        if pool.spares.iter().filter(there).count() * 2 >= pool.spares.len() {
+            return None;
+        }
+        let at = pool.spares.iter().position(|one| one.home().is_none())?;
+        Some((pool.spares.remove(at)?, bridge))
     }
 
     pub(crate) fn take_address(&self) -> Result<Ipv4Addr, NetError> {
@@ -145,31 +189,6 @@ impl Shared {
 
     pub(crate) fn release_address(&self, ip: Ipv4Addr) {
         lock(&self.state).addresses.release(ip);
-    }
-
-    /// A veth is gone: its address is free.
-    pub(crate) fn link_gone(&self, name: &str) {
-        let mut state = lock(&self.state);
-        if let Some((Some(ip), _)) = state.leaving.remove(name) {
-            state.addresses.release(ip);
-        }
-    }
-
-    /// Only these links are left.
-    pub(crate) fn links_left(&self, links: &[Link]) {
-        let mut state = lock(&self.state);
-        let State {
-            addresses, leaving, ..
-        } = &mut *state;
-        leaving.retain(|name, (ip, _)| {
-            let left = links.iter().any(|link| link.name == *name);
-            if let Some(ip) = ip
-                && !left
-            {
-                addresses.release(*ip);
-            }
-            left
-        });
     }
 
     /// Takes the names that a container had and gives it those that it has now; who asks sees all of it or nothing. `None`

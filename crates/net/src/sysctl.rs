@@ -21,6 +21,11 @@ pub(crate) fn write(name: &str, value: &str) -> Result<(), NetError> {
         .map_err(|source| NetError::kernel(format!("set sysctl {name} to {value}"), source))
 }
 
+/// Opens a setting for writing; whoever writes later does so where it was opened. `None` where there is no such setting.
+pub(crate) fn open(name: &str) -> Option<fs::File> {
+    fs::OpenOptions::new().write(true).open(path(name)).ok()
+}
+
 /// Whether a setting exists and is 1.
 pub(crate) fn is_on(name: &str) -> bool {
     read(name).is_ok_and(|value| value == "1")

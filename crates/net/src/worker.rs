@@ -12,13 +12,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use hoist_sys::netlink::{Batch, Family, Socket};
+use hoist_model::NetworkId;
+use hoist_sys::netlink::{Family, Socket};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 
 use crate::attachment::MacAddress;
 use crate::build::{Builder, Prepared};
 use crate::error::NetError;
 use crate::shared::{Shared, lock};
+use crate::spare::Spare;
 use crate::{nft, rtnl};
 
 /// How long a detached container's veth may outlive it (something else is in its namespace) before it is removed.
@@ -41,6 +43,10 @@ pub(crate) enum Job {
         Option<MacAddress>,
         SyncSender<Result<Prepared, NetError>>,
     ),
+    /// Take a namespace for any user's network from the pool, or build one.
+    Spare(SyncSender<Result<Spare, NetError>>),
+    /// Free a port of a network's bridge, of a container that left; false if none did.
+    FreePort(Option<NetworkId>, SyncSender<Result<bool, NetError>>),
     /// Build a namespace with `lo` alone.
     Isolated(SyncSender<Result<OwnedFd, NetError>>),
     /// Anything else that is built.
@@ -200,7 +206,8 @@ impl Seat {
                 self.closing.clear();
             }
             wait = self.refill_one(now);
-            for other in [self.verify_at, self.close_at, self.shared.first_leaving()]
+            let overdue_at = self.shared.first_leaving().map(|since| since + PATIENCE);
+            for other in [self.verify_at, self.close_at, overdue_at]
                 .into_iter()
                 .flatten()
             {
@@ -234,8 +241,15 @@ impl Seat {
                 let _ = reply.send(ready.map_or_else(|| self.next_bridged(), Ok));
             }
             Job::Bridged(ip, mac, reply) => {
-                let built = self.builder.bridged(&self.shared.bridge, ip, mac);
-                let _ = reply.send(built);
+                let _ = reply.send(self.bridged(ip, mac));
+            }
+            Job::Spare(reply) => {
+                let ready = lock(&self.shared.pool).spares.pop_front();
+                let _ = reply.send(ready.map_or_else(|| self.spare(), Ok));
+            }
+            Job::FreePort(network, reply) => {
+                let freed = self.shared.free_port(&self.builder.links, network.as_ref());
+                let _ = reply.send(freed);
             }
             Job::Isolated(reply) => {
                 let _ = reply.send(self.builder.isolated());
@@ -261,56 +275,106 @@ impl Seat {
         let wish = self.shared.pool_wish(now);
         let built = match wish.bridged {
             Some(Duration::ZERO) => self.add_bridged(),
+            _ if wish.spare == Some(Duration::ZERO) => self.spare().map(|spare| {
+                lock(&self.shared.pool).spares.push_back(spare);
+            }),
             _ if wish.isolated => self.builder.isolated().map(|netns| {
                 lock(&self.shared.pool).isolated.push_back(netns);
             }),
-            other => return other,
+            None if wish.spare.is_none() && self.settle_spare() => Ok(()),
+            other => return other.into_iter().chain(wish.spare).min(),
         };
         self.failed_at = built.is_err().then_some(now);
-        if let Err(error) = built {
-            tracing::warn!(%error, "cannot prepare a network namespace");
+        match built {
+            Ok(()) => {}
+            // What is ready has the last ports: that is as it should be.
+            Err(NetError::BridgeFull(bridge)) => tracing::debug!(bridge, "no port is left"),
+            Err(error) => tracing::warn!(%error, "cannot prepare a network namespace"),
         }
         Some(Duration::ZERO)
     }
 
+    fn spare(&self) -> Result<Spare, NetError> {
+        self.builder.spare(&self.shared.settings.instance)
+    }
+
+    /// A namespace on the default bridge, to order: if need be, in the place of one that is ready for whoever comes.
+    fn bridged(&self, ip: Ipv4Addr, mac: Option<MacAddress>) -> Result<Prepared, NetError> {
+        let build = || self.builder.bridged(&self.shared.bridge, ip, mac);
+        let built = build();
+        if !matches!(built, Err(NetError::BridgeFull(_))) {
+            return built;
+        }
+        if self.free_port(None)? {
+            return build();
+        }
+        Err(NetError::BridgeFull("bridge".to_owned()))
+    }
+
+    /// Frees a port of a network's bridge: of a container that left, else of what is ready for the next.
+    fn free_port(&self, network: Option<&NetworkId>) -> Result<bool, NetError> {
+        let links = &self.builder.links;
+        if self.shared.free_port(links, network)? {
+            return Ok(true);
+        }
+        match network {
+            None => self.shared.give_up_ready(links),
+            Some(network) => self.shared.give_up_spare(links, network),
+        }
+    }
+
+    /// Puts one more of those that are ready on the bridge of the network that was joined last, up to half of them; false if
+    /// they are there.
+    fn settle_spare(&self) -> bool {
+        let Some((mut spare, bridge)) = self.shared.unsettled_spare() else {
+            return false;
+        };
+        let settled = spare.settle(&self.builder.links, bridge);
+        // On a bridge that is gone or full it is as ready as before.
+        lock(&self.shared.pool).spares.push_back(spare);
+        settled.is_ok()
+    }
+
+    /// Only where a port is free: those that are ready are as good as another.
     fn add_bridged(&self) -> Result<(), NetError> {
-        let prepared = self.next_bridged()?;
+        let ip = self.shared.take_address()?;
+        let prepared = self
+            .builder
+            .bridged(&self.shared.bridge, ip, None)
+            .inspect_err(|_| self.shared.release_address(ip))?;
         lock(&self.shared.pool).ready.push_back(prepared);
         Ok(())
     }
 
     fn next_bridged(&self) -> Result<Prepared, NetError> {
         let ip = self.shared.take_address()?;
-        self.builder
-            .bridged(&self.shared.bridge, ip, None)
+        self.bridged(ip, None)
             .inspect_err(|_| self.shared.release_address(ip))
     }
 
     fn heed_links(&self) {
         let mut gone = Vec::new();
-        let told = self.links.notifications(|reply| {
-            if let Some(name) = rtnl::deleted_link(reply) {
-                self.shared.link_gone(&name);
-                gone.push(name);
-            }
-        });
+        let told = self
+            .links
+            .notifications(|reply| gone.extend(rtnl::deleted_link(reply)));
+        if told.is_err()
+            && let Ok(links) = self.builder.links.links()
+        {
+            // Some were lost: see which links are left.
+            gone = self.shared.missing(&links);
+        }
+        if !gone.is_empty() {
+            self.shared.links_gone(&self.builder.links, &gone);
+        }
         for name in gone {
             self.shared.mend(&name);
         }
-        if told.is_err() {
-            // Some were lost: see which links are left.
-            if let Ok(links) = self.builder.links.links() {
-                self.shared.links_left(&links);
-            }
-        }
         // A namespace that something else keeps alive keeps its veth: take it away.
         for name in self.shared.overdue(Instant::now(), PATIENCE) {
-            let mut batch = Batch::new();
-            rtnl::delete_link(&mut batch, &name);
-            if let Err(error) = self.builder.links.apply_except(&mut batch, &[libc::ENODEV]) {
+            if let Err(error) = self.shared.delete(&self.builder.links, &name) {
                 tracing::warn!(%error, "cannot remove a veth");
+                self.shared.links_gone(&self.builder.links, &[name]);
             }
-            self.shared.link_gone(&name);
         }
     }
 
@@ -323,25 +387,6 @@ impl Seat {
         if (changed || told.is_err()) && self.verify_at.is_none() {
             self.verify_at = Some(Instant::now() + SETTLE);
         }
-    }
-}
-
-impl Shared {
-    fn overdue(&self, now: Instant, patience: Duration) -> Vec<String> {
-        lock(&self.state)
-            .leaving
-            .iter()
-            .filter(|(_, (_, since))| now.saturating_duration_since(*since) >= patience)
-            .map(|(name, _)| name.clone())
-            .collect()
-    }
-
-    fn first_leaving(&self) -> Option<Instant> {
-        lock(&self.state)
-            .leaving
-            .values()
-            .map(|(_, since)| *since + PATIENCE)
-            .min()
     }
 }
 

@@ -256,8 +256,8 @@ impl Network for HostNetwork {
     ) -> BoxFuture<'static, Result<NetworkLease, NetworkError>> {
         let request = self.request(record, places);
         let lease = |networks: &Networks| networks.attach(&request);
-        // From the pool this takes microseconds; a blocking thread would cost more than it saves.
-        let attachment = if matches!(request.places.as_slice(), [one] if one.network.is_none()) {
+        // From the pools this takes microseconds; a blocking thread would cost more than it saves.
+        let attachment = if matches!(request.places.as_slice(), [_]) {
             lease(&self.networks)
         } else {
             tokio::task::block_in_place(|| lease(&self.networks))

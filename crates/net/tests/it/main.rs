@@ -11,6 +11,7 @@ mod firewalls;
 mod life;
 mod matrix;
 mod names;
+mod pools;
 mod publishing;
 mod reach;
 mod relayed;

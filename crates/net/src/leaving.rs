@@ -1,0 +1,209 @@
+//! Places that containers have left: what is taken down when, and when their addresses are free.
+//!
+//! A veth goes with its namespace, which the kernel takes down in the background, many at once: cheaper than deleting it.
+//! Until then its addresses are nobody's, so that no two ever answer to one. Who asks for such an address, or finds that no
+//! other is left, has it at once: the old veth is set down for that.
+//!
+//! ```text
+//! live ── let_leave ──► leaving ── its link is gone ──► neighbours forgotten, addresses free
+//!                          ├── hurry (somebody wants an address): set down, the same at once
+//!                          └── overdue (something else keeps its namespace): deleted
+//! ```
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use hoist_model::NetworkId;
+use hoist_sys::netlink::Batch;
+
+use crate::attachment::PlaceRecord;
+use crate::error::NetError;
+use crate::neighbours;
+use crate::rtnl::{self, Link, Links};
+use crate::shared::{Leaving, Shared, lock};
+
+impl Shared {
+    /// Says that the veths of these places will go.
+    pub(crate) fn let_leave(&self, places: &[PlaceRecord]) {
+        let mut state = lock(&self.state);
+        for place in places.iter().filter(|one| !one.host_interface.is_empty()) {
+            let leaving = Leaving {
+                place: Some(place.clone()),
+                since: Instant::now(),
+            };
+            state.leaving.insert(place.host_interface.clone(), leaving);
+        }
+    }
+
+    /// Links are gone: of those that were leaving, the addresses are free.
+    pub(crate) fn links_gone(&self, links: &Links, names: &[String]) {
+        let _one = lock(&self.ending);
+        let places: Vec<PlaceRecord> = {
+            let mut state = lock(&self.state);
+            let leaving = names.iter().filter_map(|name| state.leaving.remove(name));
+            leaving.filter_map(|leaving| leaving.place).collect()
+        };
+        self.end(links, &places, &[]);
+    }
+
+    /// Frees the addresses of the places that are leaving a network.
+    pub(crate) fn hurry(&self, network: &NetworkId) {
+        let of_network = |leaving: &mut Leaving| {
+            let is_it = |place: &mut PlaceRecord| place.network.as_ref() == Some(network);
+            leaving.place.take_if(is_it)
+        };
+        let links = lock(&self.links);
+        let _one = lock(&self.ending);
+        let places: Vec<PlaceRecord> = {
+            let mut state = lock(&self.state);
+            state.leaving.values_mut().filter_map(of_network).collect()
+        };
+        let down: Vec<&str> = places.iter().map(|one| &*one.host_interface).collect();
+        self.end(&links, &places, &down);
+    }
+
+    /// Deletes the veth that has been leaving a bridge for longest, so that a port is free; false if there is none.
+    pub(crate) fn free_port(
+        &self,
+        links: &Links,
+        network: Option<&NetworkId>,
+    ) -> Result<bool, NetError> {
+        let oldest = {
+            let state = lock(&self.state);
+            let of_network = state.leaving.iter().filter(|(_, leaving)| {
+                let place = leaving.place.as_ref();
+                place.is_some_and(|place| place.network.as_ref() == network)
+            });
+            let oldest = of_network.min_by_key(|(_, leaving)| leaving.since);
+            oldest.map(|(name, _)| name.clone())
+        };
+        let Some(name) = oldest else {
+            return Ok(false);
+        };
+        self.delete(links, &name)?;
+        Ok(true)
+    }
+
+    /// Deletes a namespace's veth that is ready on the default bridge; false if there is none.
+    pub(crate) fn give_up_ready(&self, links: &Links) -> Result<bool, NetError> {
+        let Some(ready) = lock(&self.pool).ready.pop_back() else {
+            return Ok(false);
+        };
+        self.let_leave(&[ready.place(&self.bridge)]);
+        self.delete(links, &ready.host_interface)?;
+        Ok(true)
+    }
+
+    /// Deletes a namespace's veth that is ready on a user's network; false if there is none.
+    pub(crate) fn give_up_spare(
+        &self,
+        links: &Links,
+        network: &NetworkId,
+    ) -> Result<bool, NetError> {
+        let Some(bridge) = self.bridge_index(Some(network)) else {
+            return Ok(false);
+        };
+        let spare = {
+            let mut pool = lock(&self.pool);
+            let mut spares = pool.spares.iter();
+            let at = spares.position(|spare| spare.home() == Some(bridge));
+            at.and_then(|at| pool.spares.remove(at))
+        };
+        match spare {
+            Some(spare) => self.delete(links, &spare.host_interface).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Deletes a veth that is leaving; one that is gone is no error.
+    pub(crate) fn delete(&self, links: &Links, name: &str) -> Result<(), NetError> {
+        let mut batch = Batch::new();
+        rtnl::delete_link(&mut batch, name);
+        links.apply_except(&mut batch, &[libc::ENODEV])?;
+        self.links_gone(links, &[name.to_owned()]);
+        Ok(())
+    }
+
+    /// Sets links down, forgets neighbours, and then frees addresses: nobody has one while it still leads elsewhere.
+    pub(crate) fn end(&self, links: &Links, places: &[PlaceRecord], down: &[&str]) {
+        let mut batch = Batch::new();
+        for name in down {
+            rtnl::set_down(&mut batch, name);
+        }
+        self.forget(&mut batch, places);
+        if !batch.is_empty()
+            && let Err(error) = links.apply_except(&mut batch, &[libc::ENOENT, libc::ENODEV])
+        {
+            tracing::warn!(%error, "cannot take a container off its network");
+        }
+        self.release_places(places);
+    }
+
+    /// Takes the neighbour entries of places from their bridges.
+    pub(crate) fn forget(&self, batch: &mut Batch, places: &[PlaceRecord]) {
+        for place in places.iter().filter(|one| !one.host_interface.is_empty()) {
+            if let Some(bridge) = self.bridge_index(place.network.as_ref()) {
+                for address in place.addresses() {
+                    neighbours::remove(batch, bridge, address);
+                }
+            }
+        }
+    }
+
+    /// Forgets the neighbours on our bridges that an earlier life left and nobody restored.
+    pub(crate) fn sweep_neighbours(&self) -> Result<(), NetError> {
+        let links = lock(&self.links);
+        let known = links.neighbours()?;
+        let mut batch = Batch::new();
+        {
+            let state = lock(&self.state);
+            let places = state.live.values().flat_map(|live| &live.record.places);
+            let live: HashSet<IpAddr> = places.flat_map(PlaceRecord::addresses).collect();
+            let is_ours = |index: u32, address: IpAddr| {
+                let own = self.bridge.has(address) && index == self.bridge.index();
+                own || state.segments.values().any(|made| {
+                    let mut subnets = made.segment.subnets.iter();
+                    made.index == index && subnets.any(|one| one.subnet.contains(&address))
+                })
+            };
+            for (index, address) in known {
+                if is_ours(index, address) && !live.contains(&address) {
+                    neighbours::remove(&mut batch, index, address);
+                }
+            }
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        links.apply_except(&mut batch, &[libc::ENOENT, libc::ENODEV])
+    }
+
+    /// Of the links that are ours, those that are not among these: veths that are leaving, and bridges.
+    pub(crate) fn missing(&self, links: &[Link]) -> Vec<String> {
+        let there: HashSet<&str> = links.iter().map(|link| &*link.name).collect();
+        let state = lock(&self.state);
+        let bridges = state.segments.values().map(|made| &made.segment.interface);
+        bridges
+            .chain(state.leaving.keys())
+            .filter(|name| !there.contains(name.as_str()))
+            .cloned()
+            .collect()
+    }
+
+    /// Veths that have been leaving for longer than this.
+    pub(crate) fn overdue(&self, now: Instant, patience: Duration) -> Vec<String> {
+        lock(&self.state)
+            .leaving
+            .iter()
+            .filter(|(_, leaving)| now.saturating_duration_since(leaving.since) >= patience)
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    /// Since when the first of those has been leaving.
+    pub(crate) fn first_leaving(&self) -> Option<Instant> {
+        let state = lock(&self.state);
+        state.leaving.values().map(|leaving| leaving.since).min()
+    }
+}

@@ -1,0 +1,265 @@
+//! Namespaces that are ready before a network is chosen, what containers know of their neighbours, and bridges that are full.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use hoist_model::network::{PlaceRequest, Segment, Subnet};
+use hoist_net::{AttachRequest, Instance, Networks, Settings};
+
+use crate::world::*;
+
+fn with_subnets(name: &str, subnets: &[&str]) -> Segment {
+    let subnet = |text: &&str| Subnet {
+        subnet: text.parse().unwrap(),
+        gateway: None,
+        range: None,
+        auxiliary: [].into(),
+        configured: true,
+    };
+    Segment {
+        ipv6: subnets.iter().any(|text| text.contains("::")),
+        subnets: subnets.iter().map(subnet).collect(),
+        ..segment(name)
+    }
+}
+
+#[test]
+fn whoever_joins_a_users_network_takes_what_is_ready() {
+    with_world(|_| {
+        let networks = start(|settings| settings.pool_size = 2);
+        assert_eq!(networks.spares(), 0, "nobody has a network");
+        let plain = networks.make(segment("plain")).unwrap();
+        let six = networks
+            .make(with_subnets("six", &["10.6.0.0/24", "fd00:6::/64"]))
+            .unwrap();
+        let odd = networks
+            .make(Segment {
+                mtu: Some(1400),
+                interface_prefix: "lan".to_owned(),
+                internal: true,
+                ..segment("odd")
+            })
+            .unwrap();
+        let seen = |network: &Segment| {
+            eventually("namespaces are ready", || networks.spares() == 2);
+            let one = join(&networks, &[network], &[]);
+            let inside = inside(&one.netns, || {
+                run("ip addr") + &run("ip route") + &run("ip -6 route") + &run("ip neigh")
+            });
+            (one, inside)
+        };
+        let (a, text) = seen(&plain);
+        for part in [
+            "eth0@",
+            "172.19.0.2/16 brd 172.19.255.255",
+            "link/ether 02:42:ac:13:00:02",
+            "mtu 1500",
+            "default via 172.19.0.1 dev eth0",
+            "172.19.0.1 dev eth0 lladdr 02:42:ac:13:00:01 extern_learn",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("fe80"), "{text}");
+        let (_b, text) = seen(&six);
+        for part in [
+            "fd00:6::2/64",
+            "default via fd00:6::1 dev eth0",
+            "fd00:6::1 dev eth0 lladdr",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let (c, text) = seen(&odd);
+        assert!(
+            text.contains("lan0@") && text.contains("mtu 1400"),
+            "{text}"
+        );
+        assert!(!text.contains("default via"), "{text}");
+        assert_eq!(c.record.places[0].interface, "lan0");
+        let host = run(&format!(
+            "ip link show {}",
+            c.record.places[0].host_interface
+        ));
+        assert!(host.contains("mtu 1400"), "{host}");
+
+        // They reach each other as soon as they are there, by their names' addresses of both families.
+        serve_tcp(&a.netns, "0.0.0.0:80");
+        let d = join(&networks, &[&plain], &[]);
+        assert!(ask_tcp(&d.netns, "172.19.0.2:80").is_ok());
+        let (e, f) = (seen(&six).0, seen(&six).0);
+        serve_tcp(&e.netns, "[::]:80");
+        let there = format!("[{}]:80", e.record.ipv6().unwrap());
+        assert!(ask_tcp(&f.netns, &there).is_ok());
+        networks.stop(false).unwrap();
+    });
+}
+
+#[test]
+fn a_pool_that_is_empty_is_no_hindrance() {
+    with_world(|_| {
+        let networks = start(|settings| settings.pool_size = 0);
+        let one = networks.make(segment("one")).unwrap();
+        let all: Vec<_> = (0..20).map(|_| join(&networks, &[&one], &[])).collect();
+        serve_tcp(&all[0].netns, "0.0.0.0:80");
+        assert!(ask_tcp(&all[19].netns, "172.19.0.2:80").is_ok());
+        assert_eq!(networks.spares(), 0);
+        networks.stop(false).unwrap();
+    });
+}
+
+/// Neighbours of the host that were not learned by asking.
+fn neighbours() -> Vec<String> {
+    let all = run("ip neigh");
+    let ours = all.lines().filter(|line| line.contains("extern_learn"));
+    let address = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    let mut addresses: Vec<_> = ours.map(address).collect();
+    addresses.sort();
+    addresses
+}
+
+#[test]
+fn the_host_knows_its_containers_and_forgets_them() {
+    with_world(|_| {
+        let networks = start(|settings| settings.pool_size = 0);
+        let one = networks
+            .make(with_subnets("one", &["10.6.0.0/24", "fd00:6::/64"]))
+            .unwrap();
+        let a = join(&networks, &[&one], &[]);
+        let b = attach(&networks, &[]);
+        let two = networks.make(segment("two")).unwrap();
+        networks
+            .connect(&b.record.container, &place(&two), &[])
+            .unwrap();
+        let known = ["10.6.0.2", "172.18.0.2", "172.19.0.2", "fd00:6::2"];
+        assert_eq!(neighbours(), known);
+        let port = &a.record.places[0];
+        let table = run(&format!("bridge fdb show dev {}", port.host_interface));
+        assert!(
+            table.contains(&format!("{} master {} static", port.mac, one.interface)),
+            "{table}"
+        );
+        // A container may take another hardware address: its neighbours follow.
+        serve_tcp(&a.netns, "0.0.0.0:80");
+        inside(&a.netns, || {
+            run("ip link set eth0 address 02:00:00:00:00:07")
+        });
+        let c = join(&networks, &[&one], &[]);
+        eventually("it is found again", || {
+            ask_tcp(&c.netns, "10.6.0.2:80").is_ok()
+        });
+
+        networks
+            .disconnect(&b.record.container, Some(&two.id))
+            .unwrap();
+        assert!(!neighbours().contains(&"172.19.0.2".to_owned()));
+        for gone in [a, b, c] {
+            networks.detach(&gone.record.container).unwrap();
+        }
+        eventually("all are forgotten", || neighbours().is_empty());
+        networks.stop(false).unwrap();
+    });
+}
+
+#[test]
+fn neighbours_of_a_killed_engines_containers_are_forgotten() {
+    with_world(|_| {
+        let networks = start(|settings| settings.pool_size = 1);
+        let one = networks.make(segment("one")).unwrap();
+        let (lost, kept) = (join(&networks, &[&one], &[]), join(&networks, &[&one], &[]));
+        let gone = attach(&networks, &[]);
+        networks.stop(true).unwrap();
+        drop(networks);
+        drop((lost, gone));
+        let networks = Networks::start(Settings {
+            pool_size: 0,
+            ..Settings::new(Instance::default_engine())
+        })
+        .unwrap();
+        networks.make(one).unwrap();
+        let netns = kept.netns.try_clone().unwrap();
+        let asked = request(&[]);
+        networks
+            .restore(kept.record.clone(), &asked, netns, Vec::new())
+            .unwrap();
+        networks.sweep().unwrap();
+        assert_eq!(neighbours(), ["172.19.0.3"]);
+        networks.stop(false).unwrap();
+    });
+}
+
+/// Fills all but `free` ports of a bridge.
+fn fill(bridge: &str, free: usize) {
+    let mut ip = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut orders = ip.stdin.take().unwrap();
+    let ports = 1023 - free;
+    for number in 0..ports.div_ceil(2) {
+        writeln!(orders, "link add a{number} type veth peer name b{number}").unwrap();
+        writeln!(orders, "link set a{number} master {bridge}").unwrap();
+        if 2 * number + 1 < ports {
+            writeln!(orders, "link set b{number} master {bridge}").unwrap();
+        }
+    }
+    drop(orders);
+    assert!(ip.wait().unwrap().success());
+}
+
+#[test]
+fn a_full_bridge_is_told_of_and_a_port_that_was_left_is_used_at_once() {
+    with_world(|_| {
+        let networks = start(|settings| settings.pool_size = 0);
+        let one = networks.make(segment("one")).unwrap();
+        fill(&one.interface, 2);
+        let a = join(&networks, &[&one], &[]);
+        let b = join(&networks, &[&one], &[]);
+        let asked = AttachRequest {
+            places: vec![place(&one)],
+            ..request(&[])
+        };
+        let full = "network one is full: its bridge takes 1,023 interfaces";
+        assert_eq!(networks.attach(&asked).unwrap_err().to_string(), full);
+        let elsewhere = attach(&networks, &[]);
+        let id = &elsewhere.record.container;
+        let refused = networks.connect(id, &place(&one), &[]).unwrap_err();
+        assert_eq!(refused.to_string(), full);
+        networks.detach(&a.record.container).unwrap();
+        let again = networks.attach(&asked).unwrap();
+        serve_tcp(&b.netns, "0.0.0.0:80");
+        let address = b.record.ipv4().unwrap();
+        assert!(ask_tcp(&again.netns, &format!("{address}:80")).is_ok());
+        networks.detach(&b.record.container).unwrap();
+        networks.connect(id, &place(&one), &[]).unwrap();
+        networks.stop(false).unwrap();
+    });
+}
+
+#[test]
+fn what_is_ready_on_the_default_bridge_makes_room() {
+    with_world(|_| {
+        let networks = start(|settings| settings.pool_size = 2);
+        eventually("the pool is full", || networks.ready() == 2);
+        fill("hoist0", 2);
+        let with_address = |last: u8| AttachRequest {
+            places: vec![PlaceRequest {
+                ipv4: Some([172, 18, 9, last].into()),
+                ..PlaceRequest::default()
+            }],
+            ..request(&[])
+        };
+        let a = networks.attach(&with_address(1)).unwrap();
+        let b = networks.attach(&request(&[])).unwrap();
+        serve_tcp(&a.netns, "0.0.0.0:80");
+        assert!(ask_tcp(&b.netns, "172.18.9.1:80").is_ok());
+        assert_eq!(
+            networks.attach(&with_address(2)).unwrap_err().to_string(),
+            "network bridge is full: its bridge takes 1,023 interfaces"
+        );
+        let asked = request(&[]);
+        assert!(networks.attach(&asked).is_err());
+        networks.detach(&b.record.container).unwrap();
+        networks.attach(&asked).unwrap();
+        networks.stop(false).unwrap();
+    });
+}
