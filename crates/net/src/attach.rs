@@ -303,11 +303,7 @@ impl Networks {
 
     /// Sets the default routes of a namespace as its places say.
     pub(crate) fn route(&self, netns: &OwnedFd, record: &AttachmentRecord) -> Result<(), NetError> {
-        let gateways: Vec<_> = [false, true]
-            .into_iter()
-            .filter_map(|v6| record.gateway(v6))
-            .map(|(place, gateway)| (place.interface.clone(), gateway))
-            .collect();
+        let gateways = record.gateways();
         if gateways.is_empty() {
             return Ok(());
         }

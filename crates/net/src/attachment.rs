@@ -164,6 +164,15 @@ impl AttachmentRecord {
         Some((place, place.way(v6)?.1))
     }
 
+    /// The gateways of both families, with the interfaces that they are behind.
+    pub(crate) fn gateways(&self) -> Vec<(String, IpAddr)> {
+        [false, true]
+            .into_iter()
+            .filter_map(|v6| self.gateway(v6))
+            .map(|(place, gateway)| (place.interface.clone(), gateway))
+            .collect()
+    }
+
     /// Where a family's published ports lead, if it has any.
     pub(crate) fn published_address(&self, v6: bool) -> Option<IpAddr> {
         let place = self.way_out(v6)?;

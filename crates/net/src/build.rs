@@ -41,6 +41,21 @@ impl BridgePlan {
         self.link.load(Ordering::Relaxed)
     }
 
+    /// The bridge was made again.
+    pub(crate) fn renumber(&self, index: u32) {
+        self.link.store(index, Ordering::Relaxed);
+    }
+
+    /// The gateways, which are the bridge itself.
+    pub(crate) fn own_gateways(&self) -> Vec<(IpAddr, MacAddress)> {
+        let v6 = self.address_v6.map(|net| IpAddr::V6(net.addr()));
+        let gateways = [Some(IpAddr::V4(self.address.addr())), v6].into_iter();
+        gateways
+            .flatten()
+            .map(|gateway| (gateway, self.mac))
+            .collect()
+    }
+
     /// The name of the veth of the container at an address: unique, because the address is released only after
     /// the veth is gone.
     pub(crate) fn veth_name(&self, ip: Ipv4Addr) -> String {

@@ -149,7 +149,8 @@ impl Networks {
         settled.map(|()| after)
     }
 
-    /// Takes a place's interface out of its namespace, and frees its addresses.
+    /// Takes a place's interface out of its namespace; its addresses are free once its veth is gone, or when somebody asks
+    /// for them.
     fn leave(&self, netns: &OwnedFd, place: &PlaceRecord) -> Result<(), NetError> {
         let shared = self.shared();
         let places = std::slice::from_ref(place);
@@ -160,13 +161,9 @@ impl Networks {
         }
         // Before it goes: who sees it go knows that it was to.
         shared.let_leave(places);
-        if let Err(error) = self.unplug(netns, place) {
+        self.unplug(netns, place).inspect_err(|_| {
             lock(&shared.state).leaving.remove(&place.host_interface);
-            return Err(error);
-        }
-        let gone = [place.host_interface.clone()];
-        shared.links_gone(&lock(&shared.links), &gone);
-        Ok(())
+        })
     }
 
     /// Takes a place's interface out of its namespace.

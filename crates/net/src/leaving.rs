@@ -9,9 +9,10 @@
 //!                          ├── hurry (somebody wants an address): set down, the same at once
 //!                          └── overdue (something else keeps its namespace): deleted
 //! ```
+//!
+//! A veth that goes without having left was taken away: see `mend`.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use hoist_model::NetworkId;
@@ -36,15 +37,31 @@ impl Shared {
         }
     }
 
-    /// Links are gone: of those that were leaving, the addresses are free.
-    pub(crate) fn links_gone(&self, links: &Links, names: &[String]) {
+    /// Links are gone: of those that were leaving, and of what was held ready, the addresses are free. Answers the others.
+    pub(crate) fn links_gone(&self, links: &Links, names: &[String]) -> Vec<String> {
         let _one = lock(&self.ending);
-        let places: Vec<PlaceRecord> = {
+        let (mut places, mut others) = (Vec::new(), Vec::new());
+        {
             let mut state = lock(&self.state);
-            let leaving = names.iter().filter_map(|name| state.leaving.remove(name));
-            leaving.filter_map(|leaving| leaving.place).collect()
-        };
+            for name in names {
+                match state.leaving.remove(name) {
+                    Some(leaving) => places.extend(leaving.place),
+                    None => others.push(name.clone()),
+                }
+            }
+        }
+        if !others.is_empty() {
+            let mut pool = lock(&self.pool);
+            pool.spares
+                .retain(|one| !others.contains(&one.host_interface));
+            pool.ready.retain(|one| {
+                let is_gone = others.contains(&one.host_interface);
+                places.extend(is_gone.then(|| one.place(&self.bridge)));
+                !is_gone
+            });
+        }
         self.end(links, &places, &[]);
+        others
     }
 
     /// Frees the addresses of the places that are leaving a network.
@@ -153,40 +170,30 @@ impl Shared {
 
     /// Forgets the neighbours on our bridges that an earlier life left and nobody restored.
     pub(crate) fn sweep_neighbours(&self) -> Result<(), NetError> {
-        let links = lock(&self.links);
-        let known = links.neighbours()?;
-        let mut batch = Batch::new();
-        {
+        lock(&self.links).forget_neighbours(|index, address| {
             let state = lock(&self.state);
-            let places = state.live.values().flat_map(|live| &live.record.places);
-            let live: HashSet<IpAddr> = places.flat_map(PlaceRecord::addresses).collect();
-            let is_ours = |index: u32, address: IpAddr| {
-                let own = self.bridge.has(address) && index == self.bridge.index();
-                own || state.segments.values().any(|made| {
-                    let mut subnets = made.segment.subnets.iter();
-                    made.index == index && subnets.any(|one| one.subnet.contains(&address))
-                })
-            };
-            for (index, address) in known {
-                if is_ours(index, address) && !live.contains(&address) {
-                    neighbours::remove(&mut batch, index, address);
-                }
-            }
-        }
-        if batch.is_empty() {
-            return Ok(());
-        }
-        links.apply_except(&mut batch, &[libc::ENOENT, libc::ENODEV])
+            let own = self.bridge.has(address) && index == self.bridge.index();
+            let is_ours = own
+                || state
+                    .segments
+                    .values()
+                    .any(|made| made.is_at(index, address));
+            let mut places = state.live.values().flat_map(|live| &live.record.places);
+            is_ours && !places.any(|place| place.addresses().contains(&address))
+        })
     }
 
-    /// Of the links that are ours, those that are not among these: veths that are leaving, and bridges.
+    /// Of the links that are ours, those that are not among these: bridges, and veths of containers and of those that left.
     pub(crate) fn missing(&self, links: &[Link]) -> Vec<String> {
         let there: HashSet<&str> = links.iter().map(|link| &*link.name).collect();
         let state = lock(&self.state);
         let bridges = state.segments.values().map(|made| &made.segment.interface);
+        let places = state.live.values().flat_map(|live| &live.record.places);
         bridges
+            .chain([&self.bridge.name])
+            .chain(places.map(|place| &place.host_interface))
             .chain(state.leaving.keys())
-            .filter(|name| !there.contains(name.as_str()))
+            .filter(|name| !name.is_empty() && !there.contains(name.as_str()))
             .cloned()
             .collect()
     }

@@ -25,6 +25,7 @@ pub mod fuzzing;
 mod inner_resolv_conf;
 mod ipam;
 mod leaving;
+mod mend;
 mod names;
 mod neighbours;
 mod networks;

@@ -95,10 +95,23 @@ fn parse(reply: &Reply) -> Option<(u32, IpAddr)> {
 }
 
 impl Links {
-    /// Every neighbour that was not learned by asking: links and addresses behind them.
-    pub(crate) fn neighbours(&self) -> Result<Vec<(u32, IpAddr)>, NetError> {
+    /// Forgets the neighbours, of those that were not learned by asking, of which this is said: a link and an address behind
+    /// it.
+    pub(crate) fn forget_neighbours(
+        &self,
+        mut is_stale: impl FnMut(u32, IpAddr) -> bool,
+    ) -> Result<(), NetError> {
         let replies = self.dump("neighbours", GET_NEIGHBOUR, &header(0, 0, 0, 0))?;
-        Ok(replies.iter().filter_map(parse).collect())
+        let mut batch = Batch::new();
+        for (index, address) in replies.iter().filter_map(parse) {
+            if is_stale(index, address) {
+                remove(&mut batch, index, address);
+            }
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.apply_except(&mut batch, &[libc::ENOENT, libc::ENODEV])
     }
 }
 

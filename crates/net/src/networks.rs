@@ -255,6 +255,8 @@ impl Networks {
             .collect();
         self.remove_veths(&kept)?;
         shared.sweep_neighbours()?;
+        let missing = shared.missing(&lock(&shared.links).links()?);
+        self.inner.worker.send(Job::Gone(missing));
         self.inner.name_servers.open()?;
         lock(&shared.pool).open = true;
         self.inner.worker.send(Job::Refill);

@@ -15,7 +15,7 @@ use crate::error::NetError;
 use crate::networks::Networks;
 use crate::segment_links::macvlan_mode;
 use crate::segments::Made;
-use crate::shared::lock;
+use crate::shared::{Shared, lock};
 use crate::sysctl;
 use crate::worker::Job;
 
@@ -125,29 +125,10 @@ impl Networks {
         let shared = self.shared();
         let ip = self.bridge_address(wish)?;
         let mac = wish.mac.map_or_else(|| mac_of(ip), MacAddress);
-        let bridge = &shared.bridge;
         let record = self.bridge_place(ip, mac, wish)?;
         let plug = Plug {
-            link: PlugLink::Veth {
-                name: bridge.veth_name(ip),
-                bridge: bridge.index(),
-                isolated: false,
-            },
             interface: "eth".to_owned(),
-            mac,
-            mtu: Some(bridge.mtu),
-            addresses: nets(&record),
-            gateways: [
-                Some(IpAddr::V4(bridge.address.addr())),
-                bridge.address_v6.map(|net| IpAddr::V6(net.addr())),
-            ]
-            .into_iter()
-            .flatten()
-            .map(|gateway| (gateway, bridge.mac))
-            .collect(),
-            ipv6: bridge.address_v6.is_some(),
-            hairpin: sysctl::is_on(BRIDGE_CALLS),
-            sysctls: Vec::new(),
+            ..default_plug(shared, &record, shared.bridge.veth_name(ip))
         };
         Ok((record, plug))
     }
@@ -156,6 +137,51 @@ impl Networks {
 /// Whether a setting takes IPv6 from its interface.
 pub(crate) fn disables_ipv6(setting: &InterfaceSysctl) -> bool {
     setting.family == "ipv6" && setting.name == "disable_ipv6" && setting.value != "0"
+}
+
+/// What a place on the default bridge is made of.
+fn default_plug(shared: &Shared, place: &PlaceRecord, veth: String) -> Plug {
+    let bridge = &shared.bridge;
+    Plug {
+        link: PlugLink::Veth {
+            name: veth,
+            bridge: bridge.index(),
+            isolated: false,
+        },
+        interface: place.interface.clone(),
+        mac: place.mac,
+        mtu: Some(bridge.mtu),
+        addresses: nets(place),
+        gateways: bridge.own_gateways(),
+        ipv6: bridge.address_v6.is_some(),
+        hairpin: sysctl::is_on(BRIDGE_CALLS),
+        sysctls: Vec::new(),
+    }
+}
+
+/// What a place is made of whose veth was taken away; `None` if it has none, or its network is gone.
+pub(crate) fn plug_again(shared: &Shared, place: &PlaceRecord) -> Option<Plug> {
+    let veth = place.host_interface.clone();
+    let Some(id) = &place.network else {
+        return Some(default_plug(shared, place, veth));
+    };
+    let state = lock(&shared.state);
+    let made = state.segments.get(id)?;
+    (made.segment.kind == SegmentKind::Bridge).then(|| Plug {
+        link: PlugLink::Veth {
+            name: veth,
+            bridge: made.index,
+            isolated: !made.segment.inter_container,
+        },
+        interface: place.interface.clone(),
+        mac: place.mac,
+        mtu: made.segment.mtu,
+        addresses: nets(place),
+        gateways: made.own_gateways(),
+        ipv6: place.ipv6.is_some(),
+        hairpin: sysctl::is_on(BRIDGE_CALLS),
+        sysctls: Vec::new(),
+    })
 }
 
 /// The first of `eth0`, `eth1`, … that nothing has.

@@ -2,92 +2,16 @@
 
 use std::net::IpAddr;
 
-use hoist_model::NetworkId;
 use hoist_model::network::{MacvlanMode, Segment, SegmentKind};
 use hoist_sys::netlink::Batch;
 use ipnet::IpNet;
 
-use crate::attachment::{MacAddress, PlaceRecord};
+use crate::attachment::MacAddress;
 use crate::build::mac_of;
 use crate::error::NetError;
 use crate::rtnl::{self, Link, Links};
 use crate::settings::Settings;
-use crate::shared::{Shared, lock};
-use crate::{neighbours, sysctl};
-
-impl Shared {
-    /// Makes the bridge of a user's network again, if that is what somebody removed, and puts the containers back on it.
-    pub(crate) fn mend(&self, bridge: &str) {
-        let mut state = lock(&self.state);
-        let mut made = state.segments.values_mut();
-        let Some(made) = made.find(|made| {
-            made.segment.interface == bridge && made.segment.kind == SegmentKind::Bridge
-        }) else {
-            return;
-        };
-        tracing::warn!(
-            bridge,
-            network = made.segment.name,
-            "a bridge was removed: making it again"
-        );
-        let again = Links::open().and_then(|links| {
-            let adopted = made.segment.adopted;
-            let link = ensure_bridge(&links, &mut made.segment, &self.settings)?;
-            made.segment.adopted = adopted;
-            made.index = link.index;
-            made.mac = link.mac;
-            Ok((links, made.segment.id.clone()))
-        });
-        let put_back = again.and_then(|(links, id)| {
-            let live = state.live.values().flat_map(|live| &live.record.places);
-            let places: Vec<_> = live
-                .filter(|place| place.network.as_ref() == Some(&id))
-                .cloned()
-                .collect();
-            drop(state);
-            self.put_on_bridges(&links, &places)
-        });
-        if let Err(error) = put_back {
-            tracing::error!(bridge, error = %hoist_model::chain(&error), "a network is without its bridge");
-        }
-    }
-
-    /// Puts places whose veths are there on their bridges, and says where they are.
-    pub(crate) fn put_on_bridges(
-        &self,
-        links: &Links,
-        places: &[PlaceRecord],
-    ) -> Result<(), NetError> {
-        let mut batch = Batch::new();
-        for place in places.iter().filter(|one| !one.host_interface.is_empty()) {
-            let Some(bridge) = self.bridge_index(place.network.as_ref()) else {
-                continue;
-            };
-            // One without a veth has lost its container.
-            if let Some(port) = links.link(&place.host_interface)? {
-                rtnl::enslave(&mut batch, port.index, bridge, None);
-                for address in place.addresses() {
-                    neighbours::add(&mut batch, bridge, address, place.mac);
-                }
-                neighbours::add_to_bridge(&mut batch, port.index, place.mac);
-            }
-        }
-        if batch.is_empty() {
-            return Ok(());
-        }
-        links.apply_except(&mut batch, &[libc::ENODEV])
-    }
-
-    /// The number of the bridge of a network, if it has one; `None` is the default bridge.
-    pub(crate) fn bridge_index(&self, network: Option<&NetworkId>) -> Option<u32> {
-        let Some(id) = network else {
-            return Some(self.bridge.index());
-        };
-        let state = lock(&self.state);
-        let made = state.segments.get(id)?;
-        (made.segment.kind == SegmentKind::Bridge).then_some(made.index)
-    }
-}
+use crate::sysctl;
 
 /// The hardware address of a bridge: stays the same, so that neighbours' caches stay right.
 fn bridge_mac(segment: &Segment) -> MacAddress {

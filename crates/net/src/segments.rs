@@ -41,6 +41,12 @@ impl Made {
         }
     }
 
+    /// Whether an address behind a link is one of this network.
+    pub(crate) fn is_at(&self, index: u32, address: IpAddr) -> bool {
+        let mut subnets = self.segment.subnets.iter();
+        self.index == index && subnets.any(|one| one.subnet.contains(&address))
+    }
+
     /// Gateways that are the bridge itself, with its hardware address.
     pub(crate) fn own_gateways(&self) -> Vec<(IpAddr, MacAddress)> {
         let segment = &self.segment;
@@ -264,7 +270,17 @@ impl Networks {
             None => Ok(()),
         };
         let segment = &made.segment;
-        if segment.adopted || segment.interface.is_empty() {
+        // Those of a bridge that stays would stay on it.
+        lock(&shared.pool)
+            .spares
+            .retain(|spare| spare.home() != Some(made.index));
+        if segment.adopted {
+            // The bridge stays, and what it knows of containers would stay with it.
+            return links
+                .forget_neighbours(|index, address| made.is_at(index, address))
+                .and(ruled);
+        }
+        if segment.interface.is_empty() {
             return ruled;
         }
         let mut batch = Batch::new();

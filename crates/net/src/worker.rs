@@ -30,6 +30,8 @@ const SETTLE: Duration = Duration::from_millis(10);
 /// How long a used namespace waits for others that are let go: the kernel takes down those that die together in one pass,
 /// with one grace period for all (net/core/net_namespace.c, `cleanup_net`).
 const GATHER: Duration = Duration::from_millis(100);
+/// How long a container's interface that was made again is not made once more.
+const RESTORE_AGAIN: Duration = Duration::from_secs(1);
 /// So many do not wait any longer.
 const GATHERED: usize = 16;
 
@@ -51,6 +53,8 @@ pub(crate) enum Job {
     Isolated(SyncSender<Result<OwnedFd, NetError>>),
     /// Anything else that is built.
     Build(Box<dyn FnOnce(&Builder) + Send>),
+    /// These links of ours are not there.
+    Gone(Vec<String>),
     /// Close a namespace that was used, soon.
     Close(OwnedFd),
     /// Look at the pool again.
@@ -145,7 +149,13 @@ struct Seat {
     links: Socket,
     verify_at: Option<Instant>,
     failed_at: Option<Instant>,
+    /// Whether the default bridge had no port left; until one of ours is gone there is none to be had.
+    full: bool,
     /// Used namespaces, to be closed together, and when.
+    /// Containers' veths that somebody took away.
+    lost: Vec<String>,
+    /// Those that were made again a short while ago, and when.
+    restored: Vec<(String, Instant)>,
     closing: Vec<OwnedFd>,
     close_at: Option<Instant>,
 }
@@ -169,6 +179,9 @@ impl Seat {
                 .map_err(|source| NetError::kernel("listen to rtnetlink", source))?,
             verify_at: None,
             failed_at: None,
+            full: false,
+            lost: Vec::new(),
+            restored: Vec::new(),
             closing: Vec::new(),
             close_at: None,
         })
@@ -207,7 +220,9 @@ impl Seat {
             }
             wait = self.refill_one(now);
             let overdue_at = self.shared.first_leaving().map(|since| since + PATIENCE);
-            for other in [self.verify_at, self.close_at, overdue_at]
+            let first = self.restored.first().filter(|_| !self.lost.is_empty());
+            let restore_at = first.map(|(_, at)| *at + RESTORE_AGAIN);
+            for other in [self.verify_at, self.close_at, overdue_at, restore_at]
                 .into_iter()
                 .flatten()
             {
@@ -259,6 +274,10 @@ impl Seat {
                 self.close_at.get_or_insert_with(|| Instant::now() + GATHER);
                 self.closing.push(netns);
             }
+            Job::Gone(names) => {
+                self.heed_gone(&names);
+                self.restore_lost(Instant::now());
+            }
             Job::Refill | Job::Stop => {}
         }
     }
@@ -273,7 +292,7 @@ impl Seat {
             }
         }
         let wish = self.shared.pool_wish(now);
-        let built = match wish.bridged {
+        let built = match wish.bridged.filter(|_| !self.full) {
             Some(Duration::ZERO) => self.add_bridged(),
             _ if wish.spare == Some(Duration::ZERO) => self.spare().map(|spare| {
                 lock(&self.shared.pool).spares.push_back(spare);
@@ -284,7 +303,9 @@ impl Seat {
             None if wish.spare.is_none() && self.settle_spare() => Ok(()),
             other => return other.into_iter().chain(wish.spare).min(),
         };
-        self.failed_at = built.is_err().then_some(now);
+        let full = matches!(built, Err(NetError::BridgeFull(_)));
+        self.full |= full;
+        self.failed_at = (built.is_err() && !full).then_some(now);
         match built {
             Ok(()) => {}
             // What is ready has the last ports: that is as it should be.
@@ -352,7 +373,44 @@ impl Seat {
             .inspect_err(|_| self.shared.release_address(ip))
     }
 
-    fn heed_links(&self) {
+    /// Makes containers' interfaces again that somebody took away: each at most once in a while, because who is inside may do
+    /// it all the time.
+    fn restore_lost(&mut self, now: Instant) {
+        self.restored
+            .retain(|(_, at)| now.saturating_duration_since(*at) < RESTORE_AGAIN);
+        let restored = &self.restored;
+        let is_due = |name: &mut String| !restored.iter().any(|(other, _)| other == name);
+        let due: Vec<_> = self.lost.extract_if(.., is_due).collect();
+        for name in due {
+            // Most are of containers that have ended, or of nobody.
+            let Some(lost) = self.shared.lost(&name) else {
+                continue;
+            };
+            tracing::warn!(
+                veth = name,
+                "a container's interface was removed: making it again"
+            );
+            if let Err(error) = lost.restore(&self.builder) {
+                let error = hoist_model::chain(&error);
+                tracing::error!(veth = name, error, "a container is without its interface");
+            }
+            self.restored.push((name, now));
+        }
+    }
+
+    /// Links of ours are gone: some were to go, and some were taken away.
+    fn heed_gone(&mut self, gone: &[String]) {
+        self.full = false;
+        for name in self.shared.links_gone(&self.builder.links, gone) {
+            self.shared.mend(&name);
+            if name.starts_with(&self.shared.bridge.veth_prefix) {
+                self.lost.push(name);
+            }
+        }
+    }
+
+    fn heed_links(&mut self) {
+        let now = Instant::now();
         let mut gone = Vec::new();
         let told = self
             .links
@@ -364,11 +422,9 @@ impl Seat {
             gone = self.shared.missing(&links);
         }
         if !gone.is_empty() {
-            self.shared.links_gone(&self.builder.links, &gone);
+            self.heed_gone(&gone);
         }
-        for name in gone {
-            self.shared.mend(&name);
-        }
+        self.restore_lost(now);
         // A namespace that something else keeps alive keeps its veth: take it away.
         for name in self.shared.overdue(Instant::now(), PATIENCE) {
             if let Err(error) = self.shared.delete(&self.builder.links, &name) {

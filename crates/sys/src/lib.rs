@@ -18,6 +18,8 @@ pub mod bpf;
 pub mod children;
 pub mod code;
 pub mod datagram;
+#[cfg(feature = "testing")]
+pub mod fault;
 pub mod floor;
 pub mod mount_attributes;
 pub mod mount_namespace;

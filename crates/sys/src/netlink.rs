@@ -346,6 +346,8 @@ impl Socket {
 
     /// Sends a batch and reads what the kernel answers: the refused messages, in order.
     pub fn execute(&self, batch: &mut Batch) -> io::Result<Vec<Refused>> {
+        #[cfg(feature = "testing")]
+        crate::fault::before_batch();
         let first = self.send(batch)?;
         let mut refused = Vec::new();
         self.read_queued(|sequence, reply| {

@@ -7,6 +7,7 @@
 mod attacks;
 mod beside;
 mod endpoints;
+mod faults;
 mod firewalls;
 mod life;
 mod matrix;

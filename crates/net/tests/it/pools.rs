@@ -1,7 +1,6 @@
 //! Namespaces that are ready before a network is chosen, what containers know of their neighbours, and bridges that are full.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::fmt::Write;
 
 use hoist_model::network::{PlaceRequest, Segment, Subnet};
 use hoist_net::{AttachRequest, Instance, Networks, Settings};
@@ -144,15 +143,17 @@ fn the_host_knows_its_containers_and_forgets_them() {
         });
         let c = join(&networks, &[&one], &[]);
         eventually("it is found again", || {
-            ask_tcp(&c.netns, "10.6.0.2:80").is_ok()
+            try_tcp(&c.netns, "10.6.0.2:80", false).is_ok()
         });
 
         networks
             .disconnect(&b.record.container, Some(&two.id))
             .unwrap();
-        assert!(!neighbours().contains(&"172.19.0.2".to_owned()));
+        eventually("one is forgotten", || {
+            !neighbours().contains(&"172.19.0.2".to_owned())
+        });
         for gone in [a, b, c] {
-            networks.detach(&gone.record.container).unwrap();
+            closing(|| networks.detach(&gone.record.container)).unwrap();
         }
         eventually("all are forgotten", || neighbours().is_empty());
         networks.stop(false).unwrap();
@@ -166,7 +167,7 @@ fn neighbours_of_a_killed_engines_containers_are_forgotten() {
         let one = networks.make(segment("one")).unwrap();
         let (lost, kept) = (join(&networks, &[&one], &[]), join(&networks, &[&one], &[]));
         let gone = attach(&networks, &[]);
-        networks.stop(true).unwrap();
+        closing(|| networks.stop(true)).unwrap();
         drop(networks);
         drop((lost, gone));
         let networks = Networks::start(Settings {
@@ -188,22 +189,19 @@ fn neighbours_of_a_killed_engines_containers_are_forgotten() {
 
 /// Fills all but `free` ports of a bridge.
 fn fill(bridge: &str, free: usize) {
-    let mut ip = Command::new("ip")
-        .args(["-batch", "-"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut orders = ip.stdin.take().unwrap();
     let ports = 1023 - free;
+    let mut orders = String::new();
     for number in 0..ports.div_ceil(2) {
-        writeln!(orders, "link add a{number} type veth peer name b{number}").unwrap();
-        writeln!(orders, "link set a{number} master {bridge}").unwrap();
+        let _ = writeln!(orders, "link add a{number} type veth peer name b{number}");
+        let _ = writeln!(orders, "link set a{number} master {bridge}");
         if 2 * number + 1 < ports {
-            writeln!(orders, "link set b{number} master {bridge}").unwrap();
+            let _ = writeln!(orders, "link set b{number} master {bridge}");
         }
     }
-    drop(orders);
-    assert!(ip.wait().unwrap().success());
+    let directory = hoist_testkit::TemporaryDirectory::new("fill");
+    let file = directory.join("orders");
+    std::fs::write(&file, orders).unwrap();
+    run(&format!("ip -batch {}", file.display()));
 }
 
 #[test]
@@ -260,6 +258,53 @@ fn what_is_ready_on_the_default_bridge_makes_room() {
         assert!(networks.attach(&asked).is_err());
         networks.detach(&b.record.container).unwrap();
         networks.attach(&asked).unwrap();
+        networks.stop(false).unwrap();
+    });
+}
+
+#[test]
+fn a_thousand_networks_come_and_go_and_the_table_is_never_written_anew() {
+    with_world(|_| {
+        let networks = start(|settings| {
+            settings.pool_size = 0;
+            settings.pools = vec![hoist_net::AddressPool {
+                base: "10.0.0.0/8".parse().unwrap(),
+                size: 24,
+            }];
+        });
+        let traces = || {
+            [
+                "ip -o link",
+                "ip -o addr",
+                "ip route show table all",
+                "ip neigh",
+                "nft -a list table inet hoist",
+            ]
+            .map(run)
+        };
+        // Its number would be another.
+        let table = || run("nft -a list tables");
+        let (before, number) = (traces(), table());
+        let all: Vec<_> = (0..1000)
+            .map(|number| networks.make(segment(&number.to_string())).unwrap())
+            .collect();
+        let last = all.last().unwrap();
+        assert_eq!(last.subnets[0].subnet.to_string(), "10.3.232.0/24");
+        let (a, b) = (
+            join(&networks, &[last], &["8080:80"]),
+            join(&networks, &[last], &[]),
+        );
+        serve_tcp(&a.netns, "0.0.0.0:80");
+        assert!(ask_tcp(&b.netns, "10.3.232.2:80").is_ok());
+        assert_eq!(table(), number);
+        for gone in [a, b] {
+            closing(|| networks.detach(&gone.record.container)).unwrap();
+        }
+        for network in all {
+            networks.unmake(&network.id).unwrap();
+        }
+        assert_eq!(table(), number);
+        eventually("nothing is left", || traces() == before);
         networks.stop(false).unwrap();
     });
 }

@@ -260,6 +260,10 @@ fn a_bridge_that_is_there_is_used_and_left() {
         networks.detach(&a.record.container).unwrap();
         networks.unmake(&one.id).unwrap();
         assert!(run("ip addr show mine").contains("10.3.0.1"));
+        assert!(!run("ip neigh show dev mine").contains("extern_learn"));
+        eventually("nothing of ours is on it", || {
+            run("ip -o link show master mine").is_empty()
+        });
         networks.stop(false).unwrap();
     });
 }
