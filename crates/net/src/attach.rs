@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hoist_model::container::{PortKey, PortRequest};
 use hoist_model::network::PlaceRequest;
@@ -57,6 +57,7 @@ impl Networks {
         if lock(&shared.state).live.contains_key(&request.container) {
             return Err(NetError::AlreadyAttached(request.container.clone()));
         }
+        let begun = Instant::now();
         let Made {
             netns,
             places,
@@ -74,6 +75,7 @@ impl Networks {
             ports: Vec::new(),
             open: Vec::new(),
         };
+        let placed = begun.elapsed();
         let sockets = match self.reserve(&mut record, &request.ports) {
             Ok(sockets) => sockets,
             Err(error) => {
@@ -86,6 +88,7 @@ impl Networks {
             .iter()
             .filter_map(|(socket, _)| socket.duplicate().ok()?)
             .collect();
+        let reserved = begun.elapsed();
         let own = match duplicate(&netns) {
             Ok(own) => own,
             Err(error) => {
@@ -105,11 +108,14 @@ impl Networks {
         lock(&shared.state)
             .live
             .insert(request.container.clone(), live);
+        let recorded = begun.elapsed();
+        let mut publishing = Duration::ZERO;
         let published = self
             .relay()
             .add(&request.container, sockets)
             .and_then(|()| shared.publish(&elements(&record)))
             .and_then(|()| {
+                publishing = (reserved - placed) + (begun.elapsed() - recorded);
                 if record.places.iter().any(|place| place.network.is_some()) {
                     reserving.extend(match names {
                         Some(sockets) => self.serve_names_by(&request.container, sockets)?,
@@ -122,6 +128,10 @@ impl Networks {
             // The attachment is whole but for the firewall: take it down the ordinary way.
             let _ = self.detach(&request.container);
             return Err(error);
+        }
+        shared.timings.connect.add(begun.elapsed() - publishing);
+        if !request.ports.is_empty() {
+            shared.timings.publish.add(publishing);
         }
         Ok(Attachment {
             netns,

@@ -43,6 +43,7 @@ mod space;
 mod spare;
 mod subnets;
 mod sysctl;
+mod timings;
 mod worker;
 
 pub use attachment::{
@@ -60,3 +61,4 @@ pub use resolver_files::{
     render_resolv_conf,
 };
 pub use settings::{AddressPool, Instance, MakeNamespace, Settings};
+pub use timings::{Timing, Timings};

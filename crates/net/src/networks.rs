@@ -24,6 +24,7 @@ use crate::relay::Relay;
 use crate::rtnl::Links;
 use crate::settings::Settings;
 use crate::shared::{Firewall, Live, Pool, Shared, State, elements, lock};
+use crate::timings::Timings;
 use crate::worker::{Job, Worker};
 use crate::{bridge, dns, rtnl};
 
@@ -83,6 +84,7 @@ impl Networks {
             }),
             making: Mutex::new(()),
             ending: Mutex::new(()),
+            timings: Arc::default(),
             names: NameBoard::default(),
             pool: Mutex::new(Pool::default()),
             links: Mutex::new(links),
@@ -301,6 +303,12 @@ impl Networks {
     #[must_use]
     pub fn ready(&self) -> usize {
         lock(&self.inner.shared.pool).ready.len()
+    }
+
+    /// How long starting containers have waited for their networks.
+    #[must_use]
+    pub fn timings(&self) -> Arc<Timings> {
+        Arc::clone(&self.inner.shared.timings)
     }
 
     /// How many namespaces for any user's network are ready now.

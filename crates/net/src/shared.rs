@@ -23,6 +23,7 @@ use crate::rtnl::Links;
 use crate::segments::Made;
 use crate::settings::Settings;
 use crate::spare::Spare;
+use crate::timings::Timings;
 use crate::worker::unpoison;
 
 /// Namespaces with `lo` alone that are kept ready.
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) making: Mutex<()>,
     /// Held, after `links`, while places end: who takes it sees their addresses free.
     pub(crate) ending: Mutex<()>,
+    /// How long starts have waited for this.
+    pub(crate) timings: Arc<Timings>,
     /// The names on users' networks.
     pub(crate) names: NameBoard,
     /// Addresses, ports and attachments.

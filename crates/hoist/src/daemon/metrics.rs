@@ -14,6 +14,7 @@ use hoist_engine::records::ContainerRecord;
 use hoist_engine::{Engine, LogLost};
 use hoist_http::Listener;
 use hoist_model::container::{BlkioEntry, ContainerState, ContainerStats, HealthStatus};
+use hoist_net::Timings;
 use http::header::CONTENT_TYPE;
 
 use self::text::{Exposition, Kind};
@@ -29,6 +30,7 @@ pub(super) struct About {
     pub(super) kernel: String,
     pub(super) cpus: usize,
     pub(super) memory: u64,
+    pub(super) networks: Arc<Timings>,
 }
 
 /// Opens the address; a second engine on it is refused here.
@@ -61,6 +63,7 @@ async fn gather(engine: &Engine, about: &About) -> String {
     let mut text = Exposition::default();
     of_the_engine(&mut text, about, &readings);
     of_objects(&mut text, engine);
+    of_networks(&mut text, &about.networks);
     of_the_process(&mut text, &own);
     of_containers(&mut text, &readings);
     text.finish()
@@ -127,6 +130,27 @@ fn of_objects(text: &mut Exposition, engine: &Engine) {
         ),
     ] {
         text.family(name, Kind::Gauge, help).sample(&[], count);
+    }
+}
+
+/// How long starting containers waited for their networks.
+fn of_networks(text: &mut Exposition, timings: &Timings) {
+    let actions = [("connect", &timings.connect), ("publish", &timings.publish)];
+    let mut counts = text.family(
+        "hoist_network_actions_total",
+        Kind::Counter,
+        "Containers that were given their networks, and that had ports published, as they started.",
+    );
+    for (action, timing) in actions {
+        counts.sample(&[("action", action)], timing.count());
+    }
+    let mut spent = text.family(
+        "hoist_network_action_seconds_total",
+        Kind::Counter,
+        "Time that these took.",
+    );
+    for (action, timing) in actions {
+        spent.sample(&[("action", action)], seconds(timing.nanoseconds()));
     }
 }
 

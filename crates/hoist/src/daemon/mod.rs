@@ -118,6 +118,7 @@ async fn serve(
         kernel: wired.node.kernel_version.clone(),
         cpus: wired.node.cpus,
         memory: wired.node.memory,
+        networks: networks.timings(),
     };
     let metrics = metrics::router(engine.clone(), about);
     let options = ServeOptions {

@@ -5,6 +5,7 @@
 //! neither engine sees the other's rules.
 
 use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::{Sender, channel};
@@ -19,11 +20,16 @@ use serde_json::Value;
 
 use super::client::Client;
 
+/// Where Hoist tells its metrics: in the arena's namespace nobody else listens.
+const METRICS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9323));
+
 /// What a measure acts on; everything in it lives in the arena's network namespace.
 pub(super) struct World {
     pub(super) daemon: TemporaryDaemon,
     pub(super) client: Client,
     pub(super) registry: Option<LocalRegistry>,
+    /// Where the engine tells its metrics, if it does.
+    pub(super) metrics: Option<SocketAddr>,
     /// Taken down after the daemon.
     exec_root: MemoryDirectory,
 }
@@ -51,7 +57,8 @@ impl Arena {
             File::open(format!("/run/netns/{namespace}"))?,
         );
         let thread = std::thread::spawn(move || {
-            let mut world = match World::enter(&binary, &file) {
+            let metrics = (name == "hoist").then_some(METRICS);
+            let mut world = match World::enter(&binary, &file, metrics) {
                 Ok(world) => world,
                 Err(error) => {
                     let _ = ready.send(Err(error));
@@ -114,14 +121,20 @@ impl Drop for Arena {
 }
 
 impl World {
-    fn enter(binary: &Path, namespace: &File) -> anyhow::Result<Self> {
+    fn enter(binary: &Path, namespace: &File, metrics: Option<SocketAddr>) -> anyhow::Result<Self> {
         move_into_link_name_space(
             std::os::fd::AsFd::as_fd(namespace),
             Some(LinkNameSpaceType::Network),
         )?;
         let exec_root = MemoryDirectory::mount()?;
         let data = exec_root.place.join("data");
-        let daemon = TemporaryDaemon::start_on(binary, &data, &exec_root.path, &[]);
+        // Room for a thousand networks.
+        let mut flags = vec!["--default-address-pool", "base=10.0.0.0/8,size=24"];
+        let address = metrics.map(|address| address.to_string());
+        if let Some(address) = &address {
+            flags.extend(["--metrics-addr", address]);
+        }
+        let daemon = TemporaryDaemon::start_on(binary, &data, &exec_root.path, &flags);
         let mut client = Client::connect(&daemon.socket())?;
         let busybox = ImageBuilder::busybox().context("busybox-static is not installed")?;
         client.send(
@@ -135,6 +148,7 @@ impl World {
             daemon,
             client,
             registry,
+            metrics,
             exec_root,
         })
     }
@@ -192,11 +206,13 @@ impl Drop for MemoryDirectory {
     }
 }
 
-fn ip(arguments: &[&str]) -> anyhow::Result<()> {
-    run("ip", arguments)
+/// Configures links, addresses, routes and namespaces.
+pub(super) fn ip(arguments: &[&str]) -> anyhow::Result<()> {
+    run("ip", arguments).map(drop)
 }
 
-fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+/// Runs a program; answers its output.
+pub(super) fn run(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
     let output = Command::new(program)
         .args(arguments)
         .output()
@@ -208,5 +224,5 @@ fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
         arguments.join(" "),
         told.trim()
     );
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -8,6 +8,7 @@ mod instant;
 mod logs;
 mod measures;
 mod names;
+mod paths;
 mod report;
 mod statistics;
 mod stop;
@@ -29,7 +30,7 @@ use statistics::{Number, Samples};
 #[derive(Args)]
 pub(crate) struct Options {
     /// Measures to run, by a part of their name (floor roundtrip run exec stop logs parallel sequential memory
-    /// growth pull names crowd); all when none is given.
+    /// growth pull names attach publish traffic networks crowd); all when none is given.
     measures: Vec<String>,
     /// The daemon's binary, in place of building the release binary.
     #[arg(long)]
@@ -145,6 +146,10 @@ const MEASURES: &[(&str, Measure)] = &[
     ("sequential", sequential),
     ("pull", pull),
     ("names", names::names),
+    ("attach", paths::attach),
+    ("publish", paths::publish),
+    ("traffic", paths::traffic),
+    ("networks", paths::networks),
     ("growth", growth),
     ("crowd", crowd::crowd),
 ];
