@@ -195,7 +195,7 @@ public final class Scenario {
         String cat = docker.execCreateCmd(id).withCmd("head", "-n", "1").withAttachStdin(true).withAttachStdout(true).exec().getId();
         Frames through = docker.execStartCmd(cat).withStdIn(new ByteArrayInputStream("through\n".getBytes())).exec(new Frames()).finish();
         check(through.text(StreamType.STDOUT).equals("through\n"), through.texts);
-        String terminal = docker.execCreateCmd(id).withCmd("sh", "-c", "sleep 0.5; stty size").withTty(true).withAttachStdin(true).withAttachStdout(true).exec().getId();
+        String terminal = docker.execCreateCmd(id).withCmd("sh", "-c", "until stty size | grep -q ^31; do sleep 0.1; done; stty size").withTty(true).withAttachStdin(true).withAttachStdout(true).exec().getId();
         Frames tty = docker.execStartCmd(terminal).withTty(true).exec(new Frames());
         check(tty.awaitStarted(10, TimeUnit.SECONDS), "started");
         docker.resizeExecCmd(terminal).withSize(31, 99).exec();
