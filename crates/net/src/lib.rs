@@ -13,6 +13,7 @@ mod attach;
 mod attachment;
 mod bridge;
 mod build;
+mod claim;
 mod connect;
 mod demand;
 mod dns;

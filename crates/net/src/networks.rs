@@ -13,6 +13,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::attachment::{AttachRequest, AttachmentRecord, PlaceRecord};
 use crate::build::BridgePlan;
+use crate::claim::Claim;
 use crate::dns::NameServers;
 use crate::error::NetError;
 use crate::event_thread::EventThread;
@@ -65,7 +66,9 @@ impl Networks {
     /// Makes (or finds) the bridge and starts the worker. Call `restore` for every live container, then `sweep`.
     pub fn start(settings: Settings) -> Result<Self, NetError> {
         let links = Links::open()?;
+        let choosing = Claim::take();
         let bridge = bridge::ensure(&links, &settings)?;
+        drop(choosing);
         let tables = Tables::open()?;
         let table = settings.instance.table();
         let ruleset = Ruleset {

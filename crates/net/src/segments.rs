@@ -8,6 +8,7 @@ use hoist_sys::netlink::Batch;
 use ipnet::IpNet;
 
 use crate::attachment::{Address, MacAddress};
+use crate::claim::Claim;
 use crate::error::NetError;
 use crate::networks::Networks;
 use crate::nft::{BridgeRules, Entrance, FamilyRules};
@@ -201,12 +202,14 @@ impl Networks {
             return Ok(made.segment.clone());
         }
         let links = Links::open()?;
+        let choosing = Claim::take();
         shared.choose_interface(&links, &mut segment)?;
         shared.choose_subnets(&links, &mut segment)?;
         let link = match &segment.kind {
             SegmentKind::Bridge => ensure_bridge(&links, &mut segment, &shared.settings)?,
             SegmentKind::Macvlan { .. } => ensure_parent(&links, &mut segment)?,
         };
+        drop(choosing);
         let made = Made::new(segment.clone(), &link);
         let rules = made.rules();
         lock(&shared.state)

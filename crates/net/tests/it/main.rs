@@ -6,6 +6,7 @@
 
 mod attacks;
 mod beside;
+mod claims;
 mod endpoints;
 mod faults;
 mod firewalls;
