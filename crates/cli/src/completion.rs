@@ -118,8 +118,8 @@ fn arguments_of(path: &str) -> (Kind, bool) {
             "" | "container",
             "rm" | "logs" | "diff" | "export" | "wait" | "update" | "restart" | "inspect",
         ) => (Kind::Containers, false),
-        ("", "rmi" | "history" | "save" | "tag" | "pull")
-        | ("image", "rm" | "history" | "save" | "tag" | "inspect" | "pull") => {
+        ("", "rmi" | "history" | "save" | "tag" | "pull" | "push")
+        | ("image", "rm" | "history" | "save" | "tag" | "inspect" | "pull" | "push") => {
             (Kind::Images, false)
         }
         ("", "completion") => (Kind::Words(&["bash", "zsh", "fish"]), true),

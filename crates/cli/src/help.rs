@@ -7,8 +7,8 @@ use super::tree::{GLOBAL_SWITCHES, GLOBAL_VALUES, usage_of};
 use super::{GROUPS, Group, Program, top_verbs};
 
 /// The verbs that docker's help puts first, in its order.
-const COMMON: [&str; 8] = [
-    "run", "exec", "ps", "pull", "images", "login", "logout", "version",
+const COMMON: [&str; 9] = [
+    "run", "exec", "ps", "pull", "push", "images", "login", "logout", "version",
 ];
 
 fn rows<'a>(heading: &str, rows: impl Iterator<Item = (&'a str, &'a str)>) -> String {

@@ -90,7 +90,7 @@ pub const OPERATIONS: &[Operation] = &[
     operation("ImageInspect", "GET", "/images/{name}/json", SERVED),
     operation("ImageAttestations", "GET", "/images/{name}/attestations", absent("reading an image's attestations")),
     operation("ImageHistory", "GET", "/images/{name}/history", SERVED),
-    operation("ImagePush", "POST", "/images/{name}/push", absent("pushing images")),
+    operation("ImagePush", "POST", "/images/{name}/push", SERVED),
     operation("ImageTag", "POST", "/images/{name}/tag", SERVED),
     operation("ImageDelete", "DELETE", "/images/{name}", SERVED),
     operation("ImageSearch", "GET", "/images/search", absent("searching registries")),

@@ -1,10 +1,11 @@
-//! Images: pulled, loaded, imported, tagged and removed.
+//! Images: pulled, pushed, loaded, imported, tagged and removed.
 //!
 //! An image is a record, its names are records of their own, and its layers belong to whoever names them: images
 //! and containers. Layers nobody names any more are collected when nothing is being brought in, so that a pull
 //! can rely on a layer it found here.
 
 mod configs;
+mod push;
 mod removal;
 mod usage;
 
@@ -31,6 +32,7 @@ use hoist_model::chain;
 /// Largest configuration document that is read back.
 const CONFIG_LIMIT: u64 = 4 << 20;
 
+pub use push::Pushing;
 pub use usage::ImageUsage;
 
 use self::configs::Configs;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use hoist_image::StoredImage;
+use hoist_image::{OutgoingImage, PushedImage, StoredImage};
 use hoist_model::container::{ContainerStats, ProcessFacts, Resources};
 use hoist_model::network::{PlaceRequest, Segment, Subnet, SubnetUsage};
 use hoist_model::{
@@ -51,7 +51,7 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// Where images come from: a registry, or a directory in tests.
+/// Where images come from and go to: a registry, or a directory in tests.
 ///
 /// `pull` brings every layer and document of one image into the content store and the snapshotter. Dropping the
 /// future leaves nothing half-made. The image's `references` hold the tag pulled and the repository digest.
@@ -64,6 +64,16 @@ pub trait ImageSource: Send + Sync {
         credentials: Option<Credentials>,
         progress: ProgressFn,
     ) -> BoxFuture<'a, Result<StoredImage, SourceError>>;
+
+    /// Sends an image to where the reference, which has a tag, says. What is there already is not sent again. Dropping the
+    /// future ends it.
+    fn push<'a>(
+        &'a self,
+        image: &'a OutgoingImage,
+        reference: &'a ImageReference,
+        credentials: Option<Credentials>,
+        progress: ProgressFn,
+    ) -> BoxFuture<'a, Result<PushedImage, SourceError>>;
 
     /// Asks the registry whether these credentials are good; answers its status sentence and, if it gave one, an
     /// identity token.

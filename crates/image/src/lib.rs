@@ -6,6 +6,7 @@
 
 mod changes;
 mod commit;
+mod compress;
 pub mod content;
 mod copy;
 pub mod decompress;
@@ -27,6 +28,7 @@ mod tar;
 mod tree;
 
 pub use commit::{CommitError, CommitOptions, commit_changes};
+pub use compress::gzip;
 pub use content::{ContentError, ContentStore};
 pub use garbage::{CollectError, Collected, collect_garbage};
 pub use import::{ImportError, ImportOptions, import_rootfs};
@@ -38,4 +40,4 @@ pub use snapshot::{
     SnapshotError, Snapshotter, SnapshotterChoice, SnapshotterKind, open_remapping_snapshotter,
     open_snapshotter,
 };
-pub use stored::StoredImage;
+pub use stored::{KnownManifest, OutgoingImage, PushedImage, StoredImage};

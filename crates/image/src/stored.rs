@@ -1,6 +1,6 @@
-//! What a pull, load, import or build leaves: an image whose parts are all stored.
+//! What a pull, load, import or build leaves: an image whose parts are all stored; and what a push takes and leaves.
 
-use hoist_model::{Digest, ImageId, ImageReference};
+use hoist_model::{Digest, ImageId, ImageReference, Repository};
 use serde::{Deserialize, Serialize};
 
 use crate::document::ImageConfig;
@@ -20,4 +20,37 @@ pub struct StoredImage {
     pub size: u64,
     /// The names it came with: `name:tag` and, of a pull, `name@digest`.
     pub references: Vec<ImageReference>,
+}
+
+/// An image that is to be pushed.
+#[derive(Clone, Debug)]
+pub struct OutgoingImage {
+    /// The digest of its config, which the content store holds.
+    pub id: ImageId,
+    /// The diff ids, bottom first; the snapshotter has each.
+    pub layers: Vec<Digest>,
+    /// The manifest it came with.
+    pub manifest: Option<Digest>,
+    /// What is known of its layers elsewhere.
+    pub known: Vec<KnownManifest>,
+}
+
+/// A manifest that says how layers were transported, and which repositories had them so.
+#[derive(Clone, Debug)]
+pub struct KnownManifest {
+    /// The manifest; one that is not in the content store tells nothing.
+    pub manifest: Digest,
+    /// The diff ids of its layers, in its order.
+    pub layers: Vec<Digest>,
+    /// Where it was seen.
+    pub repositories: Vec<Repository>,
+}
+
+/// What a push made of a tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushedImage {
+    /// The digest of the manifest.
+    pub digest: Digest,
+    /// The manifest's bytes.
+    pub size: u64,
 }

@@ -25,7 +25,7 @@ pub use event::{Event, EventKind, Revision};
 pub use id_map::{IdMap, IdRange, NOBODY, UserMapping};
 pub use ids::{ContainerId, EndpointId, ExecId, InvalidId, NetworkId, SandboxId};
 pub use platform::{InvalidPlatform, Platform};
-pub use progress::{LayerPhase, Progress, ProgressSink};
+pub use progress::{LayerPhase, Progress, ProgressSink, UploadPhase};
 pub use reference::{DOCKER_HUB, ImageReference, ImageSelector, InvalidReference, Repository};
 pub use signal::{InvalidSignal, Signal};
 pub use timestamp::{InvalidTimestamp, Timestamp, ZERO_TIME};

@@ -19,6 +19,44 @@ pub enum Progress {
         /// Where it stands.
         phase: LayerPhase,
     },
+    /// A layer on its way to a registry.
+    Upload {
+        /// The layer by its diff id, shortened for display by the client.
+        layer: Digest,
+        /// Where it stands.
+        phase: UploadPhase,
+    },
+    /// A tag was pushed.
+    Pushed {
+        /// The tag.
+        tag: String,
+        /// The digest of its manifest.
+        digest: Digest,
+        /// The manifest's bytes.
+        size: u64,
+    },
+}
+
+/// Where a layer stands that is being pushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UploadPhase {
+    /// Part of the image, nothing asked yet.
+    Preparing,
+    /// Waits for its turn.
+    Waiting,
+    /// `current` of `total` uncompressed bytes sent.
+    Pushing {
+        /// Bytes so far.
+        current: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// The registry has it now.
+    Pushed,
+    /// The repository had it before.
+    AlreadyExists,
+    /// The registry took it over from this repository of its own (a path).
+    MountedFrom(String),
 }
 
 /// Where one layer stands. The order of the variants is the order in which a layer passes through them.

@@ -1,4 +1,4 @@
-//! What all pulls of one engine share.
+//! What all pulls and pushes of one engine share.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -17,6 +17,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     /// Layers being downloaded, over all pulls.
     pub(crate) downloads: Semaphore,
+    /// Layers being uploaded, over all pushes.
+    pub(crate) uploads: Semaphore,
     /// One lock per layer being stored, so that two pulls of it store it once; the second finds it there.
     layers: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
 }
@@ -27,6 +29,7 @@ impl Client {
     pub fn new(settings: Settings) -> Self {
         Self(Arc::new(Shared {
             downloads: Semaphore::new(settings.max_concurrent_downloads.max(1)),
+            uploads: Semaphore::new(settings.max_concurrent_uploads.max(1)),
             settings,
             layers: Mutex::default(),
         }))

@@ -1,4 +1,4 @@
-//! Why a pull failed, in the words Docker's clients match on.
+//! Why a pull or a push failed, in the words Docker's clients match on.
 //!
 //! The texts follow moby `daemon/internal/distribution/errors.go` and docker/distribution `registry/api/errcode`;
 //! they carry the registry's own words, so some repeat their cause on purpose.
@@ -26,7 +26,7 @@ impl fmt::Display for Said {
     }
 }
 
-/// Why an image was not pulled, or a login not accepted.
+/// Why an image was not pulled or pushed, or a login not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
     /// No such tag or digest.
@@ -79,8 +79,10 @@ pub enum PullError {
         status: http::StatusCode,
     },
     /// No connection, or it broke.
-    #[error("Get {url:?}: {}", in_words(.cause))]
+    #[error("{verb} {url:?}: {}", in_words(.cause))]
     Connection {
+        /// How it was asked, as Go's client spells it: `Get`, `Post`.
+        verb: &'static str,
         /// What was asked for.
         url: String,
         /// What happened; its words are in the text.
@@ -179,6 +181,15 @@ pub enum PullError {
         /// Why; its words are in the text.
         cause: LayerError,
     },
+    /// A layer that is here cannot be read.
+    #[error("reading layer {digest}")]
+    ReadLayer {
+        /// Its diff id.
+        digest: Digest,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// A document cannot be stored.
     #[error(transparent)]
     Content(#[from] ContentError),
@@ -223,6 +234,7 @@ impl PullError {
             | Self::Size { .. }
             | Self::TooLarge { .. }
             | Self::LayerCount { .. }
+            | Self::ReadLayer { .. }
             | Self::Worker(_) => ErrorClass::Internal,
         }
     }

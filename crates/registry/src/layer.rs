@@ -216,6 +216,7 @@ impl<R: Fn(LayerPhase)> Download<'_, R> {
         target: &str,
     ) -> Result<Option<Bytes>, PullError> {
         body.chunk().await.map_err(|cause| PullError::Connection {
+            verb: "Get",
             url: self.session.url(target),
             cause,
         })

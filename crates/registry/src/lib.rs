@@ -8,7 +8,13 @@
 //!   └───▶ layer (download, resume) ─▶ unpack (two threads: decompress │ LayerWriter)
 //! ```
 //!
-//! Absent: push, mirrors, the server.
+//! A push goes the other way: the layer's tar → gzip on all processors → digest → socket, after the registry was asked what it has.
+//!
+//! ```text
+//! push ─▶ Session ─▶ Uploads (has? mount? stream, finish) ◀─ compressed pieces ◀─ the snapshotter's tar
+//! ```
+//!
+//! Absent: the server.
 
 mod authenticate;
 mod challenge;
@@ -20,11 +26,13 @@ mod manifest;
 mod names;
 mod origin;
 mod pull;
+mod push;
 mod session;
 mod settings;
 mod token;
 mod transport;
 mod unpack;
+mod upload;
 
 pub use authenticate::Authenticated;
 pub use client::Client;
@@ -33,4 +41,5 @@ pub use error::{PullError, Said};
 pub use manifest::Resolved;
 pub use names::address_of;
 pub use pull::{ProgressReport, pull};
+pub use push::push;
 pub use settings::{InsecureRegistry, InvalidInsecureRegistry, Settings};

@@ -267,6 +267,7 @@ async fn collect(
     let collected = body.collect_within(most).await;
     collected
         .map_err(|cause| PullError::Connection {
+            verb: "Get",
             url: session.url(target),
             cause,
         })?

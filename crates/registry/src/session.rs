@@ -1,9 +1,10 @@
 //! One repository of one registry: which endpoint answers, and what proves that we may ask.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hoist_http::client::ResponseBody;
+use hoist_http::client::{RequestBody, ResponseBody};
 use hoist_model::{DOCKER_HUB, Repository};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
@@ -28,7 +29,7 @@ pub(crate) struct Session {
     pub(crate) transport: Transport,
     /// As references name it.
     host: String,
-    /// `repository:<path>:pull`, or nothing for a login.
+    /// `repository:<path>:pull` and the like, by spaces; nothing for a login.
     scope: Option<String>,
     credentials: Option<Credentials>,
     /// Whether the realm is asked for an identity token too.
@@ -55,6 +56,26 @@ impl Session {
     ) -> Self {
         let scope = Some(format!("repository:{}:pull", repository.path()));
         Self::for_host(transport, repository.host(), scope, credentials, false)
+    }
+
+    /// To send an image there; `sources` are repositories of the same registry whose layers may be taken over.
+    pub(crate) fn for_push(
+        transport: Transport,
+        repository: &Repository,
+        sources: &[Repository],
+        credentials: Option<Credentials>,
+    ) -> Self {
+        let mut scope = format!("repository:{}:pull,push", repository.path());
+        for source in sources {
+            let _ = write!(scope, " repository:{}:pull", source.path());
+        }
+        Self::for_host(
+            transport,
+            repository.host(),
+            Some(scope),
+            credentials,
+            false,
+        )
     }
 
     /// Asks this server in the place of the repository's own, without anybody's credentials.
@@ -142,29 +163,100 @@ impl Session {
         let origin = self.endpoint().await?;
         let mut challenged = 0;
         loop {
-            let authorization = self.authorization.lock().await.clone();
-            let mut headers = headers.clone();
-            if let Some(header) = authorization.header {
-                headers.insert(AUTHORIZATION, header);
-            }
+            let (headers, generation) = self.authorized(origin, headers).await?;
             let response = self
                 .transport
                 .ask(origin, method.clone(), target, &headers)
                 .await?;
-            if response.status() != StatusCode::UNAUTHORIZED {
-                return Ok(response);
-            }
-            if challenged == MOST_CHALLENGES {
+            let again = self.challenged(origin, &response, generation, challenged);
+            if !again.await? {
                 return Ok(response);
             }
             challenged += 1;
-            let changed = self
-                .answer(origin, response.headers(), authorization.generation)
-                .await?;
-            if !changed {
-                return Ok(response);
-            }
         }
+    }
+
+    /// Sends a body, made anew for each attempt, authenticating when the registry wants that. Follows no redirects. What
+    /// proves that we may ask stays with the registry's own origin.
+    pub(crate) async fn send(
+        &self,
+        origin: &Origin,
+        method: Method,
+        target: &str,
+        headers: &HeaderMap,
+        body: impl Fn() -> RequestBody,
+    ) -> Result<Response<ResponseBody>, PullError> {
+        self.patiently(|| async {
+            let mut challenged = 0;
+            loop {
+                let (headers, generation) = self.authorized(origin, headers).await?;
+                let response = self
+                    .transport
+                    .send(origin, method.clone(), target, &headers, body())
+                    .await?;
+                let again = self.challenged(origin, &response, generation, challenged);
+                if !again.await? {
+                    return Ok(response);
+                }
+                challenged += 1;
+            }
+        })
+        .await
+    }
+
+    /// Sends a body that can be made but once. A challenge is answered for the next attempt, which a failure that may
+    /// pass asks for.
+    pub(crate) async fn send_once(
+        &self,
+        origin: &Origin,
+        method: Method,
+        target: &str,
+        headers: &HeaderMap,
+        body: RequestBody,
+    ) -> Result<Response<ResponseBody>, PullError> {
+        let (headers, generation) = self.authorized(origin, headers).await?;
+        let response = self
+            .transport
+            .send(origin, method, target, &headers, body)
+            .await?;
+        if self.challenged(origin, &response, generation, 0).await? {
+            return Err(PullError::Status {
+                url: format!("{origin}{target}"),
+                status: StatusCode::SERVICE_UNAVAILABLE,
+            });
+        }
+        Ok(response)
+    }
+
+    /// These headers with what proves that we may ask, for the registry's own origin, and which proof that was.
+    async fn authorized(
+        &self,
+        origin: &Origin,
+        headers: &HeaderMap,
+    ) -> Result<(HeaderMap, u64), PullError> {
+        let mut headers = headers.clone();
+        let authorization = self.authorization.lock().await.clone();
+        if let Some(header) = authorization.header
+            && origin == self.endpoint().await?
+        {
+            headers.insert(AUTHORIZATION, header);
+        }
+        Ok((headers, authorization.generation))
+    }
+
+    /// Whether a refusal was answered with a new proof, so that asking again makes sense.
+    async fn challenged(
+        &self,
+        origin: &Origin,
+        response: &Response<ResponseBody>,
+        generation: u64,
+        before: usize,
+    ) -> Result<bool, PullError> {
+        let refused = response.status() == StatusCode::UNAUTHORIZED;
+        if !refused || before == MOST_CHALLENGES || origin != self.endpoint().await? {
+            return Ok(false);
+        }
+        self.answer(origin, response.headers(), generation).await
     }
 
     /// Asks until the answer is more than a hiccup.
@@ -285,6 +377,35 @@ impl Session {
         Ok(true)
     }
 
+    /// What the registry says of its refusal, or the status by itself.
+    async fn said(
+        &self,
+        target: &str,
+        response: Response<ResponseBody>,
+    ) -> Result<Said, PullError> {
+        let (parts, mut body) = response.into_parts();
+        let text = body.collect_within(REFUSAL_LIMIT).await;
+        let text = text.ok().flatten().unwrap_or_default();
+        refusal(parts.status, &parts.headers, &text).ok_or_else(|| PullError::Status {
+            url: self.url(target),
+            status: parts.status,
+        })
+    }
+
+    /// Why the registry refused a push: in its own words, as Docker tells it.
+    pub(crate) async fn refused_push(
+        &self,
+        target: &str,
+        response: Response<ResponseBody>,
+    ) -> PullError {
+        match self.said(target, response).await {
+            Ok(said) if said.code == "unauthorized" => PullError::Unauthorized(said),
+            Ok(said) if said.code == "toomanyrequests" => PullError::TooManyRequests(said),
+            Ok(said) => PullError::Refused(said),
+            Err(silent) => silent,
+        }
+    }
+
     /// Why the registry refused, read from a reply that is no success.
     pub(crate) async fn refused(
         &self,
@@ -292,14 +413,9 @@ impl Session {
         response: Response<ResponseBody>,
         name: &Named,
     ) -> PullError {
-        let (parts, mut body) = response.into_parts();
-        let text = body.collect_within(REFUSAL_LIMIT).await;
-        let text = text.ok().flatten().unwrap_or_default();
-        let Some(said) = refusal(parts.status, &parts.headers, &text) else {
-            return PullError::Status {
-                url: self.url(target),
-                status: parts.status,
-            };
+        let said = match self.said(target, response).await {
+            Ok(said) => said,
+            Err(silent) => return silent,
         };
         let repository = name.repository.clone();
         match said.code.as_str() {

@@ -22,6 +22,8 @@ pub struct Settings {
     pub certificates: Option<PathBuf>,
     /// Layers downloaded at a time, over all pulls (daemon.json `max-concurrent-downloads`).
     pub max_concurrent_downloads: usize,
+    /// Layers uploaded at a time, over all pushes (daemon.json `max-concurrent-uploads`).
+    pub max_concurrent_uploads: usize,
     /// Attempts for each thing before giving up (daemon.json `max-download-attempts`).
     pub max_attempts: u32,
     /// The first pause between attempts; it doubles.
@@ -44,6 +46,7 @@ impl Default for Settings {
             mirrors: Vec::new(),
             certificates: Some(Path::new("/etc/docker/certs.d").to_owned()),
             max_concurrent_downloads: 3,
+            max_concurrent_uploads: 5,
             max_attempts: 5,
             backoff: Duration::from_millis(250),
             connect_deadline: Duration::from_secs(30),

@@ -96,6 +96,7 @@ pub(crate) async fn fetch(
         .collect_within(TOKEN_LIMIT)
         .await
         .map_err(|cause| PullError::Connection {
+            verb: "Get",
             url: url.clone(),
             cause,
         })?;
@@ -151,10 +152,14 @@ fn query(
     for (name, value) in form_urlencoded::parse(own.as_bytes()) {
         query.append_pair(&name, &value);
     }
-    for (name, value) in [("service", service), ("scope", scope), ("account", account)] {
+    for (name, value) in [("service", service), ("account", account)] {
         if let Some(value) = value {
             query.append_pair(name, value);
         }
+    }
+    // One parameter each (distribution spec, "token authentication"); a form takes them by spaces.
+    for scope in scope.into_iter().flat_map(str::split_whitespace) {
+        query.append_pair("scope", scope);
     }
     if offline && account.is_some() {
         query.append_pair("offline_token", "true");

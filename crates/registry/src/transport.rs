@@ -22,7 +22,8 @@ pub(crate) struct Transport {
     /// The registry as references name it: its authorities also vouch for its realm and its blob hosts, as in Docker.
     registry: String,
     names: Arc<Names>,
-    clients: Mutex<HashMap<Origin, client::Client>>,
+    /// By origin, and whether what is asked there takes as long as its body.
+    clients: Mutex<HashMap<(Origin, bool), client::Client>>,
 }
 
 impl Transport {
@@ -61,7 +62,15 @@ impl Transport {
         headers: &HeaderMap,
         body: RequestBody,
     ) -> Result<Response<ResponseBody>, PullError> {
-        let client = self.client(origin).await?;
+        let (verb, slow) = match method {
+            Method::HEAD => ("Head", false),
+            Method::POST => ("Post", false),
+            Method::PUT => ("Put", false),
+            // An upload's answer comes when all of it is there; who sends it watches over its pieces.
+            Method::PATCH => ("Patch", true),
+            _ => ("Get", false),
+        };
+        let client = self.client(origin, slow).await?;
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = target.parse().map_err(|_| PullError::Protocol {
@@ -78,6 +87,7 @@ impl Transport {
         Box::pin(client.send(request))
             .await
             .map_err(|cause| PullError::Connection {
+                verb,
                 url: format!("{origin}{target}"),
                 cause,
             })
@@ -121,8 +131,9 @@ impl Transport {
         })
     }
 
-    async fn client(&self, origin: &Origin) -> Result<client::Client, PullError> {
-        if let Some(known) = self.clients().get(origin) {
+    async fn client(&self, origin: &Origin, slow: bool) -> Result<client::Client, PullError> {
+        let key = (origin.clone(), slow);
+        if let Some(known) = self.clients().get(&key) {
             return Ok(known.clone());
         }
         let tls = if origin.tls {
@@ -138,19 +149,15 @@ impl Transport {
         };
         let deadlines = Deadlines {
             connect: settings.connect_deadline,
-            head: Some(settings.head_deadline),
+            head: (!slow).then_some(settings.head_deadline),
             idle: Some(settings.idle_deadline),
         };
         let names: Arc<dyn hoist_http::Resolve> = Arc::<Names>::clone(&self.names);
         let client = client::Client::new(endpoint, names, deadlines);
-        Ok(self
-            .clients()
-            .entry(origin.clone())
-            .or_insert(client)
-            .clone())
+        Ok(self.clients().entry(key).or_insert(client).clone())
     }
 
-    fn clients(&self) -> std::sync::MutexGuard<'_, HashMap<Origin, client::Client>> {
+    fn clients(&self) -> std::sync::MutexGuard<'_, HashMap<(Origin, bool), client::Client>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -208,8 +215,8 @@ fn files(directory: &Path) -> impl Iterator<Item = PathBuf> {
     entries.map(|entry| entry.path())
 }
 
-/// Where a redirect leads.
-fn location(
+/// Where a redirect, or the next step of an upload, leads.
+pub(crate) fn location(
     from: &Origin,
     response: &Response<ResponseBody>,
 ) -> Result<(Origin, String), PullError> {

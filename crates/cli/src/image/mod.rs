@@ -3,6 +3,7 @@
 mod archive;
 mod list;
 mod pull;
+mod push;
 mod verbs;
 
 use super::{Verb, verb};
@@ -23,6 +24,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb::<list::Images>("ls", "List images").or(&["list"]),
     verb::<verbs::PruneImages>("prune", "Remove unused images"),
     verb::<pull::Pull>("pull", PULL),
+    verb::<push::Push>("push", PUSH),
     verb::<verbs::RemoveImages>("rm", "Remove one or more images").or(&["remove"]),
     verb::<archive::Save>("save", SAVE),
     verb::<verbs::Tag>("tag", TAG),
@@ -31,6 +33,7 @@ pub(crate) const VERBS: &[Verb] = &[
 /// The same verbs without the noun.
 pub(crate) const TOP_VERBS: &[Verb] = &[
     verb::<pull::Pull>("pull", PULL),
+    verb::<push::Push>("push", PUSH),
     verb::<list::Images>("images", "List images"),
     verb::<verbs::History>("history", HISTORY),
     verb::<archive::Import>("import", IMPORT),
@@ -44,5 +47,6 @@ const HISTORY: &str = "Show the history of an image";
 const IMPORT: &str = "Import the contents from a tarball to create a filesystem image";
 const LOAD: &str = "Load an image from a tar archive or STDIN";
 const PULL: &str = "Download an image from a registry";
+const PUSH: &str = "Upload an image to a registry";
 const SAVE: &str = "Save one or more images to a tar archive (streamed to STDOUT by default)";
 const TAG: &str = "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE";

@@ -1,4 +1,4 @@
-//! Bringing images here: pull, import and load. Replies are streams of progress; an error before the first line is an
+//! Bringing images here, and from here: pull, push, import and load. Replies are streams of progress; an error before the first line is an
 //! ordinary error reply, one after it travels in the stream.
 
 use std::collections::HashMap;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use bytes::Bytes;
+use hoist_engine::images::Pushing;
 use hoist_engine::ports::ProgressFn;
 use hoist_model::{Digest, ImageReference, LayerPhase, Platform, Progress};
 use http::{Response, StatusCode};
@@ -18,7 +19,7 @@ use super::body_reader;
 use crate::call::{Call, with_type};
 use crate::error::{ApiError, Reply};
 use crate::wire::credentials;
-use crate::wire::progress::{Line, PullLines, load_line};
+use crate::wire::progress::{Line, PullLines, load_line, push_lines};
 
 /// Lines that may wait for a slow client; further progress is dropped, never the result.
 const BACKLOG: usize = 256;
@@ -80,6 +81,40 @@ fn pull(call: &Call, platform: Option<Platform>) -> Result<(Work, Lines), ApiErr
         ))])
     });
     Ok((work, lines))
+}
+
+/// `POST /images/{name}/push`: one tag, or, without `tag`, all of them.
+pub(crate) async fn push(call: Call) -> Reply {
+    let invalid = |error: hoist_model::InvalidReference| ApiError::invalid(error.to_string());
+    let name = call.name();
+    let images = call.engine().images.clone();
+    let what = match call.query.nonempty("tag") {
+        Some(tag) => {
+            let named = ImageReference::parse(name).map_err(invalid)?;
+            Pushing::Tag(named.with_tag(tag).map_err(invalid)?)
+        }
+        None => {
+            let named = ImageReference::parse_exact(name).map_err(invalid)?;
+            if named.digest().is_some() {
+                return Err(ApiError::invalid("cannot push a digest reference"));
+            }
+            match named.tag() {
+                Some(_) => Pushing::Tag(named),
+                None => Pushing::AllTags(named.repository().clone()),
+            }
+        }
+    };
+    if let (Some(text), Pushing::Tag(reference)) = (call.query.nonempty("platform"), &what) {
+        let record = images.resolve(&reference.to_string())?;
+        super::images::check_platform(&reference.familiar(), text, &record)?;
+    }
+    let credentials = credentials::from_header(call.header("x-registry-auth"));
+    let (sink, lines) = sink(push_lines);
+    let work: Work = Box::pin(async move {
+        images.push(&what, credentials, sink).await?;
+        Ok(Vec::new())
+    });
+    stream(work, lines).await
 }
 
 async fn import(call: Call, platform: Option<Platform>) -> Reply {

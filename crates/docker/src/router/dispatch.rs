@@ -67,6 +67,7 @@ pub(super) fn handler(id: &str) -> Option<Handler> {
         "ImageTag" => |call| Box::pin(images::tag(call)),
         "ImageDelete" => |call| Box::pin(images::remove(call)),
         "ImageCreate" => |call| Box::pin(transfer::create(call)),
+        "ImagePush" => |call| Box::pin(transfer::push(call)),
         "ImageLoad" => |call| Box::pin(transfer::load(call)),
 
         "VolumeList" => |call| Box::pin(volumes::list(call)),

@@ -1,6 +1,6 @@
-//! The stream of `POST /images/create` and `/images/load`: one object per report (moby `pkg/jsonmessage`).
+//! The stream of `POST /images/create`, `/images/load` and `/images/{name}/push`: one object per report (moby `pkg/jsonmessage`).
 
-use hoist_model::{Digest, LayerPhase, Progress};
+use hoist_model::{Digest, LayerPhase, Progress, UploadPhase};
 use serde::Serialize;
 
 /// One line.
@@ -21,6 +21,18 @@ pub(crate) struct Line {
     pub(crate) error_detail: Option<ErrorDetail>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
+    /// For programs: what a push made of a tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) aux: Option<PushedTag>,
+}
+
+/// API 1.55 `PushImageInfo`'s result, in docker's own spelling (moby `types.PushResult`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct PushedTag {
+    tag: String,
+    digest: Digest,
+    size: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -72,9 +84,44 @@ impl Line {
     }
 }
 
-/// One report of a pull.
-fn pull_line(progress: &Progress) -> Line {
+/// The lines that one report of a push makes.
+pub(crate) fn push_lines(progress: &Progress) -> Vec<Line> {
+    let Progress::Pushed { tag, digest, size } = progress else {
+        return vec![line(progress)];
+    };
+    let aux = Line {
+        detail: Some(Detail::default()),
+        aux: Some(PushedTag {
+            tag: tag.clone(),
+            digest: digest.clone(),
+            size: *size,
+        }),
+        ..Line::default()
+    };
+    vec![line(progress), aux]
+}
+
+/// One report.
+fn line(progress: &Progress) -> Line {
     match progress {
+        Progress::Pushed { tag, digest, size } => {
+            Line::status(format!("{tag}: digest: {digest} size: {size}"))
+        }
+        Progress::Upload { layer, phase } => {
+            let mounted;
+            let (status, moved) = match phase {
+                UploadPhase::Preparing => ("Preparing", None),
+                UploadPhase::Waiting => ("Waiting", None),
+                UploadPhase::Pushing { current, total } => ("Pushing", Some((*current, *total))),
+                UploadPhase::Pushed => ("Pushed", None),
+                UploadPhase::AlreadyExists => ("Layer already exists", None),
+                UploadPhase::MountedFrom(path) => {
+                    mounted = format!("Mounted from {path}");
+                    (mounted.as_str(), None)
+                }
+            };
+            layer_line(layer.short(), status, moved)
+        }
         Progress::Message { subject, text } => Line {
             status: Some(text.clone()),
             id: subject.clone(),
@@ -124,10 +171,10 @@ impl PullLines {
     /// The lines that a report makes.
     pub(crate) fn report(&mut self, progress: &Progress) -> Vec<Line> {
         let Progress::Layer { layer, phase } = progress else {
-            return vec![pull_line(progress)];
+            return vec![line(progress)];
         };
         let Held::Holding(held) = &mut self.held else {
-            return vec![pull_line(progress)];
+            return vec![line(progress)];
         };
         match phase {
             LayerPhase::Known | LayerPhase::AlreadyExists => {
@@ -145,10 +192,10 @@ impl PullLines {
                     } else {
                         LayerPhase::Known
                     };
-                    pull_line(&Progress::Layer { layer, phase })
+                    line(&Progress::Layer { layer, phase })
                 };
                 let mut lines: Vec<Line> = std::mem::take(held).into_iter().map(told).collect();
-                lines.push(pull_line(progress));
+                lines.push(line(progress));
                 self.held = Held::Told;
                 lines
             }
@@ -248,11 +295,11 @@ mod tests {
             text: "Pulling from library/x".into(),
         };
         assert_eq!(
-            text(&pull_line(&about)),
+            text(&line(&about)),
             r#"{"status":"Pulling from library/x","id":"latest"}"#
         );
         assert_eq!(
-            text(&pull_line(&layer(LayerPhase::Known))),
+            text(&line(&layer(LayerPhase::Known))),
             r#"{"status":"Pulling fs layer","progressDetail":{},"id":"abababababab"}"#
         );
         let moving = layer(LayerPhase::Downloading {
@@ -260,7 +307,7 @@ mod tests {
             total: 3_000_000,
         });
         assert_eq!(
-            text(&pull_line(&moving)),
+            text(&line(&moving)),
             r#"{"status":"Downloading","progressDetail":{"current":1500000,"total":3000000},"progress":"[=========================>                         ]    1.5MB/3MB","id":"abababababab"}"#
         );
         assert_eq!(

@@ -21,7 +21,7 @@ use hoist_engine::ports::{
 };
 use hoist_engine::records::{ContainerRecord, NetworkAttachment};
 use hoist_http::mux::{self, Stream};
-use hoist_image::StoredImage;
+use hoist_image::{OutgoingImage, PushedImage, StoredImage};
 use hoist_model::container::{ContainerStats, PortMapping, ProcessFacts, Resources};
 use hoist_model::network::{PlaceRequest, Segment, SubnetUsage};
 use hoist_model::{
@@ -413,6 +413,24 @@ impl ImageSource for FakeSource {
                     reference.repository().familiar()
                 ),
                 class: ErrorClass::NotFound,
+            })
+        })
+    }
+
+    fn push<'a>(
+        &'a self,
+        _image: &'a OutgoingImage,
+        reference: &'a ImageReference,
+        _credentials: Option<Credentials>,
+        _progress: ProgressFn,
+    ) -> BoxFuture<'a, Result<PushedImage, SourceError>> {
+        Box::pin(async move {
+            Err(SourceError {
+                message: format!(
+                    "denied: requested access to {} is denied",
+                    reference.repository().familiar()
+                ),
+                class: ErrorClass::Internal,
             })
         })
     }

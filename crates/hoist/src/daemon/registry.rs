@@ -3,11 +3,11 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hoist_engine::ports::{BoxFuture, Credentials, ImageSource, ProgressFn, SourceError};
-use hoist_image::{ContentStore, Snapshotter, StoredImage};
+use hoist_image::{ContentStore, OutgoingImage, PushedImage, Snapshotter, StoredImage};
 use hoist_model::{ErrorClass, ImageReference, Platform, chain};
 use hoist_registry::{Client, PullError};
 
-/// A registry client and where it puts what it brings.
+/// A registry client, and where it puts what it brings and finds what it sends.
 pub(crate) struct RegistrySource {
     /// Replaced by a reload; what is under way goes on with the one it began with.
     client: RwLock<Client>,
@@ -88,6 +88,28 @@ impl ImageSource for RegistrySource {
             )
             .await
             .map_err(|error| refused_pull(&error))
+        })
+    }
+
+    fn push<'a>(
+        &'a self,
+        image: &'a OutgoingImage,
+        reference: &'a ImageReference,
+        given: Option<Credentials>,
+        progress: ProgressFn,
+    ) -> BoxFuture<'a, Result<PushedImage, SourceError>> {
+        Box::pin(async move {
+            hoist_registry::push(
+                &self.client(),
+                &self.content,
+                &self.snapshotter,
+                image,
+                reference,
+                given.map(credentials),
+                progress,
+            )
+            .await
+            .map_err(|error| translate(&error))
         })
     }
 

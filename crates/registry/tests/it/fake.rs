@@ -1,7 +1,7 @@
 //! A registry of raw sockets: what it says is exactly what the test wrote.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,6 +11,7 @@ use hoist_testkit::{ImageBlobs, sha256};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
+    pub(crate) method: String,
     pub(crate) target: String,
     pub(crate) headers: HashMap<String, String>,
 }
@@ -91,7 +92,8 @@ fn serve(stream: TcpStream, seen: &Mutex<Vec<Asked>>, answer: &Answer) -> std::i
         }
         let line = String::from_utf8_lossy(&line).into_owned();
         let mut words = line.split(' ');
-        let target = words.nth(1).unwrap_or("").to_owned();
+        let method = words.next().unwrap_or("").to_owned();
+        let target = words.next().unwrap_or("").to_owned();
         let mut headers = HashMap::new();
         loop {
             let mut header = String::new();
@@ -102,12 +104,38 @@ fn serve(stream: TcpStream, seen: &Mutex<Vec<Asked>>, answer: &Answer) -> std::i
                 headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
             }
         }
-        let asked = Asked { target, headers };
+        read_body(&mut reader, &headers)?;
+        let asked = Asked {
+            method,
+            target,
+            headers,
+        };
         seen.lock().unwrap().push(asked.clone());
         let Said(bytes, close) = answer(&asked);
         stream.write_all(&bytes)?;
         if close {
             return stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
+/// Passes over a request's body, with its length or in chunks.
+fn read_body(reader: &mut impl BufRead, headers: &HashMap<String, String>) -> std::io::Result<()> {
+    let mut pass = |length: u64| std::io::copy(&mut reader.take(length), &mut std::io::sink());
+    if let Some(length) = headers.get("content-length") {
+        pass(length.parse().unwrap())?;
+    }
+    if headers.get("transfer-encoding").is_none() {
+        return Ok(());
+    }
+    loop {
+        let mut size = String::new();
+        reader.read_line(&mut size)?;
+        let size = u64::from_str_radix(size.trim(), 16)
+            .map_err(|_| std::io::Error::from(std::io::ErrorKind::UnexpectedEof))?;
+        std::io::copy(&mut reader.take(size + 2), &mut std::io::sink())?;
+        if size == 0 {
+            return Ok(());
         }
     }
 }

@@ -5,5 +5,6 @@
 mod fake;
 mod hostile;
 mod identity;
+mod push;
 mod real;
 mod support;

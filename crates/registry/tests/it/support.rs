@@ -68,7 +68,7 @@ impl House {
         let reports = self.reports.lock().unwrap();
         let phases = reports.iter().filter_map(|report| match report {
             Progress::Layer { phase, .. } => Some(phase.clone()),
-            Progress::Message { .. } => None,
+            _ => None,
         });
         phases.collect()
     }
@@ -77,7 +77,7 @@ impl House {
         let reports = self.reports.lock().unwrap();
         let texts = reports.iter().filter_map(|report| match report {
             Progress::Message { text, .. } => Some(text.clone()),
-            Progress::Layer { .. } => None,
+            _ => None,
         });
         texts.collect()
     }

@@ -1,0 +1,256 @@
+//! Pushes: what is sent, what is not sent again, and what registries do wrong.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hoist_image::{KnownManifest, OutgoingImage, PushedImage, StoredImage};
+use hoist_model::{Digest, ImageReference, Progress, UploadPhase};
+use hoist_registry::{Client, PullError, push};
+use hoist_testkit::{LocalRegistry, RegistryOptions, skip};
+
+use crate::fake::{Asked, Fake, Said, reply};
+use crate::support::{House, client, image, settings};
+
+impl House {
+    /// Pushes what a pull brought here, as the engine would.
+    async fn push(
+        &self,
+        client: &Client,
+        stored: &StoredImage,
+        manifest: Option<Digest>,
+        reference: &str,
+    ) -> Result<PushedImage, PullError> {
+        let repositories = stored.references.iter();
+        let repositories: Vec<_> = repositories.map(|name| name.repository().clone()).collect();
+        let known = manifest.iter().map(|manifest| KnownManifest {
+            manifest: manifest.clone(),
+            layers: stored.layers.clone(),
+            repositories: repositories.clone(),
+        });
+        let outgoing = OutgoingImage {
+            id: stored.id.clone(),
+            layers: stored.layers.clone(),
+            known: known.collect(),
+            manifest: manifest.clone(),
+        };
+        let reports = Arc::clone(&self.reports);
+        let reference = ImageReference::parse(reference).unwrap();
+        let pushing = push(
+            client,
+            &self.content,
+            &self.snapshotter,
+            &outgoing,
+            &reference,
+            None,
+            Arc::new(move |progress| reports.lock().unwrap().push(progress)),
+        );
+        tokio::time::timeout(Duration::from_secs(60), pushing)
+            .await
+            .expect("the push hangs")
+    }
+
+    /// How often layers reached a phase.
+    fn reached(&self, wanted: impl Fn(&UploadPhase) -> bool) -> usize {
+        let reports = self.reports.lock().unwrap();
+        let phases = reports
+            .iter()
+            .filter(|report| matches!(report, Progress::Upload { phase, .. } if wanted(phase)));
+        phases.count()
+    }
+
+    /// A house that has the image of two layers, by a loaded archive: nobody knows it elsewhere.
+    fn with_image() -> (Self, StoredImage) {
+        let house = Self::new();
+        let archive = image().name("made:1").docker_archive();
+        let mut stored = hoist_image::load_archive(
+            Box::new(std::io::Cursor::new(archive)),
+            &house.content,
+            &*house.snapshotter,
+            &[],
+            &|_| {},
+        )
+        .unwrap();
+        (house, stored.remove(0))
+    }
+}
+
+#[tokio::test]
+async fn what_was_pushed_is_pulled_and_not_sent_again() {
+    let Some(registry) = LocalRegistry::start(&RegistryOptions::default()) else {
+        skip("docker-registry is not installed");
+        return;
+    };
+    let (house, stored) = House::with_image();
+    let name = format!("{}/pushed/made:1", registry.address());
+    let pushed = house.push(&client(), &stored, None, &name).await.unwrap();
+    assert_eq!(house.reached(|phase| *phase == UploadPhase::Pushed), 2);
+    // The manifest stays here, so that its layers are known from now on.
+    assert_eq!(
+        house.content.get(&pushed.digest, 1 << 20).unwrap().len() as u64,
+        pushed.size
+    );
+
+    let other = House::new();
+    let pulled = other.pull(&client(), &name, None).await.unwrap();
+    assert_eq!((&pulled.id, &pulled.layers), (&stored.id, &stored.layers));
+    assert_eq!(pulled.manifest.as_ref(), Some(&pushed.digest));
+
+    // Here again, into the same repository; from there, into another of the same registry; each without a layer.
+    let again = other
+        .push(&client(), &pulled, pulled.manifest.clone(), &name)
+        .await
+        .unwrap();
+    assert_eq!(again, pushed);
+    assert_eq!(
+        other.reached(|phase| *phase == UploadPhase::AlreadyExists),
+        2
+    );
+    let elsewhere = format!("{}/elsewhere:2", registry.address());
+    let mounted = other
+        .push(&client(), &pulled, pulled.manifest.clone(), &elsewhere)
+        .await
+        .unwrap();
+    assert_eq!(mounted, pushed);
+    let from = UploadPhase::MountedFrom("pushed/made".to_owned());
+    assert_eq!(other.reached(|phase| *phase == from), 2);
+    assert_eq!(other.reached(|phase| *phase == UploadPhase::Pushed), 0);
+
+    // Who knows nothing compresses the same bytes.
+    let third = format!("{}/third:3", registry.address());
+    let made = house.push(&client(), &stored, None, &third).await.unwrap();
+    assert_eq!(made, pushed);
+}
+
+/// A registry that takes everything into memory, through a plain request each, except where `twist` answers.
+fn taking(twist: impl Fn(&Asked) -> Option<Said> + Send + Sync + 'static) -> Fake {
+    Fake::start(move |asked| {
+        if let Some(said) = twist(asked) {
+            return said;
+        }
+        match (asked.method.as_str(), asked.target.as_str()) {
+            ("GET", "/v2/") => reply("200 OK", &[], b""),
+            ("HEAD", _) => reply("404 Not Found", &[], b""),
+            ("POST", _) => reply(
+                "202 Accepted",
+                &[("Location", "/v2/x/blobs/uploads/1?state=a")],
+                b"",
+            ),
+            ("PATCH", _) => reply(
+                "202 Accepted",
+                &[("Location", "/v2/x/blobs/uploads/1?state=b")],
+                b"",
+            ),
+            ("PUT", _) => reply("201 Created", &[], b""),
+            _ => reply("404 Not Found", &[], b""),
+        }
+    })
+}
+
+#[tokio::test]
+async fn refusals_are_told_in_the_registrys_words() {
+    let denied =
+        br#"{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}"#;
+    let fake =
+        taking(move |asked| (asked.method == "POST").then(|| reply("403 Forbidden", &[], denied)));
+    let (house, stored) = House::with_image();
+    let name = format!("{}/x:1", fake.address);
+    let error = house
+        .push(&client(), &stored, None, &name)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "denied: requested access to the resource is denied"
+    );
+    let fake = taking(|asked| {
+        let manifest = asked.method == "PUT" && asked.target.contains("/manifests/");
+        manifest.then(|| {
+            reply(
+                "400 Bad Request",
+                &[],
+                br#"{"errors":[{"code":"MANIFEST_INVALID","message":"manifest invalid"}]}"#,
+            )
+        })
+    });
+    let name = format!("{}/x:1", fake.address);
+    let error = house
+        .push(&client(), &stored, None, &name)
+        .await
+        .unwrap_err();
+    assert_eq!(error.to_string(), "manifest invalid: manifest invalid");
+}
+
+#[tokio::test]
+async fn a_broken_upload_begins_anew_and_the_state_of_the_last_answer_is_used() {
+    let broken = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let seen = Arc::clone(&broken);
+    let fake = taking(move |asked| {
+        let first =
+            asked.method == "PATCH" && seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+        first.then(|| Said(Vec::new(), true))
+    });
+    let (house, stored) = House::with_image();
+    let name = format!("{}/x:1", fake.address);
+    house.push(&client(), &stored, None, &name).await.unwrap();
+    let asked = fake.asked();
+    let patches = asked.iter().filter(|asked| asked.method == "PATCH").count();
+    assert_eq!(patches, 3, "{asked:?}");
+    let of_blobs = asked
+        .iter()
+        .filter(|asked| asked.method == "PUT" && asked.target.contains("/uploads/"));
+    for put in of_blobs.filter(|put| !put.target.contains("state=a")) {
+        assert!(
+            put.target
+                .starts_with("/v2/x/blobs/uploads/1?state=b&digest=sha256%3A"),
+            "{put:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_takes_nothing_any_more_is_given_up() {
+    // Neither read nor answered.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let fake = taking(move |asked| {
+        let place = format!("http://{address}/stuck");
+        (asked.method == "POST").then(|| reply("202 Accepted", &[("Location", &place)], b""))
+    });
+    let (house, stored) = House::with_image();
+    let name = format!("{}/x:1", fake.address);
+    let mut quick = settings();
+    quick.max_attempts = 1;
+    let client = Client::new(quick);
+    let error = house.push(&client, &stored, None, &name).await.unwrap_err();
+    assert!(
+        error.to_string().contains("timeout awaiting response"),
+        "{error}"
+    );
+    drop(listener);
+}
+
+#[tokio::test]
+async fn a_layer_that_rotted_here_is_not_sent() {
+    let fake = taking(|_| None);
+    let (house, stored) = House::with_image();
+    let layer = stored.layers.last().unwrap();
+    let tar = house.directory.join(format!("layers/{}.tar", layer.hex()));
+    let mut bytes = std::fs::read(&tar).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::remove_file(&tar).unwrap();
+    std::fs::write(&tar, bytes).unwrap();
+    let name = format!("{}/x:1", fake.address);
+    let error = house
+        .push(&client(), &stored, None, &name)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, PullError::Mismatch { wanted, .. } if wanted == layer),
+        "{error}"
+    );
+    let named = fake
+        .asked()
+        .iter()
+        .any(|asked| asked.target.contains("/manifests/"));
+    assert!(!named);
+}
