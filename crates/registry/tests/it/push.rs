@@ -220,6 +220,7 @@ async fn a_registry_that_takes_nothing_any_more_is_given_up() {
     let name = format!("{}/x:1", fake.address);
     let mut quick = settings();
     quick.max_attempts = 1;
+    quick.idle_deadline = Duration::from_millis(1500);
     let client = Client::new(quick);
     let error = house.push(&client, &stored, None, &name).await.unwrap_err();
     assert!(
