@@ -273,10 +273,19 @@ const tests = {
 
   async waits() {
     const container = await docker.createContainer({ Image: IMAGE, Cmd: ['sh', '-c', 'exit 4'], HostConfig: { AutoRemove: true } });
-    const waiting = [container.wait({ condition: 'next-exit' }), container.wait({ condition: 'removed' })];
+    // As `wait` asks; the head comes when the engine has taken it up, the body at the end.
+    const taken = (condition) => new Promise((resolve, reject) => docker.modem.dial({
+      path: `/containers/${container.id}/wait?`, options: { condition }, method: 'POST', isStream: true, statusCodes: { 200: true },
+    }, (error, stream) => (error ? reject(error) : resolve(stream))));
+    const waiting = [await taken('next-exit'), await taken('removed')];
     await container.start();
-    assert.deepStrictEqual((await Promise.all(waiting)).map((ended) => ended.StatusCode), [4, 4]);
+    const told = await Promise.all(waiting.map(async (stream) => JSON.parse(await all(stream)).StatusCode));
+    assert.deepStrictEqual(told, [4, 4]);
     await refused(404, container.wait());
+    const ended = await docker.createContainer({ Image: IMAGE, Cmd: ['sh', '-c', 'exit 5'] });
+    await ended.start();
+    assert.strictEqual((await ended.wait()).StatusCode, 5);
+    await ended.remove();
   },
 
   async verbs() {
