@@ -21,7 +21,9 @@ const NETWORKS: usize = 1000;
 const NETWORKS_OF_DOCKER: usize = 30;
 /// Ports that others have published.
 const PUBLISHED: u16 = 5000;
-/// The first of those, on the host.
+/// How many of them each of those has.
+const EACH: u16 = 100;
+/// The first of them, on the host.
 const FIRST: u16 = 20_000;
 /// For how long bytes are pushed through, and how often.
 const PUSHED: Duration = Duration::from_millis(400);
@@ -130,10 +132,14 @@ fn join(world: &mut World, count: usize) -> anyhow::Result<(Samples, Samples, Sa
     Ok((whole, alone, own))
 }
 
-fn bound(ports: impl Iterator<Item = u16>) -> Value {
+/// Ports of the host, each bound to one of the container's; with `""` for both families.
+fn bound(host: &str, ports: impl Iterator<Item = u16>) -> Value {
     let bindings = ports.map(|port| {
         let inner = format!("{}/tcp", port - FIRST + 1);
-        (inner, json!([{"HostPort": port.to_string()}]))
+        (
+            inner,
+            json!([{"HostIp": host, "HostPort": port.to_string()}]),
+        )
     });
     json!({"PortBindings": bindings.collect::<serde_json::Map<_, _>>()})
 }
@@ -141,7 +147,7 @@ fn bound(ports: impl Iterator<Item = u16>) -> Value {
 /// Starts with one published port, while nobody has any, and while others have thousands.
 pub(super) fn publish(arenas: &Arenas) -> anyhow::Result<Vec<Row>> {
     let count = (100 / arenas.divide).max(1);
-    let one = || bound(std::iter::once(FIRST));
+    let one = || bound("", std::iter::once(FIRST));
     let (whole, own) = arenas
         .hoist
         .run(move |world| starts(world, count, &one(), "publish"))?;
@@ -155,16 +161,20 @@ pub(super) fn publish(arenas: &Arenas) -> anyhow::Result<Vec<Row>> {
         None => Samples::default(),
     };
     let (crowded, beside) = arenas.hoist.run(move |world| {
-        let others = json!({
-            "Image": "busybox",
-            "Cmd": ["sleep", "600"],
-            "HostConfig": bound(FIRST + 1..=FIRST + PUBLISHED),
-        });
-        let id = world.create(&others)?;
-        let start = format!("/containers/{id}/start");
-        world.client.call("POST", &start, &Value::Null)?;
+        let mut others = Vec::new();
+        for first in (FIRST + 1..=FIRST + PUBLISHED).step_by(usize::from(EACH)) {
+            let id = world.create(&json!({
+                "Image": "busybox",
+                "Cmd": ["sleep", "600"],
+                // Each is a socket, here and kept for the monitor: of both families they would be more than many a limit.
+                "HostConfig": bound("0.0.0.0", first..first + EACH),
+            }))?;
+            others.push(id.clone());
+            let start = format!("/containers/{id}/start");
+            world.client.call("POST", &start, &Value::Null)?;
+        }
         let measured = starts(world, count, &one(), "publish");
-        measures::remove(world, &[id])?;
+        measures::remove(world, &others)?;
         measured
     })?;
     let alone = |samples| (samples, Samples::default());
@@ -240,6 +250,10 @@ pub(super) fn networks(arenas: &Arenas) -> anyhow::Result<Vec<Row>> {
 
 fn make_many(world: &mut World, count: usize) -> anyhow::Result<(Samples, Samples, f64)> {
     let (mut made, mut removed) = Pair::default();
+    // With the first, the engine turns forwarding on.
+    let first = network(world, "bench-first")?;
+    remove_network(world, &first)?;
+    std::thread::sleep(Duration::from_secs(1));
     let before = traces()?;
     let mut ids = Vec::new();
     for number in 0..count {
@@ -295,12 +309,12 @@ impl Namespace {
         let there: Vec<&str> = to.map_or(Vec::new(), |to| vec!["-n", &to.0]);
         let at = |words: &[&str]| ip(&[&there[..], words].concat());
         at(&[
-            "link", "add", name, "type", "veth", "peer", "name", "up", "netns", &self.0,
+            "link", "add", name, "type", "veth", "peer", "name", "way", "netns", &self.0,
         ])?;
         at(&["addr", "add", other, "dev", name])?;
         at(&["link", "set", name, "up"])?;
-        ip(&["-n", &self.0, "addr", "add", own, "dev", "up"])?;
-        ip(&["-n", &self.0, "link", "set", "up", "up"])
+        ip(&["-n", &self.0, "addr", "add", own, "dev", "way"])?;
+        ip(&["-n", &self.0, "link", "set", "way", "up"])
     }
 }
 
@@ -446,7 +460,8 @@ fn push(server: &File, client: &File, to: SocketAddr) -> anyhow::Result<f64> {
         let sent = scope.spawn(move || -> anyhow::Result<()> {
             enter(client)?;
             listening.recv().context("the server did not start")?;
-            let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
+            let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))
+                .with_context(|| format!("connecting to {to}"))?;
             let buffer = vec![0; 256 << 10];
             let begun = Instant::now();
             while begun.elapsed() < PUSHED {
