@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use hoist_image::{OutgoingImage, PushedImage, StoredImage};
-use hoist_model::container::{ContainerStats, ProcessFacts, Resources};
+use hoist_model::container::{ContainerStats, ProcessFacts, Resources, StartedWith};
 use hoist_model::network::{PlaceRequest, Segment, Subnet, SubnetUsage};
 use hoist_model::{
     ContainerId, ErrorClass, ExecId, ImageReference, NetworkId, Platform, Progress, Signal,
@@ -164,6 +164,8 @@ pub struct Launched {
     pub pid: i32,
     /// For an attached exec: its streams.
     pub stream: Option<UnixStream>,
+    /// For a container: what it was given that it does not say.
+    pub started_with: Option<StartedWith>,
 }
 
 /// Why a process could not be started.

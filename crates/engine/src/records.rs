@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use hoist_model::container::{ContainerSpec, ContainerState, Health, PortKey, PortMapping};
+use hoist_model::container::{
+    ContainerSpec, ContainerState, Health, PortKey, PortMapping, StartedWith,
+};
 use hoist_model::network::{Segment, Subnet};
 use hoist_model::{
     ContainerId, Digest, EndpointId, ImageId, ImageReference, NetworkId, Platform, SandboxId,
@@ -45,6 +47,9 @@ pub struct ContainerRecord {
     /// name.
     #[serde(default, alias = "attachment", deserialize_with = "one_or_many")]
     pub attachments: Vec<NetworkAttachment>,
+    /// What its process was given beside its own words; `None` before the first start, and of earlier versions.
+    #[serde(default)]
+    pub started_with: Option<StartedWith>,
     /// What its health check found; `None` where nothing was ever probed.
     #[serde(default)]
     pub health: Option<Health>,

@@ -88,6 +88,7 @@ pub(crate) fn record(body: &str) -> ContainerRecord {
             driver: "bridge".to_owned(),
             host: None,
         }],
+        started_with: None,
         health: None,
         exec_ids: Vec::new(),
     }

@@ -179,7 +179,13 @@ impl Runtime for FakeRuntime {
                 .collect(),
             request.log_path,
         );
-        Box::pin(async move { launched.map(|pid| Launched { pid, stream: None }) })
+        Box::pin(async move {
+            launched.map(|pid| Launched {
+                pid,
+                stream: None,
+                started_with: None,
+            })
+        })
     }
 
     fn exec(&self, request: ExecLaunch) -> BoxFuture<'static, Result<Launched, LaunchFailure>> {
@@ -194,6 +200,7 @@ impl Runtime for FakeRuntime {
         );
         Box::pin(async move {
             launched.map(|pid| Launched {
+                started_with: None,
                 pid,
                 stream: (!request.detached).then_some(ours),
             })

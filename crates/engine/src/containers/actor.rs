@@ -351,7 +351,11 @@ impl Actor {
     /// Boxed, because a launch feeds its own outcome back in.
     async fn launch_and_feed(&mut self) -> Result<(), Failure> {
         let (input, failure) = match Box::pin(self.launch()).await {
-            Ok(launched) => (Input::Launched { pid: launched.pid }, None),
+            Ok(launched) => {
+                let started_with = launched.started_with;
+                self.change(|record| record.started_with = started_with);
+                (Input::Launched { pid: launched.pid }, None)
+            }
             Err(error) => {
                 let exit_code = match &error {
                     ContainerError::Start { exit_code, .. } => *exit_code,

@@ -119,6 +119,7 @@ impl Containers {
             mounts,
             links,
             attachments: Vec::new(),
+            started_with: None,
             health: None,
             exec_ids: Vec::new(),
         };

@@ -66,6 +66,7 @@ pub(crate) fn record() -> ContainerRecord {
         mounts: Vec::new(),
         links: Vec::new(),
         attachments: Vec::new(),
+        started_with: None,
         health: None,
         exec_ids: Vec::new(),
     }

@@ -120,6 +120,7 @@ fn refused<E: std::error::Error + 'static>(error: E) -> LaunchFailure {
 pub(crate) fn launch_spec(
     machine: &Machine,
     request: LaunchRequest,
+    engines: &StartDefaults,
     seed: Option<&Seed>,
 ) -> Result<LaunchSpec, LaunchFailure> {
     let record = request.record.clone();
@@ -141,6 +142,7 @@ pub(crate) fn launch_spec(
         &record,
         rootfs.as_fd(),
         &Wanted {
+            engines,
             process: &spec.process,
             environment: &[],
             linked: &request.environment,
@@ -235,7 +237,7 @@ pub(crate) fn launch_spec(
         sysctls,
         cgroup,
         process,
-        init: spec.init.unwrap_or(machine.defaults().init),
+        init: spec.init.unwrap_or(engines.init),
         log: log_spec(&record, request.log_path)?,
         attached,
         kept: request.kept,
@@ -274,11 +276,17 @@ pub(crate) fn exec_spec(
         own.working_directory
             .clone_from(&record.spec.process.working_directory);
     }
+    // Those of its start, which a reload since then does not change.
+    let engines = match &record.started_with {
+        Some(kept) => Arc::new(StartDefaults::of_start(kept).map_err(refused)?),
+        None => machine.defaults(),
+    };
     let process = process(
         machine,
         record,
         root.as_fd(),
         &Wanted {
+            engines: &engines,
             process: &own,
             environment: &record.spec.process.environment,
             linked: &request.environment,
@@ -312,6 +320,8 @@ pub(crate) fn exec_spec(
 
 /// What is asked of a process, whether a container's first or a further one.
 struct Wanted<'a> {
+    /// What the engine gives where the container does not say.
+    engines: &'a StartDefaults,
     process: &'a hoist_model::container::ProcessSpec,
     /// Variables under its own.
     environment: &'a [String],
@@ -341,7 +351,7 @@ fn process(
         available,
     )
     .map_err(refused)?;
-    let engines = machine.defaults();
+    let engines = wanted.engines;
     let seccomp = filter(machine, record, &engines.seccomp, wanted.privileged, set)?;
     let mut environment = vec![];
     let has = |own: &[String], name: &str| {

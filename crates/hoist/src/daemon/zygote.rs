@@ -348,8 +348,11 @@ impl Runtime for ZygoteRuntime {
             let id = request.record.id.clone();
             let parent = request.record.spec.cgroup_parent.clone();
             let seed = machine.seed(&parent);
-            let spec =
-                seed.and_then(|seed| Ok((launch_spec(&machine, request, seed.as_ref())?, seed)));
+            let defaults = machine.defaults();
+            let spec = seed.and_then(|seed| {
+                let spec = launch_spec(&machine, request, &defaults, seed.as_ref())?;
+                Ok((spec, seed))
+            });
             let launched = match spec {
                 // The seed stays until the container's own process is there.
                 Ok((spec, _seed)) => {
@@ -365,7 +368,11 @@ impl Runtime for ZygoteRuntime {
             } else if limited {
                 ooms.watch(&machine, &id, false);
             }
-            launched.map(|pid| Launched { pid, stream: None })
+            launched.map(|pid| Launched {
+                pid,
+                stream: None,
+                started_with: Some(defaults.to_keep()),
+            })
         })
     }
 
@@ -390,7 +397,11 @@ impl Runtime for ZygoteRuntime {
             };
             let spec = exec_spec(&machine, &request, pidfd, pid, theirs)?;
             let pid = answer(runtime.exec(spec), "exec failed").await?;
-            Ok(Launched { pid, stream })
+            Ok(Launched {
+                pid,
+                stream,
+                started_with: None,
+            })
         })
     }
 

@@ -148,9 +148,20 @@ fn a_reload_changes_what_the_next_start_gets() {
         std::fs::write(&file, text).unwrap();
     };
     named("");
-    let Some(world) = World::start_with(&["--config-file", file.to_str().unwrap()]) else {
+    let Some(mut world) = World::start_with(&["--config-file", file.to_str().unwrap()]) else {
         return;
     };
+    world
+        .docker(&["run", "-d", "--name", "kept", "busybox", "sleep", "1000"])
+        .ok();
+    // What an exec in a container of before gets: whether it may make a directory, and its limit.
+    let within = |world: &World| {
+        let tell = "mkdir /made 2>/dev/null && rmdir /made && echo may; ulimit -Sn";
+        let told = world.docker(&["exec", "kept", "sh", "-c", tell]);
+        told.ok()
+    };
+    let at_first = within(&world);
+    assert!(!at_first.contains("may"), "{at_first}");
     let mkdir = |options: &[&str]| {
         let mut words = vec!["run", "--rm"];
         words.extend(options);
@@ -182,6 +193,7 @@ fn a_reload_changes_what_the_next_start_gets() {
     std::fs::write(&profile, r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#).unwrap();
     reload();
     mkdir(&[]).ok();
+    assert_eq!(within(&world), at_first);
 
     // One that is wrong changes nothing.
     std::fs::write(&profile, "nonsense").unwrap();
@@ -226,6 +238,15 @@ fn a_reload_changes_what_the_next_start_gets() {
     ] {
         assert!(last.contains(expected), "{expected}: {last}");
     }
+
+    // Those of its start, though the engine is another by now; at its next start, the engine's present ones.
+    std::fs::write(&profile, r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#).unwrap();
+    assert!(world.daemon.stop().success());
+    world.daemon.launch();
+    assert_eq!(within(&world), at_first);
+    world.docker(&["restart", "-t", "0", "kept"]).ok();
+    assert_eq!(within(&world), "may\n77\n");
+    world.docker(&["rm", "-f", "kept"]).ok();
     world.finish();
 }
 

@@ -21,7 +21,9 @@ pub use spec::{
     NamespaceMode, NetworkMode, NetworkSpec, ProcessSpec, SeccompChoice, SecuritySpec,
     default_hostname, is_container_name,
 };
-pub use state::{ContainerState, ExitedState, RestartPolicy, RunningState, StartFailure};
+pub use state::{
+    ContainerState, ExitedState, RestartPolicy, RunningState, StartFailure, StartedWith,
+};
 pub use usage::{
     BlkioEntry, CgroupStats, ContainerStats, CpuStats, InterfaceCounters, InterfaceStats,
     MemoryStats, NumberedName, PidsStats, ProcessFacts,

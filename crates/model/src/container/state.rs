@@ -14,6 +14,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{SeccompChoice, Ulimit};
 use crate::timestamp::Timestamp;
 
 /// The phases; each variant carries only what exists then.
@@ -57,6 +58,16 @@ pub struct RunningState {
     /// Whether the memory limit took one of its processes.
     #[serde(default)]
     pub oom_killed: bool,
+}
+
+/// What the engine gave a container at its start of what that leaves open: processes started in it later get the same,
+/// whatever the engine gives by then.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartedWith {
+    /// Under its own.
+    pub ulimits: Vec<Ulimit>,
+    /// For its `Default`.
+    pub seccomp: SeccompChoice,
 }
 
 /// What is known after a process ended.

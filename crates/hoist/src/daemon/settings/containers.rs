@@ -9,8 +9,8 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use hoist_docker::ContainerDefaults;
 use hoist_model::Digest;
-use hoist_model::container::{NamespaceMode, Ulimit};
-use hoist_runtime::seccomp::Profile;
+use hoist_model::container::{NamespaceMode, SeccompChoice, StartedWith, Ulimit};
+use hoist_runtime::seccomp::{Profile, SeccompError};
 use sha2::{Digest as _, Sha256};
 
 use super::file::UlimitKey;
@@ -26,6 +26,38 @@ pub(crate) struct StartDefaults {
     pub(crate) seccomp: SeccompDefault,
 }
 
+impl StartDefaults {
+    /// What is remembered with a container that was started with these.
+    pub(crate) fn to_keep(&self) -> StartedWith {
+        StartedWith {
+            ulimits: self.ulimits.clone(),
+            seccomp: match &self.seccomp {
+                SeccompDefault::Builtin => SeccompChoice::Builtin,
+                SeccompDefault::Unconfined => SeccompChoice::Unconfined,
+                SeccompDefault::File { text, .. } => SeccompChoice::Profile(text.to_string()),
+            },
+        }
+    }
+
+    /// The same as they were at a container's start.
+    pub(crate) fn of_start(kept: &StartedWith) -> Result<Self, SeccompError> {
+        Ok(Self {
+            ulimits: kept.ulimits.clone(),
+            init: false,
+            seccomp: match &kept.seccomp {
+                SeccompChoice::Default | SeccompChoice::Builtin => SeccompDefault::Builtin,
+                SeccompChoice::Unconfined => SeccompDefault::Unconfined,
+                SeccompChoice::Profile(text) => SeccompDefault::File {
+                    path: PathBuf::new(),
+                    profile: Arc::new(Profile::parse(text.as_bytes())?),
+                    digest: Digest::from_sha256(&Sha256::digest(text).into()),
+                    text: text.as_str().into(),
+                },
+            },
+        })
+    }
+}
+
 /// The system calls of containers without a profile of their own.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum SeccompDefault {
@@ -38,6 +70,8 @@ pub(crate) enum SeccompDefault {
         profile: Arc<Profile>,
         /// Of the file: a reload tells whether it changed.
         digest: Digest,
+        /// The file's, for containers that are started with it.
+        text: Arc<str>,
     },
 }
 
@@ -77,6 +111,7 @@ pub(super) fn seccomp(profile: Option<String>) -> anyhow::Result<SeccompDefault>
         path,
         profile: Arc::new(profile),
         digest: Digest::from_sha256(&Sha256::digest(&text).into()),
+        text: String::from_utf8_lossy(&text).into(),
     })
 }
 
