@@ -61,7 +61,12 @@ impl Program {
                 )
             }
             (Self::Docker, true) => format!("Error response from daemon: {message}"),
-            (Self::Docker, false) if message.starts_with("No ") => format!("Error: {message}"),
+            (Self::Docker, false)
+                if message.starts_with("No ")
+                    || message.starts_with("failed to start containers: ") =>
+            {
+                format!("Error: {message}")
+            }
             (Self::Docker, false) if matches!(verb, "run" | "create") && failure.code == 125 => {
                 format!("docker: {message}\n\nRun 'docker {verb} --help' for more information")
             }

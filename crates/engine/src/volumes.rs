@@ -372,10 +372,14 @@ fn make_directory(path: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
     }
 }
 
-/// Bytes that a directory and what is below it occupy, links not followed; what cannot be read is left out.
+/// Bytes that a directory and what is below it occupy, links not followed; what cannot be read is left out. Of an empty
+/// volume 0, as in Docker.
 fn disk_usage(path: &Path) -> u64 {
     let own = std::fs::symlink_metadata(path).map_or(0, |own| own.blocks() * 512);
-    own + hoist_image::files::usage(path).unwrap_or(0)
+    match hoist_image::files::usage(path).unwrap_or(0) {
+        0 => 0,
+        below => own + below,
+    }
 }
 
 /// An event about a volume.

@@ -37,7 +37,7 @@ impl Listing {
         let headings = headings.map(|(field, text)| ((*field).to_owned(), (*text).into()));
         let headings = Value::Object(headings.collect());
         if is_table {
-            out += &template.render(&headings)?;
+            out += &template.render_headings(&headings)?;
             out.push('\n');
         } else if self.rows.is_empty()
             && let Err(error @ TemplateError::NoField(_)) = template.render(&headings)
@@ -46,7 +46,7 @@ impl Listing {
             return Err(error);
         }
         for row in &self.rows {
-            out += &template.render(row)?;
+            out += &template.render_row(row)?;
             out.push('\n');
         }
         Ok(if is_table { align(&out) } else { out })

@@ -36,7 +36,18 @@ pub struct Template {
     nodes: Vec<Node>,
 }
 
+/// What a template is applied to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Object,
+    /// One of a list, whose whole JSON is written for HTML.
+    Row,
+    /// The headings of a table.
+    Headings,
+}
+
 struct Scope<'a> {
+    kind: Kind,
     root: &'a Value,
     dot: &'a Value,
     variables: Vec<(String, Value)>,
@@ -58,8 +69,23 @@ impl Template {
     ///
     /// A field that the object has not, or a function that cannot take its operands.
     pub fn render(&self, object: &Value) -> Result<String, TemplateError> {
+        self.apply(Kind::Object, object)
+    }
+
+    /// For one of a list.
+    pub(crate) fn render_row(&self, row: &Value) -> Result<String, TemplateError> {
+        self.apply(Kind::Row, row)
+    }
+
+    /// For the headings of the columns, which stay as they are.
+    pub(crate) fn render_headings(&self, headings: &Value) -> Result<String, TemplateError> {
+        self.apply(Kind::Headings, headings)
+    }
+
+    fn apply(&self, kind: Kind, object: &Value) -> Result<String, TemplateError> {
         let mut out = String::new();
         let mut scope = Scope {
+            kind,
             root: object,
             dot: object,
             variables: Vec::new(),
@@ -67,6 +93,18 @@ impl Template {
         scope.nodes(&self.nodes, &mut out)?;
         Ok(out)
     }
+}
+
+/// How it goes on after a piece of a template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    On,
+    Break,
+    Continue,
+}
+
+fn undefined(variable: &str) -> TemplateError {
+    TemplateError::Syntax(format!("undefined variable ${variable}"))
 }
 
 /// What Go calls true: not empty, not zero.
@@ -191,16 +229,31 @@ fn print_action(pipeline: &Pipeline, value: &Value) -> String {
 }
 
 impl Scope<'_> {
-    fn nodes(&mut self, nodes: &[Node], out: &mut String) -> Result<(), TemplateError> {
+    fn nodes(&mut self, nodes: &[Node], out: &mut String) -> Result<Flow, TemplateError> {
         for node in nodes {
-            match node {
-                Node::Text(text) => out.push_str(text),
+            let flow = match node {
+                Node::Break => Flow::Break,
+                Node::Continue => Flow::Continue,
+                Node::Text(text) => {
+                    out.push_str(text);
+                    Flow::On
+                }
                 Node::Action(pipeline) => {
                     out.push_str(&print_action(pipeline, &self.pipeline(pipeline)?));
+                    Flow::On
+                }
+                Node::Assign(name, pipeline) => {
+                    let value = self.pipeline(pipeline)?;
+                    let mut known = self.variables.iter_mut().rev();
+                    let variable = known.find(|(other, _)| other == name);
+                    let variable = variable.ok_or_else(|| undefined(name))?;
+                    variable.1 = value;
+                    Flow::On
                 }
                 Node::Set(name, pipeline) => {
                     let value = self.pipeline(pipeline)?;
                     self.variables.push((name.clone(), value));
+                    Flow::On
                 }
                 Node::If(pipeline, then, otherwise) => {
                     let branch = if truth(&self.pipeline(pipeline)?) {
@@ -208,14 +261,14 @@ impl Scope<'_> {
                     } else {
                         otherwise
                     };
-                    self.nodes(branch, out)?;
+                    self.nodes(branch, out)?
                 }
                 Node::With(pipeline, then, otherwise) => {
                     let value = self.pipeline(pipeline)?;
                     if truth(&value) {
-                        self.inside(&value, &[], then, out)?;
+                        self.inside(&value, &[], then, out)?
                     } else {
-                        self.nodes(otherwise, out)?;
+                        self.nodes(otherwise, out)?
                     }
                 }
                 Node::Range {
@@ -225,27 +278,36 @@ impl Scope<'_> {
                     otherwise,
                 } => {
                     let over = self.pipeline(over)?;
-                    self.range(&over, variables, body, otherwise, out)?;
+                    self.range(&over, variables, body, otherwise, out)?
                 }
+            };
+            if flow != Flow::On {
+                return Ok(flow);
             }
         }
-        Ok(())
+        Ok(Flow::On)
     }
 
     fn inside(
-        &self,
+        &mut self,
         dot: &Value,
         variables: &[(String, Value)],
         nodes: &[Node],
         out: &mut String,
-    ) -> Result<(), TemplateError> {
+    ) -> Result<Flow, TemplateError> {
+        let outer = self.variables.len();
         let mut scope = Scope {
+            kind: self.kind,
             root: self.root,
             dot,
             variables: self.variables.clone(),
         };
         scope.variables.extend_from_slice(variables);
-        scope.nodes(nodes, out)
+        let flow = scope.nodes(nodes, out)?;
+        // Those of outside may have been given other values.
+        scope.variables.truncate(outer);
+        self.variables = scope.variables;
+        Ok(flow)
     }
 
     fn range(
@@ -255,7 +317,7 @@ impl Scope<'_> {
         body: &[Node],
         otherwise: &[Node],
         out: &mut String,
-    ) -> Result<(), TemplateError> {
+    ) -> Result<Flow, TemplateError> {
         let items: Vec<(Value, &Value)> = match over {
             Value::Array(items) => items
                 .iter()
@@ -283,9 +345,11 @@ impl Scope<'_> {
                     vec![(index.clone(), key), (element.clone(), value.clone())]
                 }
             };
-            self.inside(value, &bound, body, out)?;
+            if self.inside(value, &bound, body, out)? == Flow::Break {
+                break;
+            }
         }
-        Ok(())
+        Ok(Flow::On)
     }
 
     fn pipeline(&self, pipeline: &Pipeline) -> Result<Value, TemplateError> {
@@ -300,6 +364,16 @@ impl Scope<'_> {
             }
             arguments.extend(piped.take());
             piped = Some(match first {
+                Operand::Function(name) if self.kind == Kind::Headings => {
+                    functions::call_on_heading(name, &arguments)?
+                }
+                Operand::Function(name)
+                    if name == "json"
+                        && self.kind == Kind::Row
+                        && arguments.first() == Some(self.root) =>
+                {
+                    go_json(self.root).into()
+                }
                 Operand::Function(name) => functions::call(name, &arguments)?,
                 Operand::Field(path) if path.last().is_some_and(|f| f == "Label") => {
                     functions::label(self.dot, &arguments)?
@@ -326,8 +400,7 @@ impl Scope<'_> {
             Operand::Variable(name, path) if name.is_empty() => walk(self.root.clone(), path),
             Operand::Variable(name, path) => {
                 let found = self.variables.iter().rev().find(|(n, _)| n == name);
-                let (_, value) = found
-                    .ok_or_else(|| TemplateError::Syntax(format!("undefined variable ${name}")))?;
+                let (_, value) = found.ok_or_else(|| undefined(name))?;
                 walk(value.clone(), path)
             }
             Operand::Literal(value) => Ok(value.clone()),
@@ -338,86 +411,4 @@ impl Scope<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn check(template: &str, expected: &str) {
-        let object = json!({
-            "Id": "4c01", "Name": "/web", "Size": 42, "Running": true, "Health": null, "Set": {"80/tcp": {}},
-            "Args": ["a", "b"],
-            "Config": {"Labels": {"tier": "front"}, "Env": ["A=1", "B=2"]},
-            "NetworkSettings": {"Ports": {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]}},
-        });
-        let shown = Template::parse(template)
-            .and_then(|t| t.render(&object))
-            .unwrap_or_else(|e| format!("error: {e}"));
-        assert_eq!(shown, expected, "{template}");
-    }
-
-    #[test]
-    fn what_people_write_after_f() {
-        check("{{.Name}} {{.Size}} {{.Running}}", "/web 42 true");
-        check("{{.ID}}", "4c01");
-        check(
-            "{{.Health}} {{.SizeRw}} {{.Set}}",
-            "<nil> <nil> map[80/tcp:{}]",
-        );
-        check("{{index .Config.Labels \"none\"}}", "");
-        check("{{json .Config.Env}}", r#"["A=1","B=2"]"#);
-        check(
-            "{{.Config.Env}} {{.Config.Labels}}",
-            "[A=1 B=2] map[tier:front]",
-        );
-        check("{{range .Config.Env}}{{println .}}{{end}}", "A=1\nB=2\n");
-        check("{{range $i, $e := .Args}}{{$i}}={{$e}} {{end}}", "0=a 1=b ");
-        check("{{if .Running}}up{{else}}down{{end}}", "up");
-        check("{{if eq .Size 42}}{{- \"yes\" -}} {{end}}", "yes");
-        check("{{with .Health}}{{.Status}}{{else}}none{{end}}", "none");
-        check("{{index .Config.Labels \"tier\"}}", "front");
-        check("{{.Config.Labels.nope}}", "<no value>");
-        check(
-            "{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}",
-            "8080",
-        );
-        check(
-            "{{range $p, $c := .NetworkSettings.Ports}}{{$p}}->{{(index $c 0).HostPort}}{{end}}",
-            "80/tcp->8080",
-        );
-        check(
-            "{{join .Args \",\"}} {{upper .Id}} {{len .Args}}",
-            "a,b 4C01 2",
-        );
-        check("{{printf \"%s-%d\" .Id .Size}}", "4c01-42");
-        check("{{.Name | json}}", "\"/web\"");
-        check("{{json \"<&>\"}}", "\"\\u003c\\u0026\\u003e\"");
-        check("{{if not .Health}}{{$.Id}}{{end}}", "4c01");
-        check("{{/* nothing */}}x", "x");
-        check(
-            "{{if and .Running (gt .Size 41)}}a{{else if .Id}}b{{end}}",
-            "a",
-        );
-    }
-
-    #[test]
-    fn what_is_wrong_is_said() {
-        check(
-            "{{.Nope}}",
-            "error: the template's field \".Nope\" is not there",
-        );
-        check("{{.Name", "error: invalid template: \"{{\" is not closed");
-        check(
-            "{{range .Args}}",
-            "error: invalid template: {{range}} without {{end}}",
-        );
-        check(
-            "{{html .Id}}",
-            "error: unsupported in templates: function \"html\"",
-        );
-        check(
-            "{{template \"x\"}}",
-            "error: unsupported in templates: \"template\"",
-        );
-    }
-}
+mod tests;

@@ -48,15 +48,28 @@ impl Run for Start {
         }
         if !self.attach && !self.interactive {
             let client = context.client()?;
-            return super::lifecycle::each(context, &self.containers, async |name| {
-                client
-                    .post(format!("/containers/{}/start", segment(name)))
-                    .send()
-                    .await?
-                    .done()
-                    .await
-            })
-            .await;
+            let mut failed: Vec<&str> = Vec::new();
+            for name in &self.containers {
+                let asked = client.post(format!("/containers/{}/start", segment(name)));
+                let done = match asked.send().await {
+                    Ok(reply) => reply.done().await,
+                    Err(error) => Err(error),
+                };
+                match done {
+                    Ok(()) => output::line(name)?,
+                    Err(error) => {
+                        output::warn(context.program.sentence(&Failure::from(error), ""));
+                        failed.push(name);
+                    }
+                }
+            }
+            if failed.is_empty() {
+                return Ok(0);
+            }
+            return Err(Failure::new(format!(
+                "failed to start containers: {}",
+                failed.join(", ")
+            )));
         }
         let [name] = &self.containers[..] else {
             return Err(Failure::new(

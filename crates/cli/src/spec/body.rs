@@ -318,6 +318,10 @@ fn network(
         if number == 0 {
             host_config.set("NetworkMode", name.clone());
             shared_endpoint(&mut endpoint, flags);
+            if is_users(&name) {
+                // A name that it alone sees there; on the default bridge it is a link of the older kind.
+                endpoint.list("Links", &flags.link);
+            }
         }
         if number > 0 || !endpoint.0.is_empty() {
             endpoints.insert(name, endpoint.0.into());
@@ -343,6 +347,12 @@ fn network(
         body.set("NetworkingConfig", json!({"EndpointsConfig": endpoints}));
     }
     Ok(())
+}
+
+/// Whether a network mode names a user's network.
+fn is_users(mode: &str) -> bool {
+    let shares = mode.starts_with("container:");
+    !shares && !matches!(mode, "" | "default" | "bridge" | "host" | "none")
 }
 
 /// The single flags about networking speak of the first network.

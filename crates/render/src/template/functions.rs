@@ -1,8 +1,12 @@
-//! The functions of templates: Go's usual ones and Docker's `json`, `join`, `split`, `upper`, `lower`, …
+//! The functions of templates: Go's usual ones (`text/template`) and Docker's `json`, `join`, `split`, `upper`, `lower`, `title`,
+//! `pad` and `truncate` (docker/cli `templates/templates.go`). Of Go's, `call` is not there: nothing is a function.
+
+mod format;
+mod text;
 
 use serde_json::Value;
 
-use super::{TemplateError, go_json, show, truth};
+use super::{TemplateError, show, truth};
 
 fn wrong(function: &str, detail: impl Into<String>) -> TemplateError {
     TemplateError::Call {
@@ -40,15 +44,22 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, TemplateErr
             .ok_or_else(|| wrong(name, "too few arguments"))
     };
     Ok(match name {
-        "json" => go_json(one()?).into(),
+        "json" => one()?.to_string().into(),
         "upper" => text(0)?.to_uppercase().into(),
         "lower" => text(0)?.to_lowercase().into(),
-        "title" => {
-            let text = text(0)?;
-            let mut letters = text.chars();
-            let first = letters.next().map(|c| c.to_uppercase().to_string());
-            format!("{}{}", first.unwrap_or_default(), letters.as_str()).into()
+        "title" => text::title(&text(0)?).into(),
+        "pad" => {
+            let source = text(0)?;
+            let blanks = |at| count(name, arguments, at).map(|count| " ".repeat(count));
+            match source.as_str() {
+                "" => source.into(),
+                _ => format!("{}{source}{}", blanks(1)?, blanks(2)?).into(),
+            }
         }
+        "html" => text::html(&shown_together(arguments)).into(),
+        "js" => text::js(&shown_together(arguments)).into(),
+        "urlquery" => text::url_query(&shown_together(arguments)).into(),
+        "slice" => slice(arguments)?,
         "join" => {
             let items = one()?
                 .as_array()
@@ -58,9 +69,12 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, TemplateErr
         }
         "split" => text(0)?.split(&text(1)?).map(Value::from).collect(),
         "truncate" => {
-            let length = arguments.get(1).and_then(Value::as_u64).unwrap_or(0);
-            let length = usize::try_from(length).unwrap_or(usize::MAX);
-            text(0)?.chars().take(length).collect::<String>().into()
+            let source = text(0)?;
+            // Go counts bytes.
+            let end = source.len().min(count(name, arguments, 1)?);
+            String::from_utf8_lossy(&source.as_bytes()[..end])
+                .into_owned()
+                .into()
         }
         "len" => match one()? {
             Value::String(s) => s.len(),
@@ -70,12 +84,12 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, TemplateErr
         }
         .into(),
         "index" => index(arguments)?,
-        "print" => arguments.iter().map(show).collect::<String>().into(),
+        "print" => shown_together(arguments).into(),
         "println" => {
             let parts: Vec<_> = arguments.iter().map(show).collect();
             format!("{}\n", parts.join(" ")).into()
         }
-        "printf" => format(arguments)?.into(),
+        "printf" => format::format(arguments)?.into(),
         "not" => (!truth(one()?)).into(),
         "and" => pick(arguments, |v| !truth(v)).ok_or_else(|| wrong(name, "wants arguments"))?,
         "or" => pick(arguments, truth).ok_or_else(|| wrong(name, "wants arguments"))?,
@@ -104,6 +118,75 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, TemplateErr
             .into()
         }
         _ => return Err(TemplateError::Unsupported(format!("function {name:?}"))),
+    })
+}
+
+/// What the headings of a table become: they stay whole, whatever is done with the fields below them.
+pub(super) fn call_on_heading(name: &str, arguments: &[Value]) -> Result<Value, TemplateError> {
+    match (name, arguments) {
+        ("json" | "split" | "join" | "title" | "lower" | "upper" | "truncate", [first, ..]) => {
+            Ok(first.clone())
+        }
+        _ => call(name, arguments),
+    }
+}
+
+/// As Go's `fmt.Sprint`: a blank between two of which neither is a text.
+fn shown_together(arguments: &[Value]) -> String {
+    let mut out = String::new();
+    for (at, value) in arguments.iter().enumerate() {
+        if at > 0 && !value.is_string() && !arguments[at - 1].is_string() {
+            out.push(' ');
+        }
+        out += &show(value);
+    }
+    out
+}
+
+fn count(name: &str, arguments: &[Value], at: usize) -> Result<usize, TemplateError> {
+    let number = arguments.get(at).and_then(Value::as_u64);
+    let number = number.and_then(|number| usize::try_from(number).ok());
+    number.ok_or_else(|| wrong(name, "wants a number that is not negative"))
+}
+
+/// `slice x 1 2` is Go's `x[1:2]`.
+fn slice(arguments: &[Value]) -> Result<Value, TemplateError> {
+    let refuse = |detail: String| wrong("slice", detail);
+    let (object, bounds) = arguments
+        .split_first()
+        .ok_or_else(|| refuse("wants a text or a list".to_owned()))?;
+    if bounds.len() > 3 {
+        return Err(refuse(format!("too many slice indexes: {}", bounds.len())));
+    }
+    let length = match object {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.len(),
+        other => return Err(refuse(format!("can't slice {}", show(other)))),
+    };
+    let bound = |at: usize, default| match bounds.get(at) {
+        None => Ok(default),
+        Some(value) => {
+            let number = value.as_u64().and_then(|n| usize::try_from(n).ok());
+            number
+                .filter(|number| *number <= length)
+                .ok_or_else(|| refuse(format!("index out of range: {}", show(value))))
+        }
+    };
+    let (start, end) = (bound(0, 0)?, bound(1, length)?);
+    if start > end {
+        return Err(refuse(format!("invalid slice index: {start} > {end}")));
+    }
+    Ok(match object {
+        Value::Array(items) => Value::Array(items[start..end].to_vec()),
+        other => {
+            let text = other.as_str().unwrap_or_default();
+            if bounds.len() == 3 {
+                return Err(refuse("cannot 3-index slice a string".to_owned()));
+            }
+            String::from_utf8_lossy(&text.as_bytes()[start..end])
+                .into_owned()
+                .into()
+        }
     })
 }
 
@@ -139,53 +222,4 @@ fn index(arguments: &[Value]) -> Result<Value, TemplateError> {
             (Value::Null, _) => Err(wrong("index", "nothing to look in")),
             _ => Err(wrong("index", format!("cannot look up {}", show(key)))),
         })
-}
-
-fn format(arguments: &[Value]) -> Result<String, TemplateError> {
-    let (pattern, values) = arguments
-        .split_first()
-        .ok_or_else(|| wrong("printf", "wants a format"))?;
-    let pattern = show(pattern);
-    let mut values = values.iter();
-    let mut out = String::new();
-    let mut letters = pattern.chars();
-    while let Some(letter) = letters.next() {
-        if letter != '%' {
-            out.push(letter);
-            continue;
-        }
-        let mut flags = String::new();
-        let verb = loop {
-            match letters.next() {
-                Some(c) if c.is_ascii_digit() || c == '-' || c == '.' => flags.push(c),
-                Some(c) => break c,
-                None => return Err(wrong("printf", "the format ends in %")),
-            }
-        };
-        if verb == '%' {
-            out.push('%');
-            continue;
-        }
-        let value = values
-            .next()
-            .ok_or_else(|| wrong("printf", "too few values"))?;
-        let shown = match verb {
-            's' | 'v' | 'd' | 't' | 'f' => show(value),
-            'q' => format!("{:?}", show(value)),
-            other => return Err(TemplateError::Unsupported(format!("printf verb %{other}"))),
-        };
-        let wide: usize = flags
-            .trim_start_matches('-')
-            .split('.')
-            .next()
-            .unwrap_or("")
-            .parse()
-            .unwrap_or(0);
-        out += &if flags.starts_with('-') {
-            format!("{shown:<wide$}")
-        } else {
-            format!("{shown:>wide$}")
-        };
-    }
-    Ok(out)
 }

@@ -10,6 +10,10 @@ pub(super) enum Node {
     Text(String),
     Action(Pipeline),
     Set(String, Pipeline),
+    /// `$name = …`: of a variable that is there.
+    Assign(String, Pipeline),
+    Break,
+    Continue,
     If(Pipeline, Vec<Node>, Vec<Node>),
     With(Pipeline, Vec<Node>, Vec<Node>),
     Range {
@@ -149,13 +153,19 @@ impl Parser<'_> {
                         otherwise,
                     });
                 }
-                "template" | "define" | "block" | "break" | "continue" => {
+                "break" => nodes.push(Node::Break),
+                "continue" => nodes.push(Node::Continue),
+                "template" | "define" | "block" => {
                     return Err(TemplateError::Unsupported(format!("{word:?}")));
                 }
                 _ => match action.split_once(":=") {
                     Some((name, value)) if action.starts_with('$') => {
                         let name = variables(name)?.into_iter().next().unwrap_or_default();
                         nodes.push(Node::Set(name, pipeline(value)?));
+                    }
+                    None if assignment(action).is_some() => {
+                        let (name, value) = assignment(action).unwrap_or_default();
+                        nodes.push(Node::Assign(name.to_owned(), pipeline(value)?));
                     }
                     _ => nodes.push(Node::Action(pipeline(action)?)),
                 },
@@ -183,13 +193,23 @@ impl Parser<'_> {
                 (otherwise, End::Closed) => Ok((then, otherwise)),
                 _ => Err(open()),
             },
-            End::Else(rest) => match rest.strip_prefix("if ") {
-                // `else if` opens a branch that shares our `end`.
-                Some(condition) => Ok((then, vec![self.branch("if", condition)?])),
-                None => Err(TemplateError::Unsupported(format!("\"else {rest}\""))),
+            // `else if` and `else with` open a branch that shares our `end`.
+            End::Else(rest) => match rest.split_once(' ') {
+                Some((word @ ("if" | "with"), condition)) => {
+                    Ok((then, vec![self.branch(word, condition)?]))
+                }
+                _ => Err(TemplateError::Unsupported(format!("\"else {rest}\""))),
             },
         }
     }
+}
+
+/// `$name = value`.
+fn assignment(action: &str) -> Option<(&str, &str)> {
+    let (name, value) = action.strip_prefix('$')?.split_once('=')?;
+    let name = name.trim_end();
+    let plain = name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    plain.then_some((name, value))
 }
 
 fn variables(names: &str) -> Result<Vec<String>, TemplateError> {
