@@ -287,7 +287,7 @@ pub enum ExecError {
     #[error("No such exec instance: {0}")]
     NotFound(String),
     /// It ran or runs already.
-    #[error("exec {} has already run", .0.as_str())]
+    #[error("exec command {} has already run", .0.as_str())]
     AlreadyStarted(ExecId),
     /// The exec is not running and would have to be.
     #[error("exec {} is not running", .0.as_str())]

@@ -329,7 +329,7 @@ impl Execs {
         match &record.state {
             ContainerState::Running(running) if running.paused => {
                 Err(ExecError::Container(ContainerError::Conflict(format!(
-                    "container {} is paused, unpause the container before exec",
+                    "Container {} is paused, unpause the container before exec",
                     record.name
                 ))))
             }

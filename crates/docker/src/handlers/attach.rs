@@ -35,7 +35,7 @@ impl Wanted {
     /// Reads it from a call; `stream_asked` answers for `stdin`, `stdout` and `stderr`.
     pub(super) fn of(call: &Call, stream_asked: impl Fn(&str) -> bool) -> Result<Self, ApiError> {
         let container = call.engine().containers.resolve(call.name())?;
-        refuse_phase(&container)?;
+        refuse_phase(&container, call.name())?;
         let keys = detach_keys::parse(call.query.get("detachKeys").unwrap_or_default())?;
         let stream = call.query.boolean("stream");
         Ok(Self {
@@ -82,15 +82,15 @@ impl Wanted {
     }
 }
 
-fn refuse_phase(container: &ContainerRecord) -> Result<(), ApiError> {
-    let id = container.id.as_str();
+/// As it was `asked` for, by name or id.
+fn refuse_phase(container: &ContainerRecord, asked: &str) -> Result<(), ApiError> {
     let refuse = |message| Err(ApiError::new(hoist_model::ErrorClass::Conflict, message));
     match &container.state {
         ContainerState::Running(running) if running.paused => refuse(format!(
-            "container {id} is paused, unpause the container before attach"
+            "container {asked} is paused, unpause the container before attach"
         )),
         ContainerState::Restarting(_) => refuse(format!(
-            "container {id} is restarting, wait until the container is running"
+            "container {asked} is restarting, wait until the container is running"
         )),
         _ => Ok(()),
     }

@@ -456,13 +456,19 @@ pub(crate) async fn resize(call: Call) -> Reply {
 
 /// `h` and `w`: rows and columns.
 pub(super) fn terminal_size(call: &Call) -> Result<(u16, u16), ApiError> {
-    let side = |name: &str| {
+    let side = |name: &str, what: &str| {
         let text = call.query.get(name).unwrap_or_default();
+        // In Go's words (moby: daemon/server/httputils/form.go, `Uint32Value`); a terminal has at most 65,535 rows.
         text.parse::<u16>().map_err(|_| {
-            ApiError::invalid(format!(
-                "invalid resize {name}: {text:?} is not a number of cells"
-            ))
+            let digits = text.strip_prefix('-').unwrap_or(text);
+            let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+            let why = if is_number {
+                "value out of range"
+            } else {
+                "invalid syntax"
+            };
+            ApiError::invalid(format!("invalid resize {what} {text:?}: {why}"))
         })
     };
-    Ok((side("h")?, side("w")?))
+    Ok((side("h", "height")?, side("w", "width")?))
 }

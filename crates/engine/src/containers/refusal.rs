@@ -41,7 +41,7 @@ impl Actor {
                 Refusal::Paused if verb == "start" => {
                     "cannot start a paused container, try unpause instead".to_owned()
                 }
-                Refusal::Paused => format!("container {id} is already paused"),
+                Refusal::Paused => format!("Container {id} is already paused"),
                 Refusal::NotPaused => format!("Container {id} is not paused"),
                 Refusal::Starting => format!("container {id} is being started"),
                 Refusal::AlreadySo | Refusal::Running | Refusal::NotRunning => {
