@@ -285,3 +285,50 @@ fn readers_of_events_that_are_stuck_hold_nobody_up() {
     drop(readers);
     world.finish();
 }
+
+#[test]
+fn execs_stats_and_websockets_whose_clients_are_stuck_hold_nobody_up() {
+    use std::io::Write;
+    let Some(world) = World::start() else { return };
+    // Some megabytes a second.
+    let script = "while sleep 0.01; do head -c 65536 /dev/zero | tr '\\0' x; echo; done";
+    let run = ["run", "-d", "--name", "busy", "busybox", "sh", "-c", script];
+    world.docker(&run).ok();
+    let before = resident_kib(world.daemon.pid());
+    let mut readers = Vec::new();
+    for _ in 0..50 {
+        // Output without end, of which nobody takes any.
+        let body = Some(r#"{"Cmd":["yes"],"AttachStdout":true}"#);
+        let made = world.daemon.request("POST", "/containers/busy/exec", body);
+        let made = made.unwrap();
+        assert_eq!(made.0, 201, "{}", made.1);
+        let id: String = made.1.chars().skip(7).take(64).collect();
+        let mut stream = UnixStream::connect(world.daemon.socket()).unwrap();
+        let head = "Host: d\r\nContent-Type: application/json\r\nContent-Length: 2";
+        write!(
+            stream,
+            "POST /exec/{id}/start HTTP/1.1\r\n{head}\r\n\r\n{{}}"
+        )
+        .unwrap();
+        readers.push(stream);
+        let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nHost: d";
+        let mut stream = UnixStream::connect(world.daemon.socket()).unwrap();
+        let path = "/containers/busy/attach/ws?stream=1&stdout=1";
+        write!(stream, "GET {path} HTTP/1.1\r\n{upgrade}\r\n\r\n").unwrap();
+        readers.push(stream);
+        readers.push(stuck(&world, "GET /containers/busy/stats"));
+    }
+    for stream in &mut readers {
+        // Each is served: the head came.
+        let mut first = [0; 1];
+        stream.read_exact(&mut first).unwrap();
+    }
+    let told = world.docker(&["exec", "busy", "echo", "here"]);
+    assert_eq!(told.ok(), "here\n");
+    let grown = resident_kib(world.daemon.pid()).saturating_sub(before);
+    assert!(grown < 150 * 700, "{grown} KiB for 150 readers");
+    world.docker(&["rm", "-f", "busy"]).ok();
+    drop(readers);
+    world.finish();
+}
