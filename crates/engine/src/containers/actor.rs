@@ -190,8 +190,7 @@ impl Actor {
                 let _ = reply.send(result);
             }
             Message::Remove { volumes, reply } => {
-                self.life.auto_remove |= volumes;
-                let result = self.feed(Input::Remove).await;
+                let result = self.feed(Input::Remove { volumes }).await;
                 let _ = reply.send(result.map_err(|failure| self.explain("remove", failure)));
             }
             Message::Wait { condition, reply } => self.wait(condition, reply),

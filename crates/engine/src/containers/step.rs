@@ -62,8 +62,8 @@ pub(crate) enum Input {
     Paused,
     /// The freezer thawed it.
     Unpaused,
-    /// Somebody wants it gone.
-    Remove,
+    /// Somebody wants it gone, with its anonymous volumes if `volumes`.
+    Remove { volumes: bool },
 }
 
 /// What the actor has to do, in this order.
@@ -212,7 +212,7 @@ pub(crate) fn step(
             };
             let mut commands = vec![Command::Release, Command::Persist, answer];
             if life.auto_remove {
-                commands.extend(begin_removal(&mut next));
+                commands.extend(begin_removal(&mut next, true));
             }
             commands
         }
@@ -290,13 +290,14 @@ pub(crate) fn step(
             });
             vec![Command::Persist, emit("unpause")]
         }
-        (ContainerState::Running(_), Input::Remove) => return Err(Refusal::Running),
-        (ContainerState::Starting, Input::Remove) => return Err(Refusal::Starting),
-        (ContainerState::Restarting(_), Input::Remove | Input::Paused | Input::Unpaused) => {
+        (ContainerState::Running(_), Input::Remove { .. }) => return Err(Refusal::Running),
+        (ContainerState::Starting, Input::Remove { .. }) => return Err(Refusal::Starting),
+        (ContainerState::Restarting(_), Input::Remove { .. } | Input::Paused | Input::Unpaused) => {
             return Err(Refusal::Restarting);
         }
-        (ContainerState::Created { .. } | ContainerState::Exited(_), Input::Remove) => {
-            begin_removal(&mut next)
+        (ContainerState::Created { .. } | ContainerState::Exited(_), Input::Remove { volumes }) => {
+            let volumes = volumes || life.auto_remove;
+            begin_removal(&mut next, volumes)
         }
         (
             _,
@@ -352,7 +353,7 @@ fn exited(
     });
     commands.push(Command::AnswerExit(exit_code));
     if life.auto_remove && !life.kept {
-        commands.extend(begin_removal(next));
+        commands.extend(begin_removal(next, true));
     } else if again {
         if ran >= PROVEN {
             next.backoff = FIRST_BACKOFF;
@@ -378,14 +379,9 @@ fn wants_restart(life: &Life, exit_code: i32) -> bool {
     }
 }
 
-fn begin_removal(next: &mut Life) -> Vec<Command> {
+fn begin_removal(next: &mut Life, volumes: bool) -> Vec<Command> {
     next.state = ContainerState::Removing;
-    vec![
-        Command::CancelRestart,
-        Command::Dismantle {
-            volumes: next.auto_remove,
-        },
-    ]
+    vec![Command::CancelRestart, Command::Dismantle { volumes }]
 }
 
 fn emit(action: &'static str) -> Command {

@@ -178,7 +178,7 @@ fn a_stop_between_two_runs_ends_the_restarting() {
     );
     for (input, refusal) in [
         (START, Refusal::AlreadySo),
-        (Input::Remove, Refusal::Restarting),
+        (Input::Remove { volumes: true }, Refusal::Restarting),
         (Input::Paused, Refusal::Restarting),
     ] {
         assert_eq!(step(&between, input, at(2)).unwrap_err(), refusal);
@@ -256,6 +256,20 @@ fn a_restart_keeps_what_removes_itself() {
 }
 
 #[test]
+fn a_removal_that_was_refused_leaves_no_wish_behind() {
+    let starts = vec![(START, 1), (Input::Launched { pid: 7 }, 1)];
+    let (life, _) = walk(life(RestartPolicy::No, false), starts);
+    let refused = step(&life, Input::Remove { volumes: true }, at(2));
+    assert_eq!(refused.unwrap_err(), Refusal::Running);
+    // It ends and stays, and one that is removed then says anew what goes with it.
+    let (life, commands) = walk(life, vec![(end(0), 3)]);
+    assert_eq!(life.state.status(), "exited");
+    assert!(!commands.contains(&Command::Dismantle { volumes: true }));
+    let (_, commands) = walk(life, vec![(Input::Remove { volumes: false }, 4)]);
+    assert!(commands.contains(&Command::Dismantle { volumes: false }));
+}
+
+#[test]
 fn the_back_off_goes_on_where_an_earlier_engine_was() {
     let backoff = |count| {
         let state = ContainerState::Created { failure: None };
@@ -309,7 +323,7 @@ fn inputs() -> impl Strategy<Value = Input> {
         (0..256).prop_map(end),
         Just(Input::Paused),
         Just(Input::Unpaused),
-        Just(Input::Remove),
+        any::<bool>().prop_map(|volumes| Input::Remove { volumes }),
     ]
 }
 
