@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST, UPGRADE};
+use http::header::{CONNECTION, HOST, PROXY_AUTHORIZATION, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -20,8 +20,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 
-pub use crate::connect::Endpoint;
 use crate::connect::connect;
+pub use crate::connect::{Endpoint, Proxy};
 use crate::hijack::Hijacked;
 use crate::resolve::Resolve;
 
@@ -74,6 +74,16 @@ pub enum ClientError {
         #[source]
         source: std::io::Error,
     },
+    /// The proxy does not connect to the server.
+    #[error("proxy {address} does not connect to {target}: {answer}")]
+    Proxy {
+        /// The proxy's address.
+        address: String,
+        /// The server's.
+        target: String,
+        /// What it said: `407 Proxy Authentication Required`.
+        answer: String,
+    },
     /// TLS could not be agreed; the source may hold a [`rustls::Error`].
     #[error("TLS handshake with {host}")]
     Handshake {
@@ -113,7 +123,10 @@ impl ClientError {
     #[must_use]
     pub fn is_connect(&self) -> bool {
         match self {
-            Self::Lookup { .. } | Self::Dial { .. } | Self::Handshake { .. } => true,
+            Self::Lookup { .. }
+            | Self::Dial { .. }
+            | Self::Proxy { .. }
+            | Self::Handshake { .. } => true,
             Self::Timeout { what, .. } => *what == "connection",
             Self::Talk { .. } => false,
         }
@@ -225,6 +238,13 @@ impl Client {
         if !request.headers().contains_key(HOST) {
             request.headers_mut().insert(HOST, inner.host.clone());
         }
+        if let Some(proxy) = inner.endpoint.forwarder() {
+            inner.name_server(&mut request);
+            if let Some(value) = &proxy.authorization {
+                let headers = request.headers_mut();
+                headers.insert(PROXY_AUTHORIZATION, value.clone());
+            }
+        }
         if let Some(mut sender) = inner.idle_sender().await {
             let again = repeatable(&request);
             let sent = inner.head_in_time(sender.try_send_request(request)).await?;
@@ -272,6 +292,16 @@ fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
 }
 
 impl Inner {
+    /// Makes the request's URI whole, for who does not know by the connection which server is meant.
+    fn name_server(&self, request: &mut Request<RequestBody>) {
+        let target = request.uri().path_and_query();
+        let target = target.map_or("/", |target| target.as_str());
+        let host = self.host.to_str().unwrap_or_default();
+        if let Ok(whole) = format!("http://{host}{target}").parse() {
+            *request.uri_mut() = whole;
+        }
+    }
+
     fn talk(&self, source: hyper::Error) -> ClientError {
         ClientError::Talk {
             address: self.address.clone(),

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use http::HeaderValue;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
@@ -32,6 +33,8 @@ pub enum Endpoint {
         port: u16,
         /// TLS, if any.
         tls: Option<Arc<rustls::ClientConfig>>,
+        /// The server that is asked to connect in our place, if any.
+        proxy: Option<Proxy>,
     },
     /// A program whose standard input and output are the connection, such as ssh. Its standard error is the caller's.
     Program {
@@ -42,7 +45,28 @@ pub enum Endpoint {
     },
 }
 
+/// An HTTP proxy: TLS goes through it by `CONNECT` (RFC 9110, 9.3.6), plain HTTP with the whole URI in the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// Name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// What `Proxy-Authorization` says, if anything.
+    pub authorization: Option<HeaderValue>,
+}
+
 impl Endpoint {
+    /// The proxy that is sent requests as they are, which therefore name the server.
+    pub(crate) fn forwarder(&self) -> Option<&Proxy> {
+        match self {
+            Self::Tcp {
+                tls: None, proxy, ..
+            } => proxy.as_ref(),
+            _ => None,
+        }
+    }
+
     /// `/run/hoist.sock` or `host:port`, as error messages name it.
     #[must_use]
     pub fn address(&self) -> String {
@@ -61,7 +85,9 @@ impl Endpoint {
     pub(crate) fn host_header(&self) -> String {
         match self {
             Self::Unix(_) | Self::Program { .. } => "localhost".to_owned(),
-            Self::Tcp { host, port, tls } => {
+            Self::Tcp {
+                host, port, tls, ..
+            } => {
                 let usual = if tls.is_some() { 443 } else { 80 };
                 let host = match host.parse::<IpAddr>() {
                     Ok(IpAddr::V6(address)) => format!("[{address}]"),
@@ -95,11 +121,22 @@ pub(crate) async fn connect(
                 })?;
             Ok(Box::new(stream))
         }
-        Endpoint::Tcp { host, port, tls } => {
-            let stream = connect_tcp(host, *port, resolve).await?;
+        Endpoint::Tcp {
+            host,
+            port,
+            tls,
+            proxy,
+        } => {
+            let (first, first_port) = proxy
+                .as_ref()
+                .map_or((host, *port), |proxy| (&proxy.host, proxy.port));
+            let mut stream = connect_tcp(first, first_port, resolve).await?;
             let Some(tls) = tls else {
                 return Ok(Box::new(stream));
             };
+            if let Some(proxy) = proxy {
+                tunnel(&mut stream, proxy, host, *port).await?;
+            }
             let handshake = |source| ClientError::Handshake {
                 host: host.clone(),
                 source,
@@ -121,6 +158,51 @@ pub(crate) async fn connect(
             Ok(Box::new(stream))
         }
     }
+}
+
+/// The longest answer of a proxy, in bytes.
+const LONGEST_ANSWER: usize = 16 << 10;
+
+/// Asks a proxy to connect its end to a server.
+async fn tunnel(
+    stream: &mut TcpStream,
+    proxy: &Proxy,
+    host: &str,
+    port: u16,
+) -> Result<(), ClientError> {
+    let address = format!("{}:{}", proxy.host, proxy.port);
+    let broken = |source| ClientError::Dial {
+        address: address.clone(),
+        source,
+    };
+    let target = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
+        _ => format!("{host}:{port}"),
+    };
+    let mut asked = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").into_bytes();
+    if let Some(value) = &proxy.authorization {
+        asked.extend(b"Proxy-Authorization: ");
+        asked.extend(value.as_bytes());
+        asked.extend(b"\r\n");
+    }
+    asked.extend(b"\r\n");
+    stream.write_all(&asked).await.map_err(broken)?;
+    // Byte by byte: what follows the head is the server's.
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") && head.len() < LONGEST_ANSWER {
+        head.push(stream.read_u8().await.map_err(broken)?);
+    }
+    let text = String::from_utf8_lossy(&head);
+    let (line, _) = text.split_once("\r\n").unwrap_or((&text, ""));
+    let status = line.split_once(' ').map_or("", |(_, status)| status);
+    if line.starts_with("HTTP/1.") && status.starts_with('2') {
+        return Ok(());
+    }
+    Err(ClientError::Proxy {
+        address,
+        target,
+        answer: status.to_owned(),
+    })
 }
 
 /// Starts a program on one end of a pair of sockets: unlike two pipes it is one stream, and half of it can be closed.

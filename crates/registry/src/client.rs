@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use hoist_model::Digest;
 use tokio::sync::Semaphore;
 
+use crate::origin::Origin;
+use crate::proxy::is_excepted;
 use crate::settings::Settings;
 
 /// A registry client. Cheap to clone; holds no connection and no credentials between operations.
@@ -37,6 +39,33 @@ impl Client {
 }
 
 impl Shared {
+    /// The proxy by which a server is asked, if any: never one of this machine's, nor one whose address was configured.
+    pub(crate) fn proxy(&self, origin: &Origin) -> Option<hoist_http::client::Proxy> {
+        let settings = &self.settings;
+        let configured = [
+            origin.host.clone(),
+            format!("{}:{}", origin.host, origin.port),
+        ];
+        if origin.is_loopback()
+            || configured
+                .iter()
+                .any(|name| settings.hosts.contains_key(name))
+        {
+            return None;
+        }
+        let proxies = &settings.proxies;
+        let proxy = if origin.tls {
+            &proxies.https
+        } else {
+            &proxies.http
+        };
+        let proxy = proxy.as_ref()?;
+        if is_excepted(&proxies.exceptions, &origin.host, origin.port) {
+            return None;
+        }
+        Some(proxy.endpoint())
+    }
+
     /// The lock of one layer, by its diff id.
     pub(crate) fn layer_lock(&self, diff_id: &Digest) -> Arc<tokio::sync::Mutex<()>> {
         let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);

@@ -246,6 +246,7 @@ impl PullError {
                 ClientError::Talk { .. } | ClientError::Timeout { .. } => true,
                 ClientError::Lookup { .. }
                 | ClientError::Dial { .. }
+                | ClientError::Proxy { .. }
                 | ClientError::Handshake { .. } => false,
             },
             Self::Status { status, .. } => {
@@ -275,6 +276,8 @@ fn in_words(cause: &ClientError) -> String {
             };
             format!("dial tcp {address}: connect: {what}")
         }
+        // Go says the status alone, as if it were the server's.
+        ClientError::Proxy { .. } => cause.to_string(),
         ClientError::Handshake { host, source } => handshake_in_words(host, source),
         ClientError::Talk { source, .. } => hoist_model::chain(source),
         ClientError::Timeout { address, what } => match *what {

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::proxy::Proxies;
+
 /// Plain values; files are read when a host is first spoken to.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -20,6 +22,8 @@ pub struct Settings {
     /// `<directory>/<host[:port]>/*.crt` are authorities for that host, `*.cert` and `*.key` our identity there
     /// (Docker: `/etc/docker/certs.d`).
     pub certificates: Option<PathBuf>,
+    /// The servers by which registries are asked.
+    pub proxies: Proxies,
     /// Layers downloaded at a time, over all pulls (daemon.json `max-concurrent-downloads`).
     pub max_concurrent_downloads: usize,
     /// Layers uploaded at a time, over all pushes (daemon.json `max-concurrent-uploads`).
@@ -44,6 +48,7 @@ impl Default for Settings {
             hosts: HashMap::new(),
             insecure: Vec::new(),
             mirrors: Vec::new(),
+            proxies: Proxies::default(),
             certificates: Some(Path::new("/etc/docker/certs.d").to_owned()),
             max_concurrent_downloads: 3,
             max_concurrent_uploads: 5,
@@ -111,7 +116,7 @@ impl InsecureRegistry {
     }
 }
 
-fn contains(network: IpAddr, prefix: u8, address: IpAddr) -> bool {
+pub(crate) fn contains(network: IpAddr, prefix: u8, address: IpAddr) -> bool {
     let bits = |address: IpAddr| match address {
         IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32),
         IpAddr::V6(v6) => (v6.to_bits(), 128),

@@ -13,6 +13,7 @@ use crate::client::Shared;
 use crate::error::PullError;
 use crate::names::Names;
 use crate::origin::Origin;
+use crate::settings::InsecureRegistry;
 
 const MOST_REDIRECTS: usize = 10;
 
@@ -42,13 +43,16 @@ impl Transport {
 
     /// Whether a host may be spoken to without TLS, or with TLS nobody vouches for.
     pub(crate) async fn is_insecure(&self, origin: &Origin) -> bool {
+        let entries = &self.shared.settings.insecure;
+        let named = |entry: &InsecureRegistry| entry.covers(&origin.host, Some(origin.port), &[]);
+        if origin.is_loopback() || entries.iter().any(named) {
+            return true;
+        }
         let addresses = self.names.public(&origin.host).await;
         if addresses.iter().any(std::net::IpAddr::is_loopback) {
             return true;
         }
-        self.shared
-            .settings
-            .insecure
+        entries
             .iter()
             .any(|entry| entry.covers(&origin.host, Some(origin.port), &addresses))
     }
@@ -146,6 +150,7 @@ impl Transport {
             host: origin.host.clone(),
             port: origin.port,
             tls,
+            proxy: self.shared.proxy(origin),
         };
         let deadlines = Deadlines {
             connect: settings.connect_deadline,

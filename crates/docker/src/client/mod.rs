@@ -67,6 +67,7 @@ impl Client {
                 host: host.clone(),
                 port: *port,
                 tls: None,
+                proxy: None,
             },
             Host::Ssh(ssh) => ssh.endpoint(),
         };
@@ -89,6 +90,7 @@ impl Client {
                 host: host.clone(),
                 port: *port,
                 tls: Some(tls::client_config(trust)?),
+                proxy: None,
             },
             Host::Ssh(ssh) => ssh.endpoint(),
         };

@@ -43,6 +43,7 @@ async fn a_connection_is_used_again() {
         host: "localhost".into(),
         port: server.tcp.port(),
         tls: None,
+        proxy: None,
     });
     let mut ports = Vec::new();
     for _ in 0..3 {
@@ -142,6 +143,7 @@ async fn unknown_hosts_are_named() {
         host: "nowhere.invalid".into(),
         port: 1,
         tls: None,
+        proxy: None,
     });
     let error = client
         .send(request(Method::GET, "/", ""))

@@ -83,6 +83,7 @@ async fn ask(port: u16, host: &str, trust: &ClientTrust) -> Result<String, Clien
         host: host.to_owned(),
         port,
         tls: Some(client_config(trust).unwrap()),
+        proxy: None,
     };
     let client = Client::new(endpoint, Arc::new(StaticNames::default()), deadlines);
     let mut response = client

@@ -5,6 +5,7 @@
 mod fake;
 mod hostile;
 mod identity;
+mod proxied;
 mod push;
 mod real;
 mod support;
