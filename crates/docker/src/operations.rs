@@ -59,7 +59,7 @@ const fn operation(
 #[rustfmt::skip]
 pub const OPERATIONS: &[Operation] = &[
     operation("ContainerList", "GET", "/containers/json", SERVED),
-    operation("ContainerCreate", "POST", "/containers/create", partly("501 for link-local addresses, and log drivers beyond json-file, local and none")),
+    operation("ContainerCreate", "POST", "/containers/create", partly("501 for log drivers beyond json-file, local and none")),
     operation("ContainerInspect", "GET", "/containers/{id}/json", SERVED),
     operation("ContainerTop", "GET", "/containers/{id}/top", SERVED),
     operation("ContainerLogs", "GET", "/containers/{id}/logs", SERVED),
@@ -120,7 +120,7 @@ pub const OPERATIONS: &[Operation] = &[
     operation("NetworkInspect", "GET", "/networks/{id}", SERVED),
     operation("NetworkDelete", "DELETE", "/networks/{id}", SERVED),
     operation("NetworkCreate", "POST", "/networks/create", partly("drivers bridge and macvlan; 501 for ipvlan")),
-    operation("NetworkConnect", "POST", "/networks/{id}/connect", partly("501 for link-local addresses")),
+    operation("NetworkConnect", "POST", "/networks/{id}/connect", SERVED),
     operation("NetworkDisconnect", "POST", "/networks/{id}/disconnect", SERVED),
     operation("NetworkPrune", "POST", "/networks/prune", SERVED),
     operation("PluginList", "GET", "/plugins", Support::Answered(PLUGINS)),

@@ -347,8 +347,8 @@ pub trait Network: Send + Sync {
     /// The address that `host-gateway` means.
     fn host_gateway(&self) -> Option<IpAddr>;
 
-    /// The default bridge, for the record of the network.
-    fn bridge(&self) -> BridgeFacts;
+    /// The default bridge, for the record of the network, where there is one.
+    fn bridge(&self) -> Option<BridgeFacts>;
 
     /// How much of the subnets of a user's network is in use; nothing for one that is not made.
     fn usage(&self, id: &NetworkId) -> Vec<SubnetUsage>;
@@ -366,4 +366,10 @@ pub struct BridgeFacts {
     pub subnets: Vec<Subnet>,
     /// Largest packet in bytes.
     pub mtu: u32,
+    /// Whether its containers reach each other.
+    pub inter_container: bool,
+    /// Whether what leaves takes the host's address.
+    pub masquerade: bool,
+    /// Host address of ports published without one.
+    pub host_ip: Option<IpAddr>,
 }

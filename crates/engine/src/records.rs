@@ -337,7 +337,10 @@ impl NetworkRecord {
         let families = made
             .map(|made| (made.ipv4, made.ipv6))
             .or(written.map(|one| (one.ipv4, one.ipv6)));
-        let (ipv4, ipv6) = families.unwrap_or((true, false));
+        let (ipv4, ipv6) = families.unwrap_or_else(|| {
+            let mut subnets = self.subnets.iter();
+            (true, subnets.any(|one| one.subnet.addr().is_ipv6()))
+        });
         if v6 { ipv6 } else { ipv4 }
     }
 

@@ -135,6 +135,8 @@ pub struct PlaceRequest {
     pub ipv4: Option<Ipv4Addr>,
     /// An address of its own.
     pub ipv6: Option<Ipv6Addr>,
+    /// Link-local addresses besides (`--link-local-ip`).
+    pub link_local: Vec<IpAddr>,
     /// A hardware address of its own.
     pub mac: Option<[u8; 6]>,
     /// Of the networks that lead out, the one with the highest is the way out (`--gw-priority`).

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use hoist_model::container::{PortKey, PortRequest};
 use hoist_model::network::PlaceRequest;
 use hoist_model::{ContainerId, EndpointId, SandboxId};
+use ipnet::IpNet;
 
 use crate::attachment::PlaceRecord;
 use crate::attachment::{AttachRequest, Attachment, AttachmentRecord, MacAddress};
@@ -15,7 +16,7 @@ use crate::build::Prepared;
 use crate::dns::Sockets;
 use crate::error::NetError;
 use crate::networks::Networks;
-use crate::plug::free_name;
+use crate::plug::{free_name, link_local_nets};
 use crate::ports::{Families, Reservation, Reserved};
 use crate::shared::{Live, elements, lock};
 use crate::spare::Spare;
@@ -49,7 +50,7 @@ impl Networks {
     pub fn attach(&self, request: &AttachRequest) -> Result<Attachment, NetError> {
         let shared = self.shared();
         if !self.forwarding().swap(true, Ordering::Relaxed)
-            && let Err(error) = shared.ensure_forwarding(shared.bridge.address_v6.is_some())
+            && let Err(error) = shared.ensure_forwarding(shared.has_ipv6())
         {
             self.forwarding().store(false, Ordering::Relaxed);
             return Err(error);
@@ -280,6 +281,17 @@ impl Networks {
         let mut record = self.bridge_place(prepared.ip, prepared.mac, wish)?;
         "eth0".clone_into(&mut record.interface);
         record.host_interface = prepared.host_interface;
+        let more: Vec<IpNet> = link_local_nets(wish).collect();
+        if !more.is_empty() {
+            let added = duplicate(&prepared.netns).and_then(|copy| {
+                self.worker()
+                    .build(move |builder| builder.add_addresses(&copy, "eth0", &more))
+            });
+            if let Err(error) = added {
+                self.let_go(&[record], prepared.netns);
+                return Err(error);
+            }
+        }
         Ok((prepared.netns, record))
     }
 
@@ -290,19 +302,21 @@ impl Networks {
         mac: MacAddress,
         wish: &PlaceRequest,
     ) -> Result<PlaceRecord, NetError> {
+        let bridge = self.shared().bridge()?;
         Ok(PlaceRecord {
             endpoint: EndpointId::from_bytes(&random_ids()?),
             gateway_priority: wish.gateway_priority,
-            ..self.shared().bridge.place(ip, mac)
+            ..bridge.place(ip, mac)
         })
     }
 
     pub(crate) fn bridge_address(&self, wish: &PlaceRequest) -> Result<Ipv4Addr, NetError> {
         let shared = self.shared();
+        let bridge = shared.bridge()?;
         match wish.ipv4 {
             None => shared.take_address(),
-            Some(ip) if lock(&shared.state).addresses.take(ip) => Ok(ip),
-            Some(ip) if shared.bridge.address.contains(&ip) => Err(NetError::AddressRefused(
+            Some(ip) if lock(&shared.state).take(ip) => Ok(ip),
+            Some(ip) if bridge.address.contains(&ip) => Err(NetError::AddressRefused(
                 "Address already in use".to_owned(),
             )),
             Some(ip) => Err(NetError::AddressRefused(format!(
@@ -353,10 +367,16 @@ impl Networks {
             v6: true,
         };
         let way_out = record.way_out(v4.is_none());
-        let binding = way_out
-            .and_then(|place| place.network.clone())
-            .and_then(|id| lock(&shared.state).made(&id).ok()?.segment.host_binding)
-            .or(shared.settings.default_host_ip);
+        let binding = match way_out.and_then(|place| place.network.clone()) {
+            Some(id) => {
+                let mut state = lock(&shared.state);
+                state
+                    .made(&id)
+                    .ok()
+                    .and_then(|made| made.segment.host_binding)
+            }
+            None => shared.settings.default_host_ip,
+        };
         let reserved = lock(&shared.state)
             .ports
             .reserve(requests, binding, families)
@@ -440,7 +460,7 @@ fn is_pooled(places: &[PlaceRequest]) -> bool {
 
 /// Whether a place on the default bridge is not one that the pool has.
 fn is_to_order(wish: &PlaceRequest) -> bool {
-    wish.ipv4.is_some() || wish.mac.is_some()
+    wish.ipv4.is_some() || wish.mac.is_some() || !wish.link_local.is_empty()
 }
 
 pub(crate) fn random_ids() -> Result<[u8; 32], NetError> {

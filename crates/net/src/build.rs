@@ -13,6 +13,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::attachment::{Address, MacAddress, PlaceRecord};
 use crate::error::NetError;
+use crate::ipam::Addresses;
 use crate::rtnl::{self, Links, VethPair, is_errno};
 use crate::settings::MakeNamespace;
 use crate::{neighbours, sysctl};
@@ -29,9 +30,21 @@ pub(crate) struct BridgePlan {
     pub(crate) mac: MacAddress,
     /// The bridge's own address.
     pub(crate) address: Ipv4Net,
+    /// Of which addresses are given to containers.
+    pub(crate) range: Ipv4Net,
+    /// The containers' way out.
+    pub(crate) gateway: Ipv4Addr,
     /// The bridge's own IPv6 address.
     pub(crate) address_v6: Option<Ipv6Net>,
+    /// What containers' IPv6 addresses begin with; at least as wide as the IPv4 subnet.
+    pub(crate) range_v6: Option<Ipv6Net>,
+    /// The containers' way out by IPv6.
+    pub(crate) gateway_v6: Option<Ipv6Addr>,
     pub(crate) mtu: u32,
+    /// Whether containers reach each other.
+    pub(crate) inter_container: bool,
+    /// Whether it is ours to remove.
+    pub(crate) own: bool,
     pub(crate) veth_prefix: String,
 }
 
@@ -46,8 +59,11 @@ impl BridgePlan {
         self.link.store(index, Ordering::Relaxed);
     }
 
-    /// The gateways, which are the bridge itself.
+    /// Gateways that are the bridge itself, with its hardware address. That of a person's bridge may change with its ports.
     pub(crate) fn own_gateways(&self) -> Vec<(IpAddr, MacAddress)> {
+        if !self.own {
+            return Vec::new();
+        }
         let v6 = self.address_v6.map(|net| IpAddr::V6(net.addr()));
         let gateways = [Some(IpAddr::V4(self.address.addr())), v6].into_iter();
         gateways
@@ -74,7 +90,7 @@ impl BridgePlan {
             ipv4: Some(Address {
                 address: ip,
                 prefix_length: self.address.prefix_len(),
-                gateway: Some(self.address.addr()),
+                gateway: Some(self.gateway),
             }),
             ipv6: self.ipv6(ip),
             gateway_priority: 0,
@@ -96,13 +112,32 @@ impl BridgePlan {
         u32::from(ip) - u32::from(self.address.network())
     }
 
-    /// The IPv6 address that goes with an IPv4 address: the subnet's, ending in the same offset.
+    /// The IPv6 address that goes with an IPv4 address: the range's, ending in the same offset.
     pub(crate) fn ipv6(&self, ip: Ipv4Addr) -> Option<Address<Ipv6Addr>> {
-        self.address_v6.map(|net| Address {
-            address: (u128::from(net.network()) + u128::from(self.offset(ip))).into(),
+        let (net, range) = (self.address_v6?, self.range_v6?);
+        Some(Address {
+            address: (u128::from(range.network()) + u128::from(self.offset(ip))).into(),
             prefix_length: net.prefix_len(),
-            gateway: Some(net.addr()),
+            gateway: Some(self.gateway_v6.unwrap_or(net.addr())),
         })
+    }
+
+    /// The addresses of containers: none that is the bridge's or the gateway's, nor one whose IPv6 address would be.
+    pub(crate) fn addresses(&self) -> Addresses {
+        let mut addresses = Addresses::within(self.address, self.address.addr(), self.range);
+        addresses.take(self.gateway);
+        let base = self.range_v6.map(|net| u128::from(net.network()));
+        let own_v6 = self.address_v6.map(|net| net.addr());
+        for theirs in own_v6.into_iter().chain(self.gateway_v6) {
+            let offset = base.and_then(|base| u128::from(theirs).checked_sub(base));
+            let first = u32::from(self.address.network());
+            let with = offset.and_then(|offset| first.checked_add(u32::try_from(offset).ok()?));
+            if let Some(ip) = with {
+                // Outside the subnet is nobody's.
+                addresses.take(ip.into());
+            }
+        }
+        addresses
     }
 }
 
@@ -232,7 +267,7 @@ impl Builder {
                 mtu: bridge.mtu,
                 hairpin,
                 addressless: self.has_ipv6,
-                isolated: false,
+                isolated: !bridge.inter_container,
             };
             self.create_veth(&pair)?;
             let eth0 = index_of(links, "eth0")?;
@@ -338,6 +373,26 @@ impl Builder {
         let mut batch = Batch::new();
         plug.announce(&mut batch, *bridge, index_of(&self.links, name)?);
         self.links.apply(&mut batch)
+    }
+
+    /// Gives an interface of a namespace more addresses.
+    pub(crate) fn add_addresses(
+        &self,
+        netns: impl AsFd,
+        interface: &str,
+        addresses: &[IpNet],
+    ) -> Result<(), NetError> {
+        self.within(netns, |links| {
+            if addresses.iter().any(|net| net.addr().is_ipv6()) {
+                let _ = sysctl::write(&format!("ipv6/conf/{interface}/disable_ipv6"), "0");
+            }
+            let index = index_of(links, interface)?;
+            let mut batch = Batch::new();
+            for address in addresses {
+                rtnl::add_address(&mut batch, index, *address);
+            }
+            links.apply_except(&mut batch, &[libc::EEXIST])
+        })
     }
 
     /// Takes an interface from a namespace; one that is gone is no error.
@@ -448,14 +503,18 @@ fn configure(links: &Links, bridge: &BridgePlan, eth0: u32, ip: Ipv4Addr) -> Res
         eth0,
         net(ip.into(), bridge.address.prefix_len()),
     );
-    let gateway = bridge.address.addr().into();
-    rtnl::set_default_route(&mut batch, eth0, gateway);
-    neighbours::add(&mut batch, eth0, gateway, bridge.mac);
+    let own = bridge.own_gateways();
+    let lead_by = |batch: &mut Batch, gateway: IpAddr| {
+        rtnl::set_default_route(batch, eth0, gateway);
+        for (gateway, mac) in own.iter().filter(|(own, _)| *own == gateway) {
+            neighbours::add(batch, eth0, *gateway, *mac);
+        }
+    };
+    lead_by(&mut batch, bridge.gateway.into());
     if let Some(v6) = bridge.ipv6(ip) {
         rtnl::add_address(&mut batch, eth0, net(v6.address.into(), v6.prefix_length));
         if let Some(gateway) = v6.gateway {
-            rtnl::set_default_route(&mut batch, eth0, gateway.into());
-            neighbours::add(&mut batch, eth0, gateway.into(), bridge.mac);
+            lead_by(&mut batch, gateway.into());
         }
     }
     links.apply(&mut batch)

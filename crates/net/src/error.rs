@@ -35,6 +35,9 @@ pub enum NetError {
     /// Another network has the subnet or the bridge.
     #[error("{0}")]
     Conflicting(String),
+    /// There is no default bridge.
+    #[error("network bridge not found: the engine was started with --bridge=none")]
+    NoBridge,
     /// No such network was made.
     #[error("network {} not found", .0.as_str())]
     NoNetwork(NetworkId),
@@ -130,7 +133,7 @@ impl NetError {
             | Self::PoolsExhausted(_)
             | Self::Stopped => ErrorClass::Unavailable,
             Self::AddressRefused(_) | Self::AlreadyAttached(_) => ErrorClass::Conflict,
-            Self::NotAttached(_) | Self::NoNetwork(_) => ErrorClass::NotFound,
+            Self::NotAttached(_) | Self::NoNetwork(_) | Self::NoBridge => ErrorClass::NotFound,
             Self::InvalidSetting(_) | Self::InvalidPort { .. } | Self::Subnetted => {
                 ErrorClass::InvalidArgument
             }

@@ -72,7 +72,10 @@ impl Networks {
                 }
                 segment.interface.clone()
             }
-            None => self.shared().bridge.name.clone(),
+            None => {
+                let bridge = self.shared().bridge.as_ref();
+                bridge.map_or_else(String::new, |bridge| bridge.name.clone())
+            }
         };
         said.push(format!(
             "{interface} is {addresses} on network {name}: bridge {bridge}, by the host's {}.",
@@ -94,7 +97,7 @@ impl Networks {
             return;
         }
         let masquerades = segment.as_ref().map_or_else(
-            || self.shared().settings.masquerade,
+            || self.shared().settings.masquerade && self.shared().settings.firewall_v4,
             |segment| segment.masquerade && segment.gateway_mode_v4 != GatewayMode::Routed,
         );
         let leaves = if masquerades {
@@ -141,7 +144,7 @@ impl Networks {
         });
         let survey = firewall.survey().unwrap_or_default();
         for place in &survey.places {
-            let passes = firewall.passes(place, &self.shared().bridge.name);
+            let passes = firewall.passes(place, &self.shared().settings.instance.bridge());
             said.push(explain_place_of_others(place, passes));
         }
         if record.ports.iter().any(|port| is_relayed(record, port)) {

@@ -18,7 +18,8 @@ impl Firewall {
 
     /// Chains of others that concern us, with what is ours in them.
     pub(crate) fn survey(&self) -> Result<Survey, NetError> {
-        self.tables.survey(OWN_TABLES, self.tag())
+        let survey = self.tables.survey(OWN_TABLES, self.tag())?;
+        Ok(survey.only(self.ruleset.families))
     }
 
     /// Finds chains of others that drop what we forward, puts our accepts there, and notes what cannot be helped.
@@ -39,6 +40,9 @@ impl Firewall {
                 .iter()
                 .map(|(chain, error)| unchangeable(chain, error)),
         );
+        if self.ruleset.is_off() {
+            return;
+        }
         // The legacy interface has rules that nf_tables cannot see; these files name its tables.
         for (file, program) in [
             ("ip_tables_names", "iptables"),
@@ -97,7 +101,7 @@ impl Shared {
             return Ok(());
         }
         let mut firewall = lock(&self.tables);
-        if !firewall.ruleset.guard {
+        if self.settings.guard && !firewall.ruleset.guard && !firewall.ruleset.is_off() {
             firewall.ruleset.guard = true;
             self.write_table(&mut firewall)?;
         }
@@ -113,7 +117,7 @@ impl Shared {
         let mut firewall = lock(&self.tables);
         if !firewall.warnings.is_empty() {
             // Nobody is told when a table goes with its owner.
-            firewall.look_around(&self.bridge.name);
+            firewall.look_around(&self.settings.instance.bridge());
         }
         let mut warnings = firewall.warnings.clone();
         drop(firewall);
@@ -129,7 +133,7 @@ impl Shared {
             return Ok(());
         }
         let needed = lock(&self.links).links()?.iter().any(|link| {
-            link.name != self.bridge.name
+            link.name != self.settings.instance.bridge()
                 && ["hoist0", "hst-", "docker", "br-", "virbr", "cni", "podman"]
                     .iter()
                     .any(|prefix| link.name.starts_with(prefix))
@@ -138,7 +142,7 @@ impl Shared {
             return Ok(());
         }
         sysctl::write(FORWARD_V4, "0")?;
-        if self.bridge.address_v6.is_some() {
+        if self.has_ipv6() {
             sysctl::write(FORWARD_V6, "0")?;
         }
         Ok(())

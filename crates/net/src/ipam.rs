@@ -12,7 +12,10 @@ use ipnet::Ipv4Net;
 pub struct Addresses {
     subnet: Ipv4Net,
     taken: Vec<u64>,
+    /// First and last offset of those that are given to who asks for none in particular.
+    range: (u32, u32),
     cursor: u32,
+    /// How many of the range are free.
     free: u32,
 }
 
@@ -20,13 +23,22 @@ impl Addresses {
     /// All free but the network's own, the broadcast address and the gateway.
     #[must_use]
     pub fn new(subnet: Ipv4Net, gateway: Ipv4Addr) -> Self {
+        Self::within(subnet, gateway, subnet)
+    }
+
+    /// The same, of which a range within the subnet is given to who asks for none in particular.
+    #[must_use]
+    pub fn within(subnet: Ipv4Net, gateway: Ipv4Addr, range: Ipv4Net) -> Self {
         let size = 1u64 << (32 - u32::from(subnet.prefix_len()));
         let words = usize::try_from(size.div_ceil(64)).unwrap_or(usize::MAX);
+        let offset = |address| u32::from(address) - u32::from(subnet.network());
+        let range = (offset(range.network()), offset(range.broadcast()));
         let mut addresses = Self {
             subnet: subnet.trunc(),
             taken: vec![0; words],
-            cursor: 0,
-            free: u32::try_from(size).unwrap_or(u32::MAX),
+            range,
+            cursor: range.0,
+            free: (range.1 - range.0).saturating_add(1),
         };
         for reserved in [subnet.network(), subnet.broadcast(), gateway] {
             addresses.take(reserved);
@@ -54,8 +66,12 @@ impl Addresses {
             return false;
         }
         self.taken[word] |= bit;
-        self.free -= 1;
+        self.free -= u32::from(self.is_given(offset));
         true
+    }
+
+    fn is_given(&self, offset: u32) -> bool {
+        (self.range.0..=self.range.1).contains(&offset)
     }
 
     /// Takes the next free address; `None` if all are taken.
@@ -63,25 +79,23 @@ impl Addresses {
         if self.free == 0 {
             return None;
         }
-        let size = self.size();
+        let (first, last) = self.range;
+        let after = |offset: u32| if offset >= last { first } else { offset + 1 };
         let mut offset = self.cursor;
         loop {
             let (word, bit) = Self::bit(offset);
             if self.taken[word] == u64::MAX {
                 // Skip the rest of a full word.
-                offset = (offset / 64 + 1) * 64 % size.max(64);
-                if offset >= size {
-                    offset = 0;
-                }
+                offset = after(offset | 63);
                 continue;
             }
             if self.taken[word] & bit == 0 {
                 self.taken[word] |= bit;
                 self.free -= 1;
-                self.cursor = (offset + 1) % size;
+                self.cursor = after(offset);
                 return Some((u32::from(self.subnet.network()) + offset).into());
             }
-            offset = (offset + 1) % size;
+            offset = after(offset);
         }
     }
 
@@ -95,18 +109,14 @@ impl Addresses {
             return false;
         }
         self.taken[word] &= !bit;
-        self.free += 1;
+        self.free += u32::from(self.is_given(offset));
         true
     }
 
-    /// How many are free.
+    /// How many of the range are free.
     #[must_use]
     pub fn free(&self) -> u32 {
         self.free
-    }
-
-    fn size(&self) -> u32 {
-        u32::try_from(1u64 << (32 - u32::from(self.subnet.prefix_len()))).unwrap_or(u32::MAX)
     }
 }
 
@@ -140,6 +150,31 @@ mod tests {
         assert!(addresses.release([10, 0, 0, 4].into()));
         assert!(!addresses.release([10, 0, 0, 4].into()));
         assert_eq!(addresses.take_next(), Some([10, 0, 0, 4].into()));
+    }
+
+    #[test]
+    fn a_range_is_what_is_given_and_others_may_be_asked_for() {
+        let mut addresses = Addresses::within(
+            subnet("10.0.0.0/16"),
+            [10, 0, 0, 1].into(),
+            subnet("10.0.3.64/26"),
+        );
+        let all: Vec<_> = std::iter::from_fn(|| addresses.take_next()).collect();
+        assert_eq!(all.len(), 64);
+        assert_eq!(all.first(), Some(&[10, 0, 3, 64].into()));
+        assert_eq!(all.last(), Some(&[10, 0, 3, 127].into()));
+        assert!(addresses.take([10, 0, 9, 9].into()) && addresses.release([10, 0, 9, 9].into()));
+        assert_eq!(addresses.take_next(), None);
+        assert!(addresses.release([10, 0, 3, 70].into()));
+        assert_eq!(addresses.take_next(), Some([10, 0, 3, 70].into()));
+        // One that begins with the network's own address and holds the gateway.
+        let mut low = Addresses::within(
+            subnet("10.0.0.0/16"),
+            [10, 0, 0, 1].into(),
+            subnet("10.0.0.0/30"),
+        );
+        let all: Vec<_> = std::iter::from_fn(|| low.take_next()).collect();
+        assert_eq!(all, [Ipv4Addr::from([10, 0, 0, 2]), [10, 0, 0, 3].into()]);
     }
 
     proptest! {

@@ -56,7 +56,8 @@ impl Shared {
                 .retain(|one| !others.contains(&one.host_interface));
             pool.ready.retain(|one| {
                 let is_gone = others.contains(&one.host_interface);
-                places.extend(is_gone.then(|| one.place(&self.bridge)));
+                let bridge = self.bridge.as_ref().filter(|_| is_gone);
+                places.extend(bridge.map(|bridge| one.place(bridge)));
                 !is_gone
             });
         }
@@ -107,7 +108,7 @@ impl Shared {
         let Some(ready) = lock(&self.pool).ready.pop_back() else {
             return Ok(false);
         };
-        self.let_leave(&[ready.place(&self.bridge)]);
+        self.let_leave(&[ready.place(self.bridge()?)]);
         self.delete(links, &ready.host_interface)?;
         Ok(true)
     }
@@ -172,7 +173,8 @@ impl Shared {
     pub(crate) fn sweep_neighbours(&self) -> Result<(), NetError> {
         lock(&self.links).forget_neighbours(|index, address| {
             let state = lock(&self.state);
-            let own = self.bridge.has(address) && index == self.bridge.index();
+            let own = self.bridge.as_ref();
+            let own = own.is_some_and(|own| own.has(address) && index == own.index());
             let is_ours = own
                 || state
                     .segments
@@ -190,7 +192,7 @@ impl Shared {
         let bridges = state.segments.values().map(|made| &made.segment.interface);
         let places = state.live.values().flat_map(|live| &live.record.places);
         bridges
-            .chain([&self.bridge.name])
+            .chain(self.bridge.iter().map(|bridge| &bridge.name))
             .chain(places.map(|place| &place.host_interface))
             .chain(state.leaving.keys())
             .filter(|name| !name.is_empty() && !there.contains(name.as_str()))

@@ -8,12 +8,12 @@ use hoist_sys::netlink::Batch;
 
 use crate::attach::duplicate;
 use crate::attachment::{AttachmentRecord, PlaceRecord};
-use crate::build::{Builder, Plug};
+use crate::build::{BridgePlan, Builder, Plug};
 use crate::error::NetError;
 use crate::plug::plug_again;
 use crate::rtnl::{self, Links};
 use crate::segment_links::ensure_bridge;
-use crate::settings::Settings;
+use crate::settings::{BridgeChoice, Settings};
 use crate::shared::{Shared, lock};
 use crate::{bridge, neighbours};
 
@@ -35,31 +35,47 @@ impl Lost {
 impl Shared {
     /// Makes a bridge again, if that is what somebody removed, and puts the containers back on it.
     pub(crate) fn mend(&self, name: &str) {
-        let mended = if name == self.bridge.name {
-            self.mend_default()
-        } else {
-            self.mend_segment(name)
+        let default = self.bridge.as_ref().filter(|bridge| bridge.name == name);
+        let mended = match default {
+            Some(bridge) => self.mend_default(bridge),
+            None => self.mend_segment(name),
         };
         if let Err(error) = mended {
             tracing::error!(bridge = name, error = %hoist_model::chain(&error), "a network is without its bridge");
         }
     }
 
-    fn mend_default(&self) -> Result<(), NetError> {
+    fn mend_default(&self, plan: &BridgePlan) -> Result<(), NetError> {
+        if !plan.own {
+            tracing::error!(
+                bridge = plan.name,
+                "the default bridge was removed, and is its owner's to make again"
+            );
+            return Ok(());
+        }
         tracing::warn!(
-            bridge = self.bridge.name,
+            bridge = plan.name,
             "the default bridge was removed: making it again"
         );
         let links = Links::open()?;
+        // As it was: it need not be as the settings say, see `OccupiedBridge`.
         let settings = Settings {
-            bridge_address: Some(self.bridge.address),
+            bridge: BridgeChoice::Own,
+            occupied: None,
+            bridge_address: Some(plan.address),
+            bridge_address_v6: plan.address_v6,
+            range: Some(plan.range),
+            gateway: Some(plan.gateway),
+            ipv6: plan.address_v6.is_some(),
+            range_v6: plan.range_v6,
+            gateway_v6: plan.gateway_v6,
             ..self.settings.clone()
         };
-        let again = bridge::ensure(&links, &settings)?;
-        self.bridge.renumber(again.index());
+        let again = bridge::ensure(&links, &settings)?.ok_or(NetError::NoBridge)?;
+        plan.renumber(again.index());
         let mut places = self.places_on(None);
         let ready = lock(&self.pool);
-        places.extend(ready.ready.iter().map(|one| one.place(&self.bridge)));
+        places.extend(ready.ready.iter().map(|one| one.place(plan)));
         drop(ready);
         self.put_on_bridges(&links, &places)
     }
@@ -101,7 +117,7 @@ impl Shared {
 
     /// The attached container whose veth has this name.
     pub(crate) fn lost(&self, name: &str) -> Option<Lost> {
-        let (netns, record, place, sysctls) = {
+        let (netns, record, place, wish) = {
             let state = lock(&self.state);
             let is_it = |place: &PlaceRecord| place.host_interface == name;
             let found = state.live.values().find_map(|live| {
@@ -109,14 +125,14 @@ impl Shared {
                 Some((live, at))
             });
             let (live, at) = found?;
-            let sysctls = live.wishes.get(at).map(|wish| wish.sysctls.clone());
+            let wish = live.wishes.get(at).cloned().unwrap_or_default();
             let place = live.record.places[at].clone();
             let netns = duplicate(&live.netns).ok()?;
-            (netns, live.record.clone(), place, sysctls)
+            (netns, live.record.clone(), place, wish)
         };
         let plug = Plug {
-            sysctls: sysctls.unwrap_or_default(),
-            ..plug_again(self, &place)?
+            sysctls: wish.sysctls.clone(),
+            ..plug_again(self, &place, &wish)?
         };
         Some(Lost {
             netns,
@@ -133,12 +149,13 @@ impl Shared {
     ) -> Result<(), NetError> {
         let mut batch = Batch::new();
         for place in places.iter().filter(|one| !one.host_interface.is_empty()) {
-            let Some(bridge) = self.bridge_index(place.network.as_ref()) else {
+            let Some((bridge, isolated)) = self.bridge_port(place.network.as_ref()) else {
                 continue;
             };
             // One without a veth has lost its container.
             if let Some(port) = links.link(&place.host_interface)? {
                 rtnl::enslave(&mut batch, port.index, bridge, None);
+                rtnl::set_isolated(&mut batch, &place.host_interface, isolated);
                 for address in place.addresses() {
                     neighbours::add(&mut batch, bridge, address, place.mac);
                 }
@@ -153,11 +170,18 @@ impl Shared {
 
     /// The number of the bridge of a network, if it has one; `None` is the default bridge.
     pub(crate) fn bridge_index(&self, network: Option<&NetworkId>) -> Option<u32> {
+        self.bridge_port(network).map(|(bridge, _)| bridge)
+    }
+
+    /// The same, and whether its ports are kept from each other.
+    fn bridge_port(&self, network: Option<&NetworkId>) -> Option<(u32, bool)> {
         let Some(id) = network else {
-            return Some(self.bridge.index());
+            let bridge = self.bridge.as_ref()?;
+            return Some((bridge.index(), !bridge.inter_container));
         };
         let state = lock(&self.state);
         let made = state.segments.get(id)?;
-        (made.segment.kind == SegmentKind::Bridge).then_some(made.index)
+        let is_bridge = made.segment.kind == SegmentKind::Bridge;
+        is_bridge.then_some((made.index, !made.segment.inter_container))
     }
 }

@@ -1,7 +1,7 @@
 //! The handle: one engine's networks on this host.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,6 @@ use crate::claim::Claim;
 use crate::dns::NameServers;
 use crate::error::NetError;
 use crate::event_thread::EventThread;
-use crate::ipam::Addresses;
 use crate::names::NameBoard;
 use crate::nft::{BridgeRules, Entrance, FamilyRules, Ruleset, Tables};
 use crate::ports::{Kept, PortTable};
@@ -74,12 +73,16 @@ impl Networks {
         let ruleset = Ruleset {
             guard: tables.has_guard(&table)?,
             table,
-            bridges: vec![bridge_rules(&bridge, &settings)],
+            bridges: bridge
+                .iter()
+                .map(|bridge| bridge_rules(bridge, &settings))
+                .collect(),
+            families: [settings.firewall_v4, settings.firewall_v6],
         };
         let shared = Arc::new(Shared {
             firewall_port: tables.socket().port(),
             state: Mutex::new(State {
-                addresses: Addresses::new(bridge.address, bridge.address.addr()),
+                addresses: bridge.as_ref().map(BridgePlan::addresses),
                 ports: PortTable::new(),
                 live: HashMap::new(),
                 leaving: HashMap::new(),
@@ -152,7 +155,7 @@ impl Networks {
                     && place.host_interface.is_empty()
                 {
                     // Its name follows from its address; a caller need not remember it.
-                    place.host_interface = shared.bridge.veth_name(own.address);
+                    place.host_interface = shared.bridge()?.veth_name(own.address);
                 }
             }
             let target = record
@@ -249,7 +252,7 @@ impl Networks {
         let shared = &self.inner.shared;
         {
             let mut firewall = lock(&shared.tables);
-            firewall.look_around(&shared.bridge.name);
+            firewall.look_around(&shared.settings.instance.bridge());
             shared.write_table(&mut firewall)?;
         }
         let kept: HashSet<String> = lock(&shared.state)
@@ -289,17 +292,25 @@ impl Networks {
             .map(|live| live.record.clone())
     }
 
-    /// The default bridge, as inspect shows it.
+    /// The default bridge, as inspect shows it, where there is one.
     #[must_use]
-    pub fn bridge(&self) -> BridgeFacts {
-        let bridge = &self.inner.shared.bridge;
-        BridgeFacts {
+    pub fn bridge(&self) -> Option<BridgeFacts> {
+        let bridge = self.inner.shared.bridge.as_ref()?;
+        let settings = &self.inner.shared.settings;
+        Some(BridgeFacts {
             name: bridge.name.clone(),
             subnet: bridge.address.trunc(),
             gateway: bridge.address.addr(),
-            subnet_v6: bridge.address_v6.map(|net| net.trunc()),
+            range: settings.range.map(|_| bridge.range),
+            default_gateway: settings.gateway.map(|_| bridge.gateway),
+            address_v6: bridge.address_v6,
+            range_v6: settings.range_v6.and(bridge.range_v6),
+            default_gateway_v6: bridge.gateway_v6,
             mtu: bridge.mtu,
-        }
+            inter_container: bridge.inter_container,
+            masquerade: settings.masquerade,
+            host_ip: settings.default_host_ip,
+        })
     }
 
     /// How many namespaces on the bridge are ready now.
@@ -364,7 +375,9 @@ impl Networks {
             results.push(firewall.tables.delete_table(&table));
         }
         results.push(self.remove_segments());
-        results.push(bridge::remove(&lock(&shared.links), &shared.bridge.name));
+        if let Some(bridge) = shared.bridge.as_ref().filter(|bridge| bridge.own) {
+            results.push(bridge::remove(&lock(&shared.links), &bridge.name));
+        }
         results.into_iter().collect()
     }
 
@@ -381,7 +394,7 @@ impl Networks {
 
     /// Waits a while for the veths of closed namespaces to go, then removes those that did not; spares `kept`.
     fn remove_veths(&self, kept: &HashSet<String>) -> Result<(), NetError> {
-        let prefix = &self.inner.shared.bridge.veth_prefix;
+        let prefix = self.inner.shared.settings.instance.veth_prefix();
         let links = lock(&self.inner.shared.links);
         let stale = || -> Result<Vec<String>, NetError> {
             Ok(links
@@ -434,10 +447,24 @@ pub struct BridgeFacts {
     pub name: String,
     /// Its subnet.
     pub subnet: Ipv4Net,
-    /// Its own address in the subnet: the containers' gateway.
+    /// Its own address in the subnet.
     pub gateway: Ipv4Addr,
-    /// Its IPv6 subnet, where it has one.
-    pub subnet_v6: Option<Ipv6Net>,
+    /// Where containers' addresses are taken from, if that was said.
+    pub range: Option<Ipv4Net>,
+    /// The containers' way out, if not itself.
+    pub default_gateway: Option<Ipv4Addr>,
+    /// Its IPv6 address and prefix, where it has one.
+    pub address_v6: Option<Ipv6Net>,
+    /// What containers' IPv6 addresses begin with, if that was said.
+    pub range_v6: Option<Ipv6Net>,
+    /// The containers' way out by IPv6, if not itself.
+    pub default_gateway_v6: Option<Ipv6Addr>,
     /// Link MTU in bytes.
     pub mtu: u32,
+    /// Whether containers on it reach each other.
+    pub inter_container: bool,
+    /// Whether what leaves it takes the host's address.
+    pub masquerade: bool,
+    /// Host address of ports that are published without one.
+    pub host_ip: Option<IpAddr>,
 }

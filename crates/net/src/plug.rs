@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::attach::{Placed, duplicate, random_ids};
 use crate::attachment::{MacAddress, PlaceRecord};
-use crate::build::{Plug, PlugLink, mac_of};
+use crate::build::{BridgePlan, Plug, PlugLink, mac_of};
 use crate::error::NetError;
 use crate::networks::Networks;
 use crate::segment_links::macvlan_mode;
@@ -126,9 +126,10 @@ impl Networks {
         let ip = self.bridge_address(wish)?;
         let mac = wish.mac.map_or_else(|| mac_of(ip), MacAddress);
         let record = self.bridge_place(ip, mac, wish)?;
+        let bridge = shared.bridge()?;
         let plug = Plug {
             interface: "eth".to_owned(),
-            ..default_plug(shared, &record, shared.bridge.veth_name(ip))
+            ..default_plug(bridge, &record, wish, bridge.veth_name(ip))
         };
         Ok((record, plug))
     }
@@ -140,30 +141,38 @@ pub(crate) fn disables_ipv6(setting: &InterfaceSysctl) -> bool {
 }
 
 /// What a place on the default bridge is made of.
-fn default_plug(shared: &Shared, place: &PlaceRecord, veth: String) -> Plug {
-    let bridge = &shared.bridge;
+fn default_plug(
+    bridge: &BridgePlan,
+    place: &PlaceRecord,
+    wish: &PlaceRequest,
+    veth: String,
+) -> Plug {
     Plug {
         link: PlugLink::Veth {
             name: veth,
             bridge: bridge.index(),
-            isolated: false,
+            isolated: !bridge.inter_container,
         },
         interface: place.interface.clone(),
         mac: place.mac,
         mtu: Some(bridge.mtu),
-        addresses: nets(place),
+        addresses: nets(place, wish),
         gateways: bridge.own_gateways(),
-        ipv6: bridge.address_v6.is_some(),
+        ipv6: bridge.address_v6.is_some() || has_link_local_v6(wish),
         hairpin: sysctl::is_on(BRIDGE_CALLS),
         sysctls: Vec::new(),
     }
 }
 
 /// What a place is made of whose veth was taken away; `None` if it has none, or its network is gone.
-pub(crate) fn plug_again(shared: &Shared, place: &PlaceRecord) -> Option<Plug> {
+pub(crate) fn plug_again(
+    shared: &Shared,
+    place: &PlaceRecord,
+    wish: &PlaceRequest,
+) -> Option<Plug> {
     let veth = place.host_interface.clone();
     let Some(id) = &place.network else {
-        return Some(default_plug(shared, place, veth));
+        return Some(default_plug(shared.bridge.as_ref()?, place, wish, veth));
     };
     let state = lock(&shared.state);
     let made = state.segments.get(id)?;
@@ -176,9 +185,9 @@ pub(crate) fn plug_again(shared: &Shared, place: &PlaceRecord) -> Option<Plug> {
         interface: place.interface.clone(),
         mac: place.mac,
         mtu: made.segment.mtu,
-        addresses: nets(place),
+        addresses: nets(place, wish),
         gateways: made.own_gateways(),
-        ipv6: place.ipv6.is_some(),
+        ipv6: place.ipv6.is_some() || has_link_local_v6(wish),
         hairpin: sysctl::is_on(BRIDGE_CALLS),
         sysctls: Vec::new(),
     })
@@ -192,7 +201,18 @@ pub(crate) fn free_name(prefix: &str, taken: &[&str]) -> String {
         .unwrap_or_default()
 }
 
-fn nets(place: &PlaceRecord) -> Vec<IpNet> {
+/// Whether an IPv6 link-local address is asked for.
+fn has_link_local_v6(wish: &PlaceRequest) -> bool {
+    wish.link_local.iter().any(IpAddr::is_ipv6)
+}
+
+/// Link-local addresses with their prefixes (moby: daemon/libnetwork/endpoint.go).
+pub(crate) fn link_local_nets(wish: &PlaceRequest) -> impl Iterator<Item = IpNet> {
+    let nets = wish.link_local.iter().copied();
+    nets.map(|ip| IpNet::new_assert(ip, if ip.is_ipv4() { 16 } else { 64 }))
+}
+
+fn nets(place: &PlaceRecord, wish: &PlaceRequest) -> Vec<IpNet> {
     let v4 = place
         .ipv4
         .map(|own| (own.address.into(), own.prefix_length));
@@ -202,6 +222,7 @@ fn nets(place: &PlaceRecord) -> Vec<IpNet> {
     v4.into_iter()
         .chain(v6)
         .map(|(address, length): (IpAddr, u8)| IpNet::new_assert(address, length))
+        .chain(link_local_nets(wish))
         .collect()
 }
 
@@ -261,7 +282,7 @@ fn segment_plug(
         },
     };
     let plug = Plug {
-        addresses: nets(&record),
+        addresses: nets(&record, wish),
         gateways: made.own_gateways(),
         link,
         interface: match segment.interface_prefix.as_str() {
@@ -270,7 +291,7 @@ fn segment_plug(
         },
         mac,
         mtu: segment.mtu,
-        ipv6: v6.is_some(),
+        ipv6: v6.is_some() || has_link_local_v6(wish),
         hairpin: segment.kind == SegmentKind::Bridge && sysctl::is_on(BRIDGE_CALLS),
         sysctls: Vec::new(),
     };

@@ -350,6 +350,24 @@ pub(crate) fn settle(
     );
 }
 
+/// Keeps a link from others of its bridge that are kept so as well, or no longer.
+pub(crate) fn set_isolated(batch: &mut Batch, name: &str, isolated: bool) {
+    batch.message(
+        format!("set isolation on link {name}"),
+        NEW_LINK,
+        0,
+        &link_header(0, 0),
+        |a| {
+            a.put_text(LINK_NAME, name).nest(LINK_INFO, |a| {
+                a.put_text(INFO_SLAVE_KIND, "bridge")
+                    .nest(INFO_SLAVE_DATA, |a| {
+                        a.put_u8(PORT_ISOLATED, u8::from(isolated));
+                    });
+            });
+        },
+    );
+}
+
 /// Sets a link down.
 pub(crate) fn set_down(batch: &mut Batch, name: &str) {
     let mut header = link_header(0, 0);

@@ -346,7 +346,9 @@ impl Shared {
             .values()
             .find(|made| made.segment.interface == name)
             .map(|made| (made.segment.id.clone(), name.to_owned()));
-        let own = (name == self.bridge.name).then(|| (segment.id.clone(), name.to_owned()));
+        let is_default = self.bridge.as_ref().is_some_and(|own| own.name == name);
+        let is_default = is_default || name == self.settings.instance.bridge();
+        let own = is_default.then(|| (segment.id.clone(), name.to_owned()));
         if let Some((other, bridge)) = other.or(own) {
             return Err(NetError::Conflicting(format!(
                 "cannot create network {} ({name}): conflicts with network {} ({bridge}): networks have same bridge name",
@@ -368,11 +370,11 @@ impl Shared {
             let state = lock(&self.state);
             let made = state.segments.values();
             let of_users = made.flat_map(|made| made.segment.subnets.iter().map(|one| one.subnet));
-            let own = [
-                Some(self.bridge.address.trunc().into()),
-                self.bridge.address_v6.map(|net| net.trunc().into()),
-            ];
-            of_users.chain(own.into_iter().flatten()).collect()
+            let own = self.bridge.iter().flat_map(|bridge| {
+                let v6 = bridge.address_v6.map(|net| net.trunc().into());
+                std::iter::once(bridge.address.trunc().into()).chain(v6)
+            });
+            of_users.chain(own).collect()
         };
         for subnet in &segment.subnets {
             if ours.iter().any(|net| subnets::overlap(*net, subnet.subnet)) {
@@ -451,9 +453,10 @@ impl Shared {
         if !firewall.written {
             return Ok(());
         }
-        if !name.starts_with(&self.bridge.name) {
+        let ours = self.settings.instance.bridge();
+        if !name.starts_with(&ours) {
             // One of our naming is covered by the rules that are there.
-            firewall.look_around(&self.bridge.name);
+            firewall.look_around(&ours);
         }
         self.change(&mut firewall, |transaction, table| {
             transaction.add(table, &elements);
@@ -467,8 +470,9 @@ impl Shared {
         if !firewall.written {
             return Ok(());
         }
-        if !rules.name.starts_with(&self.bridge.name) {
-            firewall.look_around(&self.bridge.name);
+        let ours = self.settings.instance.bridge();
+        if !rules.name.starts_with(&ours) {
+            firewall.look_around(&ours);
         }
         let elements = rules.elements();
         self.change(&mut firewall, |transaction, table| {

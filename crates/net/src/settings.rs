@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,23 +18,42 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 pub struct Settings {
     /// Which engine this is, so that every kernel name derives from it.
     pub instance: Instance,
+    /// Which interface of the host is the default bridge (`bridge`).
+    pub bridge: BridgeChoice,
+    /// The default bridge as running containers of an earlier engine are on it: it stays so, whatever the other settings
+    /// say of its addresses, until an engine starts without them.
+    pub occupied: Option<OccupiedBridge>,
     /// Address and prefix of the default bridge (`bip`); `None` chooses from `pools`.
     pub bridge_address: Option<Ipv4Net>,
+    /// IPv6 address and prefix of the default bridge (`bip6`).
+    pub bridge_address_v6: Option<Ipv6Net>,
+    /// The part of the subnet that containers get addresses from (`fixed-cidr`), and the subnet where nothing else says one.
+    pub range: Option<Ipv4Net>,
+    /// The way out of the containers (`default-gateway`); `None` is the bridge itself.
+    pub gateway: Option<Ipv4Addr>,
+    /// The same for IPv6 (`default-gateway-v6`).
+    pub gateway_v6: Option<Ipv6Addr>,
     /// `default-address-pools`; without one of a family, that has Docker's own, minus 172.17.0.0/16, or a unique local range.
     pub pools: Vec<AddressPool>,
     /// Whether containers on the default bridge get an IPv6 address (`ipv6`).
     pub ipv6: bool,
-    /// The default bridge's IPv6 subnet (`fixed-cidr-v6`); `None` derives a unique local /64 from the instance.
-    pub ipv6_subnet: Option<Ipv6Net>,
+    /// What `range` is for IPv6 (`fixed-cidr-v6`); `None` derives a unique local /64 from the instance.
+    pub range_v6: Option<Ipv6Net>,
     /// Whether to turn IP forwarding on when it is off (`ip-forward`).
     pub ip_forward: bool,
+    /// Whether then to keep other interfaces' packets from being forwarded (the opposite of `ip-forward-no-drop`).
+    pub guard: bool,
+    /// Whether our table has rules for IPv4 (`iptables`). Without, ports are published by the relay alone.
+    pub firewall_v4: bool,
+    /// Whether it has rules for IPv6 (`ip6tables`).
+    pub firewall_v6: bool,
     /// Whether containers of the default bridge may reach each other (`icc`).
     pub inter_container: bool,
     /// Whether traffic leaving a bridge takes the host's address (`ip-masq`).
     pub masquerade: bool,
     /// Link MTU in bytes (`mtu`).
     pub mtu: u32,
-    /// Host address of ports published without one (`ip`).
+    /// Host address of ports that containers on the default bridge publish without one (`ip`).
     pub default_host_ip: Option<IpAddr>,
     /// Namespaces kept ready when nothing happens; 0 keeps none.
     pub pool_size: usize,
@@ -61,11 +80,20 @@ impl Settings {
     pub fn new(instance: Instance) -> Self {
         Self {
             instance,
+            bridge: BridgeChoice::Own,
+            occupied: None,
             bridge_address: None,
+            bridge_address_v6: None,
+            range: None,
+            gateway: None,
+            gateway_v6: None,
             pools: Vec::new(),
             ipv6: false,
-            ipv6_subnet: None,
+            range_v6: None,
             ip_forward: true,
+            guard: true,
+            firewall_v4: true,
+            firewall_v6: true,
             inter_container: true,
             masquerade: true,
             mtu: 1500,
@@ -75,6 +103,29 @@ impl Settings {
             make_namespace: None,
         }
     }
+}
+
+/// Which interface of the host is the default bridge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum BridgeChoice {
+    /// One of our own, made where it is missing.
+    #[default]
+    Own,
+    /// One that a person made: it has to be there, and is left as it is.
+    Named(String),
+    /// There is no default bridge.
+    Absent,
+}
+
+/// A default bridge that containers are on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OccupiedBridge {
+    /// Its name.
+    pub name: String,
+    /// Its address and prefix.
+    pub address: Ipv4Net,
+    /// Its IPv6 address and prefix.
+    pub address_v6: Option<Ipv6Net>,
 }
 
 /// A range of addresses that networks are cut from: one entry of `default-address-pools`.

@@ -37,7 +37,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Everything that outlives one call.
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
-    pub(crate) bridge: BridgePlan,
+    /// The default bridge, where there is one.
+    pub(crate) bridge: Option<BridgePlan>,
     /// Port id of `tables`' socket: tells our own changes from others'.
     pub(crate) firewall_port: u32,
     /// The nf_tables socket, and with it the right to change our table.
@@ -69,7 +70,8 @@ pub(crate) struct Firewall {
 
 /// Addresses, ports and attachments.
 pub(crate) struct State {
-    pub(crate) addresses: Addresses,
+    /// Those of the default bridge; none where there is none.
+    pub(crate) addresses: Option<Addresses>,
     pub(crate) ports: PortTable,
     pub(crate) live: HashMap<ContainerId, Live>,
     /// Veths that are on their way out, by name.
@@ -107,9 +109,21 @@ impl State {
             },
             None => {
                 let own = place.ipv4.map(|own| own.address);
-                let taken = own.filter(|ip| !self.addresses.take(*ip));
+                let taken = own.filter(|ip| !self.take(*ip));
                 taken.into_iter().map(IpAddr::V4).collect()
             }
+        }
+    }
+
+    /// Takes an address of the default bridge; false if it is taken or not one.
+    pub(crate) fn take(&mut self, ip: Ipv4Addr) -> bool {
+        self.addresses.as_mut().is_some_and(|all| all.take(ip))
+    }
+
+    /// Gives an address of the default bridge back.
+    pub(crate) fn release(&mut self, ip: Ipv4Addr) {
+        if let Some(addresses) = &mut self.addresses {
+            addresses.release(ip);
         }
     }
 }
@@ -164,7 +178,10 @@ impl Shared {
                 .spare_demand
                 .wait(now, pool.spares.len(), size)
                 .filter(|_| users),
-            bridged: pool.demand.wait(now, pool.ready.len(), size),
+            bridged: pool
+                .demand
+                .wait(now, pool.ready.len(), size)
+                .filter(|_| self.bridge.is_some()),
             isolated: pool.isolated.len() < ISOLATED,
         }
     }
@@ -183,15 +200,26 @@ impl Shared {
         Some((pool.spares.remove(at)?, bridge))
     }
 
+    /// Whether the default bridge has IPv6.
+    pub(crate) fn has_ipv6(&self) -> bool {
+        let bridge = self.bridge.as_ref();
+        bridge.is_some_and(|bridge| bridge.address_v6.is_some())
+    }
+
+    /// The default bridge.
+    pub(crate) fn bridge(&self) -> Result<&BridgePlan, NetError> {
+        self.bridge.as_ref().ok_or(NetError::NoBridge)
+    }
+
     pub(crate) fn take_address(&self) -> Result<Ipv4Addr, NetError> {
-        lock(&self.state)
-            .addresses
-            .take_next()
-            .ok_or_else(|| NetError::AddressesExhausted(self.bridge.address.trunc().to_string()))
+        let bridge = self.bridge()?;
+        let mut state = lock(&self.state);
+        let next = state.addresses.as_mut().and_then(Addresses::take_next);
+        next.ok_or_else(|| NetError::AddressesExhausted(bridge.range.trunc().to_string()))
     }
 
     pub(crate) fn release_address(&self, ip: Ipv4Addr) {
-        lock(&self.state).addresses.release(ip);
+        lock(&self.state).release(ip);
     }
 
     /// Takes the names that a container had and gives it those that it has now; who asks sees all of it or nothing. `None`
@@ -232,7 +260,7 @@ impl Shared {
                 }
                 None => {
                     if let Some(own) = place.ipv4 {
-                        state.addresses.release(own.address);
+                        state.release(own.address);
                     }
                 }
             }
@@ -254,7 +282,7 @@ impl Shared {
         if !firewall.written {
             return Ok(false);
         }
-        firewall.look_around(&self.bridge.name);
+        firewall.look_around(&self.settings.instance.bridge());
         if firewall
             .ruleset
             .is_intact(&firewall.tables, &self.wanted())?
@@ -271,6 +299,9 @@ impl Shared {
 
     /// Writes the whole table; the caller holds it, so that no publishing falls between.
     pub(crate) fn write_table(&self, firewall: &mut Firewall) -> Result<(), NetError> {
+        if firewall.ruleset.is_off() {
+            return firewall.tables.delete_table(&firewall.ruleset.table);
+        }
         let transaction = firewall.ruleset.write(&self.wanted());
         firewall.tables.commit(transaction)?;
         firewall.written = true;
@@ -283,6 +314,9 @@ impl Shared {
             return Ok(());
         }
         let mut firewall = lock(&self.tables);
+        if firewall.ruleset.is_off() {
+            return Ok(());
+        }
         let mut transaction = nft::Transaction::new();
         transaction.add(&firewall.ruleset.table, elements);
         match firewall.tables.commit(transaction) {
@@ -301,6 +335,9 @@ impl Shared {
             return Ok(());
         }
         let mut firewall = lock(&self.tables);
+        if firewall.ruleset.is_off() {
+            return Ok(());
+        }
         let mut transaction = nft::Transaction::new();
         transaction.remove(&firewall.ruleset.table, elements);
         match firewall.tables.commit(transaction) {

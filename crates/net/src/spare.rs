@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use hoist_sys::netlink::Batch;
 use hoist_sys::netns;
+use ipnet::IpNet;
 
 use crate::attach::random_ids;
 use crate::attachment::MacAddress;
@@ -159,6 +160,13 @@ impl Spare {
     }
 }
 
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
 impl Plug {
     /// In its namespace: its addresses.
     pub(crate) fn address(&self, batch: &mut Batch, index: u32) {
@@ -177,10 +185,11 @@ impl Plug {
         }
     }
 
-    /// On the host: how it is reached.
+    /// On the host: how it is reached. Link-local addresses are asked for, for no record says when they go.
     pub(crate) fn announce(&self, batch: &mut Batch, bridge: u32, port: u32) {
-        for address in &self.addresses {
-            neighbours::add(batch, bridge, address.addr(), self.mac);
+        let addresses = self.addresses.iter().map(IpNet::addr);
+        for address in addresses.filter(|address| !is_link_local(*address)) {
+            neighbours::add(batch, bridge, address, self.mac);
         }
         neighbours::add_to_bridge(batch, port, self.mac);
     }

@@ -321,7 +321,8 @@ impl Seat {
 
     /// A namespace on the default bridge, to order: if need be, in the place of one that is ready for whoever comes.
     fn bridged(&self, ip: Ipv4Addr, mac: Option<MacAddress>) -> Result<Prepared, NetError> {
-        let build = || self.builder.bridged(&self.shared.bridge, ip, mac);
+        let bridge = self.shared.bridge()?;
+        let build = || self.builder.bridged(bridge, ip, mac);
         let built = build();
         if !matches!(built, Err(NetError::BridgeFull(_))) {
             return built;
@@ -358,10 +359,11 @@ impl Seat {
 
     /// Only where a port is free: those that are ready are as good as another.
     fn add_bridged(&self) -> Result<(), NetError> {
+        let bridge = self.shared.bridge()?;
         let ip = self.shared.take_address()?;
         let prepared = self
             .builder
-            .bridged(&self.shared.bridge, ip, None)
+            .bridged(bridge, ip, None)
             .inspect_err(|_| self.shared.release_address(ip))?;
         lock(&self.shared.pool).ready.push_back(prepared);
         Ok(())
@@ -401,9 +403,10 @@ impl Seat {
     /// Links of ours are gone: some were to go, and some were taken away.
     fn heed_gone(&mut self, gone: &[String]) {
         self.full = false;
+        let prefix = self.shared.settings.instance.veth_prefix();
         for name in self.shared.links_gone(&self.builder.links, gone) {
             self.shared.mend(&name);
-            if name.starts_with(&self.shared.bridge.veth_prefix) {
+            if name.starts_with(&prefix) {
                 self.lost.push(name);
             }
         }

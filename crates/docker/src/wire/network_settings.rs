@@ -80,6 +80,8 @@ pub(crate) struct EndpointIpam {
     ipv4_address: String,
     #[serde(rename = "IPv6Address", skip_serializing_if = "String::is_empty")]
     ipv6_address: String,
+    #[serde(rename = "LinkLocalIPs", skip_serializing_if = "Vec::is_empty")]
+    link_local_ips: Vec<String>,
 }
 
 fn text<T: ToString>(value: Option<&T>) -> String {
@@ -115,10 +117,12 @@ pub(crate) fn endpoints(
 fn endpoint(asked: Option<&EndpointSpec>, attachment: Option<&NetworkAttachment>) -> Endpoint {
     let mut endpoint = Endpoint::default();
     if let Some(asked) = asked {
-        if asked.ipv4_address.is_some() || asked.ipv6_address.is_some() {
+        let link_local = &asked.link_local_ips;
+        if asked.ipv4_address.is_some() || asked.ipv6_address.is_some() || !link_local.is_empty() {
             endpoint.ipam_config = Some(EndpointIpam {
                 ipv4_address: text(asked.ipv4_address.as_ref()),
                 ipv6_address: text(asked.ipv6_address.as_ref()),
+                link_local_ips: link_local.iter().map(ToString::to_string).collect(),
             });
         }
         endpoint.links = some(&asked.links);

@@ -371,10 +371,13 @@ fn network(
 
 pub(crate) fn endpoint_from_wire(body: EndpointBody) -> Result<EndpointSpec, ApiError> {
     let ipam = body.ipam_config.unwrap_or_default();
-    if let Some(address) = ipam.link_local_ips.iter().flatten().next() {
-        return Err(ApiError::missing(format!(
-            "link-local addresses of endpoints ({address}) are not implemented yet"
-        )));
+    let mut link_local_ips = Vec::new();
+    for text in ipam.link_local_ips.unwrap_or_default() {
+        link_local_ips.push(text.parse().map_err(|_| {
+            ApiError::invalid(format!(
+                "invalid endpoint settings:\ninvalid link-local IP address: {text}"
+            ))
+        })?);
     }
     let address = |text: Option<String>, family: &str| {
         text.filter(|text| !text.is_empty())
@@ -388,6 +391,7 @@ pub(crate) fn endpoint_from_wire(body: EndpointBody) -> Result<EndpointSpec, Api
         aliases: body.aliases.unwrap_or_default(),
         ipv4_address: address(ipam.ipv4_address, "IPv4")?,
         ipv6_address: address(ipam.ipv6_address, "IPv6")?,
+        link_local_ips,
         mac_address: body
             .mac_address
             .filter(|mac| !mac.is_empty())

@@ -382,12 +382,15 @@ impl Network for FakeNetwork {
         None
     }
 
-    fn bridge(&self) -> BridgeFacts {
-        BridgeFacts {
+    fn bridge(&self) -> Option<BridgeFacts> {
+        Some(BridgeFacts {
             name: "hoist0".to_owned(),
             subnets: Vec::new(),
             mtu: 1500,
-        }
+            inter_container: true,
+            masquerade: true,
+            host_ip: None,
+        })
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -56,7 +56,7 @@ pub(crate) async fn start() -> Option<Server> {
         (0, 0),
     )
     .unwrap();
-    let networks = Networks::open(store.clone(), network.clone())
+    let networks = Networks::open(store.clone(), network.clone(), BTreeMap::new())
         .await
         .unwrap();
     let (sender, mut notices) = tokio::sync::mpsc::unbounded_channel();

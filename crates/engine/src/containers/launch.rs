@@ -91,6 +91,11 @@ impl Actor {
             }
             _ => {
                 let places = self.containers.places(&self.record)?;
+                if places.is_empty() {
+                    // As Docker does where it has no default bridge.
+                    let namespace = network.isolated().await?;
+                    return Ok((NetworkNamespace::Own(namespace), Vec::new()));
+                }
                 let lease = network.attach(&self.record, places).await?;
                 for place in &lease.attachments {
                     self.tell(network_event("connect", &self.record, place));

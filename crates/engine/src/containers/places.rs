@@ -64,7 +64,7 @@ impl Containers {
         }
     }
 
-    /// What a container asks of each network it is on.
+    /// What a container asks of each network it is on: nothing of a default bridge that is not there.
     pub(super) fn places(
         &self,
         record: &ContainerRecord,
@@ -75,7 +75,9 @@ impl Containers {
             let endpoint = record.spec.network.endpoints.get(name);
             place(record, &network, endpoint.cloned().unwrap_or_default())
         };
-        members.into_iter().map(place).collect()
+        let is_there =
+            |name: &&str| *name != "bridge" || self.inner.parts.networks.resolve("bridge").is_ok();
+        members.into_iter().filter(is_there).map(place).collect()
     }
 
     /// Puts a container on one more network.
@@ -197,6 +199,7 @@ fn place(
             Some(IpAddr::V6(ip)) => Some(ip),
             _ => None,
         },
+        link_local: endpoint.link_local_ips,
         mac,
         gateway_priority: endpoint.gateway_priority,
         links,
@@ -272,6 +275,21 @@ fn check_endpoint(
             && (address.is_ipv4() != (family == "IPv4") || address.is_unspecified())
         {
             wrong.push(format!("invalid {family} address: {address}"));
+        }
+    }
+    for address in &endpoint.link_local_ips {
+        if address.is_unspecified() {
+            wrong.push(format!("invalid link-local IP address: {address}"));
+        }
+        let is_link_local = match address {
+            IpAddr::V4(ip) => ip.is_link_local(),
+            IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        };
+        if !is_link_local && wrong.is_empty() {
+            // Docker finds that out at the start (moby: daemon/libnetwork/network.go).
+            return Err(ContainerError::Invalid(format!(
+                "invalid link local IP address: {address}"
+            )));
         }
     }
     if let Some(network) = network.filter(|_| wrong.is_empty()) {

@@ -5,6 +5,7 @@
 //! start  ── every record ──► host finds or makes it again
 //! ```
 
+mod builtin;
 mod check;
 mod configuration;
 mod plan;
@@ -27,7 +28,11 @@ use hoist_model::chain;
 pub struct Networks {
     store: Store,
     host: Arc<dyn Network>,
+    defaults: Arc<DriverOptions>,
 }
+
+/// Options of networks, by driver (daemon.json `default-network-opts`).
+pub type DriverOptions = BTreeMap<String, BTreeMap<String, String>>;
 
 /// A wish for a network (API `NetworkCreateRequest`).
 #[derive(Clone, Debug, Default)]
@@ -62,6 +67,25 @@ pub struct NetworkRequest {
     pub config_only: bool,
     /// The network that has the configuration of this one; empty is none.
     pub config_from: String,
+}
+
+impl NetworkRequest {
+    /// Takes the options of its driver that it does not say; those that its body says as a member are not among its options,
+    /// where they would look as if they counted (moby `daemon/network.go`).
+    fn take_defaults(&mut self, defaults: &DriverOptions) {
+        for (name, value) in defaults.get(&self.driver).into_iter().flatten() {
+            let option = self.options.entry(name.clone());
+            option.or_insert_with(|| value.clone());
+        }
+        for (said, name) in [
+            (self.ipv4, "com.docker.network.enable_ipv4"),
+            (self.ipv6, "com.docker.network.enable_ipv6"),
+        ] {
+            if said.is_some() {
+                self.options.remove(name);
+            }
+        }
+    }
 }
 
 /// A subnet as written (API `IPAMConfig`).
@@ -100,64 +124,27 @@ impl From<StoreError> for NetworkError {
 }
 
 impl Networks {
-    /// Makes sure that the three networks every node has are recorded.
-    pub async fn open(store: Store, host: Arc<dyn Network>) -> Result<Self, NetworkError> {
+    /// Makes sure that the networks every node has are recorded: of the default bridge, if there is one. `defaults` are
+    /// options, by driver, that a network gets which does not say.
+    pub async fn open(
+        store: Store,
+        host: Arc<dyn Network>,
+        defaults: DriverOptions,
+    ) -> Result<Self, NetworkError> {
         let known = store.snapshot().list::<NetworkRecord>();
-        let bridge = host.bridge();
-        let mut wanted = Vec::new();
-        for (name, driver) in [("bridge", "bridge"), ("host", "host"), ("none", "null")] {
-            let old = known.iter().find(|network| network.name == name);
-            let is_bridge = driver == "bridge";
-            let options = if is_bridge {
-                BTreeMap::from([
-                    (
-                        "com.docker.network.bridge.default_bridge".to_owned(),
-                        "true".to_owned(),
-                    ),
-                    (
-                        "com.docker.network.bridge.enable_icc".to_owned(),
-                        "true".to_owned(),
-                    ),
-                    (
-                        "com.docker.network.bridge.enable_ip_masquerade".to_owned(),
-                        "true".to_owned(),
-                    ),
-                    (
-                        "com.docker.network.bridge.host_binding_ipv4".to_owned(),
-                        "0.0.0.0".to_owned(),
-                    ),
-                    (
-                        "com.docker.network.bridge.name".to_owned(),
-                        bridge.name.clone(),
-                    ),
-                    (
-                        "com.docker.network.driver.mtu".to_owned(),
-                        bridge.mtu.to_string(),
-                    ),
-                ])
-            } else {
-                BTreeMap::new()
-            };
-            let subnets = bridge.subnets.iter().filter(|_| is_bridge);
-            wanted.push(NetworkRecord {
-                id: old.map_or_else(|| NetworkId::from_bytes(&random_bytes()), |o| o.id.clone()),
-                name: name.to_owned(),
-                driver: driver.to_owned(),
-                created_at: old.map_or_else(now, |o| o.created_at),
-                subnets: subnets.cloned().collect(),
-                segment: None,
-                attachable: false,
-                ipam_options: None,
-                options,
-                labels: BTreeMap::new(),
-                configuration: None,
-                config_from: String::new(),
-            });
-        }
+        let wanted = builtin::wanted(&known, host.bridge().as_ref());
+        let gone: Vec<_> = known
+            .iter()
+            .filter(|old| old.is_builtin() && !wanted.iter().any(|network| network.id == old.id))
+            .map(|old| old.id.clone())
+            .collect();
         store
             .transaction(Class::Disk, move |tx| {
                 for network in wanted {
                     tx.put(Arc::new(network));
+                }
+                for id in gone {
+                    tx.delete::<NetworkRecord>(id.as_str());
                 }
                 Ok::<_, NetworkError>(())
             })
@@ -170,7 +157,11 @@ impl Networks {
                 tracing::error!(network = network.name, %error, "a network could not be made again");
             }
         }
-        Ok(Self { store, host })
+        Ok(Self {
+            store,
+            host,
+            defaults: Arc::new(defaults),
+        })
     }
 
     /// Makes a network.
@@ -178,6 +169,9 @@ impl Networks {
         &self,
         mut request: NetworkRequest,
     ) -> Result<Arc<NetworkRecord>, NetworkError> {
+        if request.config_from.is_empty() {
+            request.take_defaults(&self.defaults);
+        }
         check::check(&request)?;
         if self.list().iter().any(|other| other.name == request.name) {
             return Err(NetworkError::NameTaken(request.name));

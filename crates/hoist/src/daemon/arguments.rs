@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use super::settings::{NetworkSaid, ProxiesSaid};
+
 /// What the engine can be told at its start.
 #[derive(Debug, Default, Parser)]
 #[command(
@@ -160,6 +162,19 @@ pub(crate) struct Arguments {
     /// Directory of passwd, group, subuid and subgid, as /etc
     #[arg(long, value_name = "PATH", hide = true)]
     pub(crate) accounts: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) network: NetworkSaid,
+    /// Option of networks of a driver that do not say, bridge=com.docker.network.driver.mtu=1400; may be repeated
+    #[arg(long = "default-network-opt", value_name = "DRIVER=NAME=VALUE")]
+    pub(crate) default_network_opts: Vec<String>,
+    /// Option of the storage driver: there is none with a meaning
+    #[arg(long = "storage-opt", value_name = "OPTION")]
+    pub(crate) storage_opts: Vec<String>,
+    /// Layers uploaded at a time [default: 5]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub(crate) max_concurrent_uploads: Option<i64>,
+    #[command(flatten)]
+    pub(crate) proxies: ProxiesSaid,
     /// Check the configuration and exit
     #[arg(long)]
     pub(crate) validate: bool,
@@ -174,48 +189,27 @@ const WITHOUT_MEANING: &[(&str, bool)] = &[
     ("--allow-direct-routing", false),
     ("--allow-nondistributable-artifacts", true),
     ("--api-cors-header", true),
-    ("-b", true),
-    ("--bip6", true),
-    ("--bridge", true),
     ("--bridge-accept-fwmark", true),
     ("--cdi-spec-dir", true),
     ("--containerd", true),
     ("--containerd-namespace", true),
     ("--containerd-plugins-namespace", true),
     ("--cri-containerd", false),
-    ("--default-gateway", true),
-    ("--default-gateway-v6", true),
-    ("--default-network-opt", true),
     ("--feature", true),
     ("--firewall-backend", true),
-    ("--fixed-cidr", true),
-    ("--fixed-cidr-v6", true),
-    ("--http-proxy", true),
-    ("--https-proxy", true),
-    ("--icc", true),
     ("--init-path", true),
-    ("--ip", true),
-    ("--ip-forward", true),
-    ("--ip-forward-no-drop", false),
-    ("--ip-masq", true),
-    ("--ip6tables", true),
-    ("--iptables", true),
-    ("--ipv6", false),
-    ("--max-concurrent-uploads", true),
     ("--network-control-plane-mtu", true),
-    ("--no-proxy", true),
     ("--node-generic-resource", true),
     ("--oom-score-adjust", true),
     ("--rootless", false),
     ("--selinux-enabled", false),
-    ("--storage-opt", true),
     ("--swarm-default-advertise-addr", true),
     ("--userland-proxy", true),
     ("--userland-proxy-path", true),
 ];
 
 /// Booleans as dockerd's flags take them (Go's `strconv.ParseBool`).
-fn yes_or_no(text: &str) -> Result<bool, String> {
+pub(crate) fn yes_or_no(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
@@ -235,7 +229,7 @@ pub(crate) fn parse(
         let name = text.split('=').next().unwrap_or_default();
         match WITHOUT_MEANING.iter().find(|(flag, _)| *flag == name) {
             Some((_, takes_value)) => {
-                // dockerd takes `--iptables=false` and bare `--iptables` alike for booleans it gives a value here.
+                // dockerd takes `--userland-proxy=false` and bare `--userland-proxy` alike for booleans it gives a value here.
                 let bare = !text.contains('=');
                 if bare
                     && *takes_value
@@ -272,13 +266,18 @@ mod tests {
             "-H",
             "unix:///a",
             "--iptables=false",
+            "--userland-proxy=false",
+            "-b",
+            "none",
             "-D",
         ]);
         assert_eq!(arguments.data_root.unwrap().to_str(), Some("/d"));
         assert_eq!(arguments.hosts, ["unix:///a"]);
         assert_eq!(arguments.debug, Some(true));
         assert_eq!(arguments.live_restore, Some(false));
-        assert_eq!(ignored, ["--containerd", "--iptables=false"]);
+        assert_eq!(arguments.network.iptables, Some(false));
+        assert_eq!(arguments.network.bridge.as_deref(), Some("none"));
+        assert_eq!(ignored, ["--containerd", "--userland-proxy=false"]);
     }
 
     #[test]

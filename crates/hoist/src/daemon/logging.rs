@@ -35,7 +35,11 @@ pub(super) fn start(settings: &Settings) -> LogLevel {
         }
     };
     for flag in &settings.ignored {
-        tracing::warn!(%flag, "has no meaning here and is ignored");
+        if flag.contains("userland-proxy") {
+            tracing::info!(%flag, "there is no proxy process: what the kernel cannot translate is relayed by the engine itself");
+        } else {
+            tracing::warn!(%flag, "has no meaning here and is ignored");
+        }
     }
     Box::new(move |name| {
         if is_free && let Err(error) = level(EnvFilter::new(name)) {

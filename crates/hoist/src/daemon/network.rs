@@ -47,7 +47,7 @@ impl HostNetwork {
         }
     }
 
-    /// Says under which id the store knows the default bridge. Called once, before the first attach.
+    /// Says under which id the store knows the default bridge, if there is one. Called once, before the first attach.
     pub(crate) fn name_bridge(&self, id: NetworkId) {
         let _ = self.bridge_id.set(id);
     }
@@ -144,10 +144,10 @@ impl HostNetwork {
         }
     }
 
+    /// The default bridge's id; where there is none, one that is nobody's.
     fn bridge_id(&self) -> NetworkId {
-        let id = self.bridge_id.get();
-        id.expect("the bridge is named before containers start")
-            .clone()
+        let id = self.bridge_id.get().cloned();
+        id.unwrap_or_else(|| NetworkId::from_bytes(&[0; 32]))
     }
 
     fn driver(&self, network: Option<&NetworkId>) -> String {
@@ -255,6 +255,10 @@ impl Network for HostNetwork {
         places: Vec<PlaceRequest>,
     ) -> BoxFuture<'static, Result<NetworkLease, NetworkError>> {
         let request = self.request(record, places);
+        let keeps_apart = |bridge: hoist_net::BridgeFacts| !bridge.inter_container;
+        if !record.links.is_empty() && self.networks.bridge().is_some_and(keeps_apart) {
+            tracing::warn!(container = %record.id, "icc is false: its links are names alone, and open no port");
+        }
         let lease = |networks: &Networks| networks.attach(&request);
         // From the pools this takes microseconds; a blocking thread would cost more than it saves.
         let attachment = if matches!(request.places.as_slice(), [_]) {
@@ -359,15 +363,13 @@ impl Network for HostNetwork {
         let (path, host) = hosts_resolv_conf();
         let own_server = record.attachments.iter().any(|place| {
             // A name server of ours is in the container, which knows others' names.
-            self.bridge_id
-                .get()
-                .is_some_and(|id| place.network_id != *id)
+            place.network_id != self.bridge_id()
         });
         let options = ResolverOptions {
             servers,
             search: own_or(&network.dns_search, engines.search),
             options: own_or(&network.dns_options, engines.options),
-            ipv6: false,
+            ipv6: record.attachments.iter().any(|place| place.ipv6.is_some()),
         };
         if own_server {
             return render_inner_resolv_conf(path, &host, &options);
@@ -382,23 +384,41 @@ impl Network for HostNetwork {
             .iter()
             .find(|address| address.is_ipv4())
             .or(told.first());
-        let own = || IpAddr::V4(self.networks.bridge().gateway);
-        Some(told.copied().unwrap_or_else(own))
+        let own = || Some(IpAddr::V4(self.networks.bridge()?.gateway));
+        told.copied().or_else(own)
     }
 
-    fn bridge(&self) -> BridgeFacts {
-        let facts = self.networks.bridge();
-        BridgeFacts {
+    fn bridge(&self) -> Option<BridgeFacts> {
+        let facts = self.networks.bridge()?;
+        let auxiliary = |name: &str, ip: Option<IpAddr>| {
+            let named = ip.map(|ip| (name.to_owned(), ip));
+            named.into_iter().collect()
+        };
+        let v4 = Subnet {
+            subnet: facts.subnet.into(),
+            gateway: Some(facts.gateway.into()),
+            range: facts.range.map(Into::into),
+            auxiliary: auxiliary("DefaultGatewayIPv4", facts.default_gateway.map(Into::into)),
+            configured: false,
+        };
+        let v6 = facts.address_v6.map(|net| Subnet {
+            subnet: net.trunc().into(),
+            gateway: Some(net.addr().into()),
+            range: facts.range_v6.map(Into::into),
+            auxiliary: auxiliary(
+                "DefaultGatewayIPv6",
+                facts.default_gateway_v6.map(Into::into),
+            ),
+            configured: false,
+        });
+        Some(BridgeFacts {
             name: facts.name,
-            subnets: vec![Subnet {
-                subnet: facts.subnet.into(),
-                gateway: Some(facts.gateway.into()),
-                range: None,
-                auxiliary: [].into(),
-                configured: false,
-            }],
+            subnets: std::iter::once(v4).chain(v6).collect(),
             mtu: facts.mtu,
-        }
+            inter_container: facts.inter_container,
+            masquerade: facts.masquerade,
+            host_ip: facts.host_ip,
+        })
     }
 
     fn usage(&self, id: &NetworkId) -> Vec<SubnetUsage> {

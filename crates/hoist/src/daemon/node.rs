@@ -102,12 +102,23 @@ pub(crate) fn describe(settings: &Settings, found: Found) -> anyhow::Result<Node
             .iter()
             .map(|p| (p.base.to_string(), p.size))
             .collect(),
-        proxies: ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"]
-            .iter()
-            .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
-            .collect::<BTreeMap<_, _>>(),
+        proxies: proxies(settings),
         warnings: found.warnings,
     })
+}
+
+/// By the variables' names, without passwords.
+pub(crate) fn proxies(settings: &Settings) -> BTreeMap<String, String> {
+    let told = &settings.proxies;
+    let shown = |proxy: &Option<hoist_registry::Proxy>| proxy.as_ref().map(ToString::to_string);
+    [
+        ("HTTP_PROXY", shown(&told.http)),
+        ("HTTPS_PROXY", shown(&told.https)),
+        ("NO_PROXY", Some(told.exceptions.clone())),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+    .collect()
 }
 
 /// As `/info` lists them (moby `daemon/info.go`, `fillSecurityOptions`).

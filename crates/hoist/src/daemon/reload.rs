@@ -8,13 +8,14 @@ use hoist_docker::{Api, Node};
 use hoist_engine::events::Events;
 use hoist_model::container::NamespaceMode;
 use hoist_model::{Event, EventKind, chain};
+use hoist_net::BridgeChoice;
 use serde_json::json;
 
 use super::doors::Doors;
 use super::network::HostNetwork;
 use super::node::Confinement;
 use super::registry::RegistrySource;
-use super::settings::Settings;
+use super::settings::{Settings, told};
 use super::zygote::ZygoteRuntime;
 use super::{arguments, node, settings, wire};
 
@@ -106,6 +107,7 @@ impl Reload {
         self.node
             .registry_mirrors
             .clone_from(&settings.registry_mirrors);
+        self.node.proxies = node::proxies(settings);
         self.api.renew(self.node.clone());
         if let Err(error) = self.events.tell(self.event()).await {
             tracing::warn!(error = chain(&error), "the reload is in no journal");
@@ -183,6 +185,34 @@ const SETTINGS: &[(&str, bool, Reading)] = &[
         path.map_or_else(String::new, |path| path.display().to_string())
     }),
     ("bip", false, |s| some(s.bip)),
+    ("bridge", false, |s| match &s.network.bridge {
+        BridgeChoice::Own => String::new(),
+        BridgeChoice::Absent => "none".to_owned(),
+        BridgeChoice::Named(name) => name.clone(),
+    }),
+    ("bip6", false, |s| some(s.network.bip6)),
+    ("fixed-cidr", false, |s| some(s.network.fixed_cidr)),
+    ("fixed-cidr-v6", false, |s| some(s.network.fixed_cidr_v6)),
+    ("default-gateway", false, |s| {
+        some(s.network.default_gateway)
+    }),
+    ("default-gateway-v6", false, |s| {
+        some(s.network.default_gateway_v6)
+    }),
+    ("ip", false, |s| some(s.network.ip)),
+    ("icc", false, |s| s.network.icc.to_string()),
+    ("ip-forward", false, |s| s.network.ip_forward.to_string()),
+    ("ip-forward-no-drop", false, |s| {
+        s.network.ip_forward_no_drop.to_string()
+    }),
+    ("ip-masq", false, |s| s.network.ip_masq.to_string()),
+    ("ipv6", false, |s| s.network.ipv6.to_string()),
+    ("iptables", false, |s| s.network.iptables.to_string()),
+    ("ip6tables", false, |s| s.network.ip6tables.to_string()),
+    ("default-network-opts", false, |s| {
+        json!(s.network.default_network_opts).to_string()
+    }),
+    ("proxies", true, |s| told(&s.proxies)),
     ("default-address-pools", false, |s| format!("{:?}", s.pools)),
     ("storage-driver", false, |s| format!("{:?}", s.storage)),
     ("group", true, |s| some(s.group.as_ref())),
@@ -225,6 +255,9 @@ const SETTINGS: &[(&str, bool, Reading)] = &[
     }),
     ("max-download-attempts", true, |s| {
         s.max_download_attempts.to_string()
+    }),
+    ("max-concurrent-uploads", true, |s| {
+        s.max_concurrent_uploads.to_string()
     }),
     ("live-restore", true, |s| s.live_restore.to_string()),
     ("shutdown-timeout", true, |s| {

@@ -19,6 +19,7 @@ mod containers;
 mod file;
 mod hosts;
 mod network;
+mod proxies;
 mod values;
 
 use containers::{Said, check_runtime};
@@ -26,11 +27,13 @@ pub(crate) use containers::{SeccompDefault, StartDefaults};
 use file::{Pool, read_file};
 pub(crate) use hosts::{Host, TlsFiles};
 use hosts::{parse_host, tls_files};
+pub(crate) use network::{NetworkSaid, NetworkSettings};
 use network::{check_pool, parse_net, parse_pool};
+pub(crate) use proxies::{ProxiesSaid, told};
 pub(crate) use values::LogFormat;
 use values::{
     absolute, addresses, cgroup_driver, count, labels, log, log_format, log_level, min_api_version,
-    mirrors, storage,
+    mirrors, storage, storage_opts,
 };
 
 /// The default engine's directories and sockets.
@@ -54,6 +57,8 @@ pub(crate) struct Settings {
     pub(crate) debug: bool,
     pub(crate) log_level: String,
     pub(crate) bip: Option<ipnet::Ipv4Net>,
+    /// The default bridge, and what all networks begin with.
+    pub(crate) network: NetworkSettings,
     pub(crate) pools: Vec<AddressPool>,
     pub(crate) insecure_registries: Vec<String>,
     pub(crate) registry_mirrors: Vec<String>,
@@ -86,6 +91,10 @@ pub(crate) struct Settings {
     pub(crate) host_gateways: Vec<IpAddr>,
     pub(crate) max_concurrent_downloads: u32,
     pub(crate) max_download_attempts: u32,
+    /// Layers uploaded at a time.
+    pub(crate) max_concurrent_uploads: u32,
+    /// By which servers registries are asked.
+    pub(crate) proxies: hoist_registry::Proxies,
     /// Whether containers go on when the engine ends.
     pub(crate) live_restore: bool,
     /// How long they may take to end with it, if not; none is as long as it takes.
@@ -107,6 +116,8 @@ pub(crate) struct Dns {
 /// Downloads at a time and attempts of each (dockerd(8)).
 const DOWNLOADS: u32 = 3;
 const ATTEMPTS: u32 = 5;
+/// Uploads at a time.
+const UPLOADS: u32 = 5;
 /// Seconds for containers to end with the engine.
 const SHUTDOWN_TIMEOUT: i64 = 15;
 
@@ -137,6 +148,8 @@ impl Settings {
         self.host_gateways = new.host_gateways;
         self.max_concurrent_downloads = new.max_concurrent_downloads;
         self.max_download_attempts = new.max_download_attempts;
+        self.proxies = new.proxies;
+        self.max_concurrent_uploads = new.max_concurrent_uploads;
         self.live_restore = new.live_restore;
         self.shutdown_timeout = new.shutdown_timeout;
         self.experimental = new.experimental;
@@ -246,6 +259,19 @@ pub(crate) fn settle(arguments: Arguments, mut ignored: Vec<String>) -> anyhow::
     let minimum = file
         .min_api_version
         .or_else(|| std::env::var("DOCKER_MIN_API_VERSION").ok());
+    let proxies = proxies::settle(
+        arguments.proxies.over(file.proxies),
+        |name| std::env::var(name).ok(),
+        &mut ignored,
+    )?;
+    storage_opts(&pick(arguments.storage_opts, file.storage_opts))?;
+    let bip = arguments.bip.or(file.bip);
+    let network = network::settle(
+        arguments.network.over(file.network),
+        bip.is_some(),
+        &arguments.default_network_opts,
+        file.default_network_opts,
+    )?;
     Ok(Settings {
         data_root,
         exec_root,
@@ -254,11 +280,8 @@ pub(crate) fn settle(arguments: Arguments, mut ignored: Vec<String>) -> anyhow::
         pidfile: arguments.pidfile.or(file.pidfile),
         debug: arguments.debug.or(file.debug).unwrap_or_default(),
         log_level: log_level(arguments.log_level.or(file.log_level))?,
-        bip: arguments
-            .bip
-            .or(file.bip)
-            .map(|text| parse_net("bip", &text))
-            .transpose()?,
+        bip: bip.map(|text| parse_net("bip", &text)).transpose()?,
+        network,
         pools: pools
             .iter()
             .map(check_pool)
@@ -346,6 +369,14 @@ pub(crate) fn settle(arguments: Arguments, mut ignored: Vec<String>) -> anyhow::
                 .or(file.max_download_attempts),
             ATTEMPTS,
         )?,
+        max_concurrent_uploads: count(
+            "max concurrent uploads",
+            arguments
+                .max_concurrent_uploads
+                .or(file.max_concurrent_uploads),
+            UPLOADS,
+        )?,
+        proxies,
         live_restore: arguments.live_restore.or(file.live_restore).unwrap_or(true),
         shutdown_timeout: u64::try_from(
             arguments

@@ -17,8 +17,9 @@ use hoist_engine::records::{ContainerRecord, ImageRecord, NetworkRecord, TagReco
 use hoist_engine::volumes::Volumes;
 use hoist_image::ContentStore;
 use hoist_model::{Timestamp, UserMapping, chain};
-use hoist_net::Instance;
+use hoist_net::{Instance, OccupiedBridge};
 use hoist_store::Store;
+use ipnet::IpNet;
 use sha2::Digest as _;
 use tokio::sync::mpsc;
 
@@ -96,6 +97,7 @@ pub(crate) async fn wire(
 
     // The host's side: bridge, namespaces and ports; zygote, monitors and cgroups.
     let mut network_settings = network_settings(settings, instance.clone());
+    network_settings.occupied = occupied(&store);
     network_settings.make_namespace = remapping.as_ref().map(Remapping::of_networks);
     let networks = hoist_net::Networks::start(network_settings)?;
     let network = Arc::new(HostNetwork::new(networks.clone()));
@@ -108,8 +110,11 @@ pub(crate) async fn wire(
     )?);
 
     // What one node can do.
-    let engine_networks = Networks::open(store.clone(), network.clone()).await?;
-    network.name_bridge(engine_networks.resolve("bridge")?.id.clone());
+    let options = settings.network.default_network_opts.clone();
+    let engine_networks = Networks::open(store.clone(), network.clone(), options).await?;
+    if let Ok(bridge) = engine_networks.resolve("bridge") {
+        network.name_bridge(bridge.id.clone());
+    }
     if let Err(error) = networks.sweep_bridges() {
         tracing::warn!(error = chain(&error), "bridges of an earlier engine stay");
     }
@@ -222,12 +227,62 @@ fn instance(data_root: &Path) -> Instance {
 }
 
 fn network_settings(settings: &Settings, instance: Instance) -> hoist_net::Settings {
+    let told = &settings.network;
     hoist_net::Settings {
+        bridge: told.bridge.clone(),
         bridge_address: settings.bip,
+        bridge_address_v6: told.bip6,
+        range: told.fixed_cidr,
+        gateway: told.default_gateway,
+        ipv6: told.ipv6,
+        range_v6: told.fixed_cidr_v6,
+        gateway_v6: told.default_gateway_v6,
         pools: settings.pools.clone(),
+        ip_forward: told.ip_forward,
+        guard: !told.ip_forward_no_drop,
+        firewall_v4: told.iptables,
+        firewall_v6: told.ip6tables,
+        inter_container: told.icc,
+        masquerade: told.ip_masq,
         mtu: settings.mtu,
+        default_host_ip: told.ip,
         ..hoist_net::Settings::new(instance)
     }
+}
+
+/// The default bridge as an earlier engine made it, if containers run on it still: as far as their processes tell, which are
+/// asked for themselves only later.
+fn occupied(store: &Store) -> Option<OccupiedBridge> {
+    let snapshot = store.snapshot();
+    let is_on_it = |record: &Arc<ContainerRecord>| {
+        let running = record.state.running();
+        let lives = running.is_some_and(|r| Path::new(&format!("/proc/{}", r.pid)).exists());
+        lives && record.place_on("bridge").is_some()
+    };
+    if !snapshot.list::<ContainerRecord>().iter().any(is_on_it) {
+        return None;
+    }
+    let networks = snapshot.list::<NetworkRecord>();
+    let bridge = networks.iter().find(|network| network.name == "bridge")?;
+    let addresses = bridge.subnets.iter().filter_map(|one| {
+        let gateway = one.gateway?;
+        Some(IpNet::new_assert(gateway, one.subnet.prefix_len()))
+    });
+    let (mut v4, mut v6) = (None, None);
+    for address in addresses {
+        match address {
+            IpNet::V4(net) => v4 = Some(net),
+            IpNet::V6(net) => v6 = Some(net),
+        }
+    }
+    Some(OccupiedBridge {
+        name: bridge
+            .options
+            .get("com.docker.network.bridge.name")?
+            .clone(),
+        address: v4?,
+        address_v6: v6,
+    })
 }
 
 /// A client that speaks to registries as the settings say.
@@ -245,7 +300,10 @@ pub(super) fn registry_client(settings: &Settings) -> anyhow::Result<hoist_regis
             .collect::<Result<_, _>>()?,
         certificates: Some(settings.registry_certificates.clone()),
         mirrors: settings.registry_mirrors.clone(),
+        proxies: settings.proxies.clone(),
         max_concurrent_downloads: usize::try_from(settings.max_concurrent_downloads)
+            .unwrap_or(usize::MAX),
+        max_concurrent_uploads: usize::try_from(settings.max_concurrent_uploads)
             .unwrap_or(usize::MAX),
         max_attempts: settings.max_download_attempts,
         ..hoist_registry::Settings::default()

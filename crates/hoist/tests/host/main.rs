@@ -21,6 +21,7 @@ mod kept_mount;
 mod killed_start;
 mod logs;
 mod metrics;
+mod networks;
 mod no_inodes;
 mod random_life;
 mod remapped;

@@ -198,6 +198,8 @@ pub struct EndpointSpec {
     pub ipv4_address: Option<IpAddr>,
     /// Address asked for.
     pub ipv6_address: Option<IpAddr>,
+    /// Link-local addresses asked for besides.
+    pub link_local_ips: Vec<IpAddr>,
     /// MAC address asked for.
     pub mac_address: Option<String>,
     /// Links, `name:alias`.

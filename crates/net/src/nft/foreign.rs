@@ -216,6 +216,21 @@ impl Survey {
         }
     }
 
+    /// The same, if nothing of ours belonged into chains of a family that has no rules of ours (IPv4, IPv6).
+    pub(crate) fn only(mut self, families: [bool; 2]) -> Self {
+        let belongs = |place: &Place| match place.chain.family {
+            // ip, ip6, and what is of both.
+            2 => families[0],
+            10 => families[1],
+            _ => families != [false; 2],
+        };
+        let (places, stale): (Vec<_>, Vec<_>) = self.places.into_iter().partition(belongs);
+        self.places = places;
+        self.stale
+            .extend(stale.into_iter().filter(|place| !place.ours.is_empty()));
+        self
+    }
+
     /// The same, if nothing of ours belonged anywhere.
     pub(crate) fn left(mut self) -> Self {
         self.stale.append(&mut self.places);

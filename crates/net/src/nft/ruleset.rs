@@ -94,15 +94,39 @@ pub(crate) struct Ruleset {
     pub(crate) bridges: Vec<BridgeRules>,
     /// Whether we turned forwarding on, and so keep everybody else's packets from being forwarded.
     pub(crate) guard: bool,
+    /// Whether it has rules for IPv4, and for IPv6.
+    pub(crate) families: [bool; 2],
 }
 
+/// The chains that packets come to.
+const BASE_CHAINS: &[&str] = &[
+    "localnet",
+    "prerouting",
+    "output",
+    "postrouting",
+    "input",
+    "forward",
+];
+
 impl Ruleset {
+    /// Whether it has no rules at all, and so there is no table.
+    pub(crate) fn is_off(&self) -> bool {
+        self.families == [false; 2]
+    }
+
     /// All rules, by chain. Their number does not depend on networks or ports.
     fn rules(&self) -> Vec<(&'static str, Rule)> {
         use Interface::{Input, Output};
         let loopback: IpNet = Ipv4Net::new_assert([127, 0, 0, 0].into(), 8).into();
         let rule = Rule::new;
-        let mut rules = vec![
+        let mut rules = Vec::new();
+        for (v6, has_rules) in [false, true].into_iter().zip(self.families) {
+            if !has_rules {
+                let passed = |chain: &&'static str| (*chain, rule().family(v6).accept());
+                rules.extend(BASE_CHAINS.iter().map(passed));
+            }
+        }
+        rules.extend([
             (
                 "localnet",
                 rule().input_not("lo").destination(loopback).drop(),
@@ -115,7 +139,7 @@ impl Ruleset {
             ("prerouting", rule().among(Input, &sets::APART).accept()),
             ("prerouting", rule().jump("publish")),
             ("output", rule().jump("publish")),
-        ];
+        ]);
         for (map, v6, any) in [
             (&sets::PUBLISHED4, false, false),
             (&sets::PUBLISHED4_ANY, false, true),

@@ -27,7 +27,7 @@ fn loopback_ports_of_the_host_are_not_reached_from_container_or_outside() {
         serve_tcp(&world.host, "127.0.0.1:9000");
         assert!(ask_tcp(&world.host, "127.0.0.1:8080").is_ok());
         assert!(ask_tcp(&world.host, "127.0.0.1:9000").is_ok());
-        let gateway = networks.bridge().gateway.to_string();
+        let gateway = networks.bridge().unwrap().gateway.to_string();
         for (from, device, via) in [
             (&attacker.netns, "eth0", gateway.as_str()),
             (&world.outside, "up1", HOST_V4),

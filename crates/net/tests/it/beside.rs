@@ -48,7 +48,7 @@ fn two_engines_share_a_host() {
     with_world(|world| {
         let one = start(|_| {});
         let two = start(|settings| settings.instance = Instance::of([0xab, 0xcd, 0xef]));
-        assert_ne!(one.bridge().subnet, two.bridge().subnet);
+        assert_ne!(one.bridge().unwrap().subnet, two.bridge().unwrap().subnet);
         let a = attach(&one, &["8080:80"]);
         let b = attach(&two, &["8081:80"]);
         serve_tcp(&a.netns, "0.0.0.0:80");

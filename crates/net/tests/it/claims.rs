@@ -20,7 +20,7 @@ fn engines_that_choose_at_the_same_moment_choose_different_subnets() {
                             settings.instance = Instance::of([0xc1, 0xa1, number]);
                             settings.pool_size = 0;
                         });
-                        let own = networks.bridge().subnet.to_string();
+                        let own = networks.bridge().unwrap().subnet.to_string();
                         let made = (0..4).map(|at| {
                             let made = networks.make(segment(&format!("n{at}"))).unwrap();
                             made.subnets[0].subnet.to_string()

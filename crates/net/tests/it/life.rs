@@ -268,7 +268,10 @@ fn a_killed_engines_leftovers_are_swept() {
         assert!(!links().contains(&left.record.places[0].host_interface));
         assert!(!run("nft list ruleset").contains("8080"));
         // Its bridge was taken over, not made anew.
-        assert_eq!(networks.bridge().subnet, "172.18.0.0/16".parse().unwrap());
+        assert_eq!(
+            networks.bridge().unwrap().subnet,
+            "172.18.0.0/16".parse().unwrap()
+        );
         networks.stop(false).unwrap();
         assert_eq!(links(), before);
     });

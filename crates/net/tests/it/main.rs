@@ -7,6 +7,7 @@
 mod attacks;
 mod beside;
 mod claims;
+mod default_bridge;
 mod endpoints;
 mod faults;
 mod firewalls;

@@ -16,7 +16,7 @@ fn a_published_port_is_reached_from_everywhere_over_ipv4() {
         let other = attach(&networks, &[]);
         serve_tcp(&server.netns, "0.0.0.0:80");
         serve_udp(&server.netns, "0.0.0.0:53");
-        let gateway: IpAddr = networks.bridge().gateway.into();
+        let gateway: IpAddr = networks.bridge().unwrap().gateway.into();
         let neighbour: IpAddr = other.record.ipv4().unwrap().into();
         let direct = server.record.ipv4().unwrap();
 
@@ -70,7 +70,7 @@ fn containers_with_ipv6_are_reached_over_it_by_the_kernel() {
         // Loopback cannot be translated: relayed, over IPv4.
         assert_eq!(
             ask_tcp(&world.host, "[::1]:8080"),
-            Ok(networks.bridge().gateway.into())
+            Ok(networks.bridge().unwrap().gateway.into())
         );
         // Out.
         serve_tcp(&world.outside, "[::]:81");
@@ -125,7 +125,7 @@ fn what_is_not_published_is_not_reached_from_outside() {
         let server = attach(&networks, &["8080:80"]);
         serve_tcp(&server.netns, "0.0.0.0:80");
         serve_tcp(&server.netns, "0.0.0.0:90");
-        let subnet = networks.bridge().subnet;
+        let subnet = networks.bridge().unwrap().subnet;
         inside(&world.outside, || {
             run(&format!("ip route add {subnet} via {HOST_V4}"));
         });
@@ -142,11 +142,6 @@ fn what_is_not_published_is_not_reached_from_outside() {
 #[test]
 fn containers_kept_apart_meet_only_by_published_ports() {
     with_world(|world| {
-        if std::fs::metadata("/proc/sys/net/bridge/bridge-nf-call-iptables").is_err() {
-            return hoist_testkit::skip(
-                "no br_netfilter: packets between bridge ports are not filtered",
-            );
-        }
         let networks = start(|settings| settings.inter_container = false);
         let server = attach(&networks, &["8080:80"]);
         let other = attach(&networks, &[]);

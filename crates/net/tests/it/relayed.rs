@@ -15,7 +15,7 @@ fn ipv6_askers_reach_a_container_that_has_ipv4_alone() {
         let server = attach(&networks, &["8080:80", "5353:53/udp"]);
         serve_tcp(&server.netns, "0.0.0.0:80");
         serve_udp(&server.netns, "0.0.0.0:53");
-        let seen = Ok(networks.bridge().gateway.into());
+        let seen = Ok(networks.bridge().unwrap().gateway.into());
         for (from, address) in [
             (&world.outside, HOST_V6),
             (&world.host, "::1"),
@@ -108,7 +108,7 @@ fn a_connection_made_while_no_engine_runs_is_served_by_the_next() {
             .unwrap();
         serve_tcp(&server.netns, "0.0.0.0:80");
         serve_udp(&server.netns, "0.0.0.0:53");
-        let gateway = networks.bridge().gateway;
+        let gateway = networks.bridge().unwrap().gateway;
         networks.stop(true).unwrap();
         drop(networks);
 

@@ -164,7 +164,7 @@ fn what_docker_run_sends() {
             .binds = ["/a:/b:ro","data:/data"]
             .tmpfs./t = "size=1m"
             .resources.pids_limit = 0
-            .network.endpoints.bridge = {"aliases":[],"ipv4_address":null,"ipv6_address":null,"mac_address":null,"links":[],"driver_options":{},"gateway_priority":0}
+            .network.endpoints.bridge = {"aliases":[],"ipv4_address":null,"ipv6_address":null,"link_local_ips":[],"mac_address":null,"links":[],"driver_options":{},"gateway_priority":0}
             .network.ports = [{"container":"80/tcp","host_ip":null,"host_ports":[8080,8080]}]
             .auto_remove = true
             .init = true
@@ -307,8 +307,8 @@ fn what_cannot_be_is_refused() {
             "error looking up volume plugin nfs: plugin \"nfs\" not found",
         ),
         (
-            r#"{"NetworkingConfig":{"EndpointsConfig":{"bridge":{"IPAMConfig":{"LinkLocalIPs":["169.254.8.8"]}}}}}"#,
-            "link-local addresses of endpoints (169.254.8.8) are not implemented yet",
+            r#"{"NetworkingConfig":{"EndpointsConfig":{"bridge":{"IPAMConfig":{"LinkLocalIPs":["169.254.8"]}}}}}"#,
+            "invalid endpoint settings:\ninvalid link-local IP address: 169.254.8",
         ),
         (
             r#"{"HostConfig":{"ShmSize":-1}}"#,

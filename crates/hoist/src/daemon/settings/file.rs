@@ -7,7 +7,9 @@ use anyhow::Context;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::CONFIG_FILE;
+use hoist_engine::networks::DriverOptions;
+
+use super::{CONFIG_FILE, NetworkSaid, ProxiesSaid};
 
 /// The keys of daemon.json that have a meaning here (dockerd(8), "Daemon configuration file").
 #[derive(Debug, Default, Deserialize)]
@@ -63,6 +65,12 @@ pub(super) struct File {
     pub(super) runtimes: BTreeMap<String, Value>,
     pub(super) min_api_version: Option<String>,
     pub(super) authorization_plugins: Vec<String>,
+    #[serde(flatten)]
+    pub(super) network: NetworkSaid,
+    pub(super) default_network_opts: DriverOptions,
+    pub(super) storage_opts: Vec<String>,
+    pub(super) max_concurrent_uploads: Option<i64>,
+    pub(super) proxies: ProxiesSaid,
     pub(super) cpu_rt_period: Option<i64>,
     pub(super) cpu_rt_runtime: Option<i64>,
     #[serde(flatten)]

@@ -7,7 +7,12 @@ use super::*;
 fn check(words: &[&str]) -> anyhow::Result<Settings> {
     let words = words.iter().map(OsString::from);
     let (arguments, ignored) = crate::daemon::arguments::parse(words)?;
-    settle(arguments, ignored)
+    let mut settings = settle(arguments, ignored)?;
+    // Whatever variables this machine has.
+    settings
+        .ignored
+        .retain(|name| !name.starts_with("variable "));
+    Ok(settings)
 }
 
 #[test]
@@ -15,7 +20,7 @@ fn flags_win_over_the_file_and_private_roots_stay_together() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(
         file.path(),
-        r#"{"debug":true,"data-root":"/a","labels":["x=y"],"live-restore":false,"icc":false}"#,
+        r#"{"debug":true,"data-root":"/a","labels":["x=y"],"live-restore":false,"icc":false,"builder":{}}"#,
     )
     .unwrap();
     let path = file.path().to_str().unwrap();
@@ -25,7 +30,8 @@ fn flags_win_over_the_file_and_private_roots_stay_together() {
     assert_eq!(settings.exec_root, Path::new("/b/exec"));
     assert_eq!(settings.labels, ["x=y"]);
     assert!(!settings.live_restore);
-    assert_eq!(settings.ignored, ["daemon.json \"icc\""]);
+    assert!(!settings.network.icc);
+    assert_eq!(settings.ignored, ["daemon.json \"builder\""]);
 }
 
 #[test]
@@ -114,4 +120,83 @@ fn wrong_values_are_named() {
         let error = format!("{:#}", check(words).unwrap_err());
         assert!(error.contains(operand), "{error}");
     }
+}
+
+#[test]
+fn networks_are_as_flags_and_file_say() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = r#"{
+        "ipv6": true, "fixed-cidr": "10.5.3.7/25", "fixed-cidr-v6": "2001:db8::/64", "icc": false, "ip": "127.0.0.1",
+        "default-gateway": "10.5.3.9", "default-gateway-v6": "2001:db8::9", "ip-forward": false, "bip6": "2001:db8::1/64",
+        "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1400", "a": "b"}}
+    }"#;
+    std::fs::write(file.path(), text).unwrap();
+    let path = file.path().to_str().unwrap();
+    let flag = "--default-network-opt=bridge=com.docker.network.driver.mtu=1300";
+    let settings = check(&["--config-file", path, "--icc", flag, "--ip-masq=false"]).unwrap();
+    let network = &settings.network;
+    assert!(settings.ignored.is_empty());
+    assert!(network.ipv6 && network.icc && network.iptables && !network.ip_forward);
+    assert!(!network.ip_masq);
+    assert_eq!(
+        network.fixed_cidr.map(|net| net.to_string()).as_deref(),
+        Some("10.5.3.0/25")
+    );
+    assert_eq!(network.ip, Some([127, 0, 0, 1].into()));
+    let bridge = &network.default_network_opts["bridge"];
+    assert_eq!(bridge["com.docker.network.driver.mtu"], "1300");
+    assert_eq!(bridge["a"], "b");
+    // Without rules there is nothing to masquerade with.
+    let network = check(&["--iptables=false"]).unwrap().network;
+    assert!(!network.iptables && network.ip6tables && !network.ip_masq);
+    let network = check(&["-b", "none", "--ip", "0.0.0.0"]).unwrap().network;
+    assert_eq!(network.bridge, hoist_net::BridgeChoice::Absent);
+    assert_eq!(network.ip, None);
+}
+
+#[test]
+fn networks_that_contradict_themselves_are_refused_in_dockerds_words() {
+    for (words, expected) in [
+        (
+            &["-b", "br9", "--bip=10.0.0.1/24"][..],
+            "You specified -b & --bip, mutually exclusive options. Please specify only one",
+        ),
+        (
+            &["--bridge=none", "--bip6=fd00::1/64"],
+            "You specified -b & --bip6, mutually exclusive options. Please specify only one",
+        ),
+        (
+            &["--iptables=false", "--icc=false"],
+            "You specified --iptables=false with --icc=false. ICC=false uses iptables to function. Please set --icc or --iptables to true",
+        ),
+        (
+            &["--ip6tables=false", "--icc=false", "--ipv6"],
+            "You specified --ip6tables=false with --icc=false. ICC=false uses ip6tables to function. Please set --icc or --ip6tables to true",
+        ),
+        (
+            &["--fixed-cidr-v6=fe80::/32"],
+            "invalid fixed-cidr-v6: 'fe80::/32' clashes with the Link-Local prefix 'fe80::/64'",
+        ),
+        (
+            &["--ip=here"],
+            "invalid ip \"here\": expected an address: invalid IP address syntax",
+        ),
+        (
+            &["--default-network-opt=mtu"],
+            "invalid default-network-opt \"mtu\": expected driver=name=value",
+        ),
+        (
+            &["--storage-opt=overlay2.size=1G"],
+            "storage-opt \"overlay2.size=1G\": limits on the size of containers are not supported",
+        ),
+        (
+            &["--max-concurrent-uploads=-1"],
+            "invalid max concurrent uploads: -1",
+        ),
+    ] {
+        let error = format!("{:#}", check(words).unwrap_err());
+        assert_eq!(error.lines().next(), Some(expected), "{words:?}");
+    }
+    assert!(check(&["--ip6tables=false", "--icc=false"]).is_ok());
+    assert!(check(&["--storage-opt=overlay2.override_kernel_check=true"]).is_ok());
 }

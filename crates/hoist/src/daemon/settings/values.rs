@@ -79,6 +79,21 @@ pub(super) fn storage(driver: Option<String>) -> anyhow::Result<SnapshotterChoic
     }
 }
 
+/// Options of Docker's storage drivers. The one without an effect there is taken; the others promise what this engine does
+/// not keep: limits on the size of containers.
+pub(super) fn storage_opts(options: &[String]) -> anyhow::Result<()> {
+    for option in options {
+        match option.split_once('=') {
+            Some(("overlay2.override_kernel_check", _)) => {}
+            Some(("overlay2.size", _)) => {
+                bail!("storage-opt {option:?}: limits on the size of containers are not supported")
+            }
+            _ => bail!("storage-opt {option:?}: unknown option"),
+        }
+    }
+    Ok(())
+}
+
 /// How the engine's own log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogFormat {
