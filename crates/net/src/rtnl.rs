@@ -167,28 +167,35 @@ pub(crate) fn create_veth(batch: &mut Batch, pair: &VethPair<'_>) {
 
 /// Sets what is asked for of a bridge's port; what is not asked for stays as it is.
 pub(crate) fn set_port_options(batch: &mut Batch, name: &str, hairpin: bool, isolated: bool) {
-    for (on, what, attribute) in [
-        (hairpin, "hairpin", PORT_HAIRPIN),
-        (isolated, "isolation", PORT_ISOLATED),
-    ] {
-        if !on {
-            continue;
-        }
-        batch.message(
-            format!("set {what} on veth {name}"),
-            NEW_LINK,
-            0,
-            &link_header(0, 0),
-            |a| {
-                a.put_text(LINK_NAME, name).nest(LINK_INFO, |a| {
-                    a.put_text(INFO_SLAVE_KIND, "bridge")
-                        .nest(INFO_SLAVE_DATA, |a| {
-                            a.put_u8(attribute, 1);
-                        });
-                });
-            },
-        );
+    if hairpin {
+        set_port(batch, name, ("hairpin", PORT_HAIRPIN), true);
     }
+    if isolated {
+        set_isolated(batch, name, true);
+    }
+}
+
+/// Keeps a link from others of its bridge that are kept so as well, or no longer.
+pub(crate) fn set_isolated(batch: &mut Batch, name: &str, isolated: bool) {
+    set_port(batch, name, ("isolation", PORT_ISOLATED), isolated);
+}
+
+/// Sets one option of a bridge's port.
+fn set_port(batch: &mut Batch, name: &str, (what, attribute): (&str, u16), on: bool) {
+    batch.message(
+        format!("set {what} on link {name}"),
+        NEW_LINK,
+        0,
+        &link_header(0, 0),
+        |a| {
+            a.put_text(LINK_NAME, name).nest(LINK_INFO, |a| {
+                a.put_text(INFO_SLAVE_KIND, "bridge")
+                    .nest(INFO_SLAVE_DATA, |a| {
+                        a.put_u8(attribute, u8::from(on));
+                    });
+            });
+        },
+    );
 }
 
 /// Makes a link of a kind, up: attributes beside its name and kind, and those of the kind.
@@ -346,24 +353,6 @@ pub(crate) fn settle(
             if let Some(name) = name {
                 a.put_text(LINK_NAME, name);
             }
-        },
-    );
-}
-
-/// Keeps a link from others of its bridge that are kept so as well, or no longer.
-pub(crate) fn set_isolated(batch: &mut Batch, name: &str, isolated: bool) {
-    batch.message(
-        format!("set isolation on link {name}"),
-        NEW_LINK,
-        0,
-        &link_header(0, 0),
-        |a| {
-            a.put_text(LINK_NAME, name).nest(LINK_INFO, |a| {
-                a.put_text(INFO_SLAVE_KIND, "bridge")
-                    .nest(INFO_SLAVE_DATA, |a| {
-                        a.put_u8(PORT_ISOLATED, u8::from(isolated));
-                    });
-            });
         },
     );
 }

@@ -1,8 +1,9 @@
 //! Namespaces that are ready for any user's network.
 //!
 //! Making a namespace, a veth pair and a name server's sockets takes milliseconds; which network they are for does not matter
-//! until the end. Some are put on the bridge of the network that was joined last, where the next is likely to go. A spare has all of it: `eth0` up without an address, its other end up on no bridge. To join a network is
-//! one batch in the namespace, by a socket that was opened there, and one on the host: nobody moves between namespaces.
+//! until the end. A spare has all of it: `eth0` up without an address, its other end up on no bridge. To join a network is one
+//! batch in the namespace, by a socket that was opened there, and one on the host: nobody moves between namespaces. Some are put
+//! on the bridge of the network that was joined last, where the next is likely to go.
 //!
 //! ```text
 //! host                       namespace

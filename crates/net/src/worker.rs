@@ -151,11 +151,11 @@ struct Seat {
     failed_at: Option<Instant>,
     /// Whether the default bridge had no port left; until one of ours is gone there is none to be had.
     full: bool,
-    /// Used namespaces, to be closed together, and when.
     /// Containers' veths that somebody took away.
     lost: Vec<String>,
     /// Those that were made again a short while ago, and when.
     restored: Vec<(String, Instant)>,
+    /// Used namespaces, to be closed together, and when.
     closing: Vec<OwnedFd>,
     close_at: Option<Instant>,
 }
