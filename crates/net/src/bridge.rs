@@ -188,7 +188,7 @@ fn named(links: &Links, name: &str, settings: &Settings) -> Result<Found, NetErr
         IpNet::V6(_) => None,
     });
     let v6 = all.iter().filter_map(|net| match net {
-        IpNet::V6(net) if !is_link_local(net) => Some(*net),
+        IpNet::V6(net) if !subnets::is_link_local(net.addr().into()) => Some(*net),
         _ => None,
     });
     let address = match best(v4, settings.range, |net, range| net.contains(range)) {
@@ -206,10 +206,6 @@ fn named(links: &Links, name: &str, settings: &Settings) -> Result<Found, NetErr
         address,
         address_v6,
     })
-}
-
-fn is_link_local(net: &Ipv6Net) -> bool {
-    net.addr().is_unicast_link_local()
 }
 
 /// Of several addresses that whose subnet holds the range; else the first.
@@ -260,7 +256,7 @@ fn usable_address(
         .collect();
     let wanted = settings.ipv6.then(|| wanted_v6(settings));
     let stale = own.iter().any(|net| match net {
-        IpNet::V6(net) => !is_link_local(net) && wanted != Some(*net),
+        IpNet::V6(net) => !subnets::is_link_local(net.addr().into()) && wanted != Some(*net),
         IpNet::V4(_) => false,
     });
     let found = own.iter().find_map(|net| match net {

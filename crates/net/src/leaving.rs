@@ -31,9 +31,27 @@ impl Shared {
         for place in places.iter().filter(|one| !one.host_interface.is_empty()) {
             let leaving = Leaving {
                 place: Some(place.clone()),
+                network: place.network.clone(),
                 since: Instant::now(),
             };
             state.leaving.insert(place.host_interface.clone(), leaving);
+        }
+    }
+
+    /// The bridge of a network has no port to spare.
+    pub(crate) fn crowd(&self, network: Option<&NetworkId>) {
+        lock(&self.pool).crowded.insert(network.cloned());
+    }
+
+    /// Links are gone, or about to go, without being asked to make room: bridges that they were leaving have ports to spare.
+    pub(crate) fn left(&self, names: &[String]) {
+        let state = lock(&self.state);
+        let leaving = names.iter().filter_map(|name| state.leaving.get(name));
+        let networks: Vec<_> = leaving.map(|one| one.network.clone()).collect();
+        drop(state);
+        let mut pool = lock(&self.pool);
+        for network in networks {
+            pool.crowded.remove(&network);
         }
     }
 
@@ -89,10 +107,8 @@ impl Shared {
     ) -> Result<bool, NetError> {
         let oldest = {
             let state = lock(&self.state);
-            let of_network = state.leaving.iter().filter(|(_, leaving)| {
-                let place = leaving.place.as_ref();
-                place.is_some_and(|place| place.network.as_ref() == network)
-            });
+            let leaving = state.leaving.iter();
+            let of_network = leaving.filter(|(_, leaving)| leaving.network.as_ref() == network);
             let oldest = of_network.min_by_key(|(_, leaving)| leaving.since);
             oldest.map(|(name, _)| name.clone())
         };

@@ -274,9 +274,11 @@ impl Networks {
         };
         let segment = &made.segment;
         // Those of a bridge that stays would stay on it.
-        lock(&shared.pool)
-            .spares
-            .retain(|spare| spare.home() != Some(made.index));
+        {
+            let mut pool = lock(&shared.pool);
+            pool.spares.retain(|spare| spare.home() != Some(made.index));
+            pool.crowded.remove(&Some(id.clone()));
+        }
         if segment.adopted {
             // The bridge stays, and what it knows of containers would stay with it.
             return links

@@ -2,7 +2,7 @@
 //!
 //! Order where two are needed: `tables`, then `state`. The kernel is never spoken to under `state` or `pool`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -84,6 +84,8 @@ pub(crate) struct State {
 pub(crate) struct Leaving {
     /// Whose addresses are free once it is gone; `None` where they are already.
     pub(crate) place: Option<PlaceRecord>,
+    /// The network whose bridge it is on.
+    pub(crate) network: Option<NetworkId>,
     pub(crate) since: Instant,
 }
 
@@ -139,6 +141,9 @@ pub(crate) struct Pool {
     pub(crate) spare_demand: Demand,
     /// The user's network that was joined last.
     pub(crate) busy: Option<NetworkId>,
+    /// Networks whose bridges were full: until a container has left one, what is ready takes no port of it, for whoever
+    /// found it full may be about to.
+    pub(crate) crowded: HashSet<Option<NetworkId>>,
     /// Whether the worker fills it: not before leftovers were swept, nor after the end.
     pub(crate) open: bool,
 }
@@ -181,23 +186,27 @@ impl Shared {
             bridged: pool
                 .demand
                 .wait(now, pool.ready.len(), size)
-                .filter(|_| self.bridge.is_some()),
+                .filter(|_| self.bridge.is_some() && !pool.crowded.contains(&None)),
             isolated: pool.isolated.len() < ISOLATED,
         }
     }
 
     /// A namespace that is on no bridge, and the bridge that it would better be on: half of them belong to the network that
     /// was joined last.
-    pub(crate) fn unsettled_spare(&self) -> Option<(Spare, u32)> {
+    pub(crate) fn unsettled_spare(&self) -> Option<(Spare, NetworkId, u32)> {
         let busy = lock(&self.pool).busy.clone()?;
         let bridge = self.bridge_index(Some(&busy))?;
+        let busy = Some(busy);
         let mut pool = lock(&self.pool);
+        if pool.crowded.contains(&busy) {
+            return None;
+        }
         let there = |spare: &&Spare| spare.home() == Some(bridge);
         if pool.spares.iter().filter(there).count() * 2 >= pool.spares.len() {
             return None;
         }
         let at = pool.spares.iter().position(|one| one.home().is_none())?;
-        Some((pool.spares.remove(at)?, bridge))
+        Some((pool.spares.remove(at)?, busy?, bridge))
     }
 
     /// Whether the default bridge has IPv6.

@@ -28,6 +28,7 @@ use crate::error::NetError;
 use crate::plug::disables_ipv6;
 use crate::rtnl::{self, Links, VethPair};
 use crate::settings::Instance;
+use crate::subnets::is_link_local;
 use crate::{neighbours, sysctl};
 
 /// The interface's name until a network wants another.
@@ -132,7 +133,7 @@ impl Spare {
     pub(crate) fn settle(&mut self, host: &Links, bridge: u32) -> Result<(), NetError> {
         let mut batch = Batch::new();
         rtnl::enslave(&mut batch, self.host_index, bridge, None);
-        host.apply(&mut batch)?;
+        apply_on(host, bridge, &mut batch)?;
         self.home = Some(bridge);
         Ok(())
     }
@@ -152,19 +153,17 @@ impl Spare {
         }
         rtnl::set_port_options(&mut batch, &self.host_interface, plug.hairpin, *isolated);
         plug.announce(&mut batch, *bridge, self.host_index);
-        match host.apply(&mut batch) {
-            Err(error) if rtnl::is_errno(&error, libc::EXFULL) => {
-                Err(NetError::BridgeFull(host.name(*bridge)?))
-            }
-            other => other,
-        }
+        apply_on(host, *bridge, &mut batch)
     }
 }
 
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+/// Sends what takes a port of a bridge.
+fn apply_on(host: &Links, bridge: u32, batch: &mut Batch) -> Result<(), NetError> {
+    match host.apply(batch) {
+        Err(error) if rtnl::is_errno(&error, libc::EXFULL) => {
+            Err(NetError::BridgeFull(host.name(bridge)?))
+        }
+        other => other,
     }
 }
 

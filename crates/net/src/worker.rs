@@ -149,8 +149,6 @@ struct Seat {
     links: Socket,
     verify_at: Option<Instant>,
     failed_at: Option<Instant>,
-    /// Whether the default bridge had no port left; until one of ours is gone there is none to be had.
-    full: bool,
     /// Containers' veths that somebody took away.
     lost: Vec<String>,
     /// Those that were made again a short while ago, and when.
@@ -179,7 +177,6 @@ impl Seat {
                 .map_err(|source| NetError::kernel("listen to rtnetlink", source))?,
             verify_at: None,
             failed_at: None,
-            full: false,
             lost: Vec::new(),
             restored: Vec::new(),
             closing: Vec::new(),
@@ -263,8 +260,7 @@ impl Seat {
                 let _ = reply.send(ready.map_or_else(|| self.spare(), Ok));
             }
             Job::FreePort(network, reply) => {
-                let freed = self.shared.free_port(&self.builder.links, network.as_ref());
-                let _ = reply.send(freed);
+                let _ = reply.send(self.free_port(network.as_ref()));
             }
             Job::Isolated(reply) => {
                 let _ = reply.send(self.builder.isolated());
@@ -292,7 +288,7 @@ impl Seat {
             }
         }
         let wish = self.shared.pool_wish(now);
-        let built = match wish.bridged.filter(|_| !self.full) {
+        let built = match wish.bridged {
             Some(Duration::ZERO) => self.add_bridged(),
             _ if wish.spare == Some(Duration::ZERO) => self.spare().map(|spare| {
                 lock(&self.shared.pool).spares.push_back(spare);
@@ -304,7 +300,6 @@ impl Seat {
             other => return other.into_iter().chain(wish.spare).min(),
         };
         let full = matches!(built, Err(NetError::BridgeFull(_)));
-        self.full |= full;
         self.failed_at = (built.is_err() && !full).then_some(now);
         match built {
             Ok(()) => {}
@@ -333,9 +328,10 @@ impl Seat {
         Err(NetError::BridgeFull("bridge".to_owned()))
     }
 
-    /// Frees a port of a network's bridge: of a container that left, else of what is ready for the next.
+    /// Frees a port of a network's bridge, for who asks: of a container that left, else of what is ready for the next.
     fn free_port(&self, network: Option<&NetworkId>) -> Result<bool, NetError> {
         let links = &self.builder.links;
+        self.shared.crowd(network);
         if self.shared.free_port(links, network)? {
             return Ok(true);
         }
@@ -348,10 +344,13 @@ impl Seat {
     /// Puts one more of those that are ready on the bridge of the network that was joined last, up to half of them; false if
     /// they are there.
     fn settle_spare(&self) -> bool {
-        let Some((mut spare, bridge)) = self.shared.unsettled_spare() else {
+        let Some((mut spare, network, bridge)) = self.shared.unsettled_spare() else {
             return false;
         };
         let settled = spare.settle(&self.builder.links, bridge);
+        if matches!(settled, Err(NetError::BridgeFull(_))) {
+            self.shared.crowd(Some(&network));
+        }
         // On a bridge that is gone or full it is as ready as before.
         lock(&self.shared.pool).spares.push_back(spare);
         settled.is_ok()
@@ -364,7 +363,12 @@ impl Seat {
         let prepared = self
             .builder
             .bridged(bridge, ip, None)
-            .inspect_err(|_| self.shared.release_address(ip))?;
+            .inspect_err(|error| {
+                self.shared.release_address(ip);
+                if matches!(error, NetError::BridgeFull(_)) {
+                    self.shared.crowd(None);
+                }
+            })?;
         lock(&self.shared.pool).ready.push_back(prepared);
         Ok(())
     }
@@ -402,7 +406,7 @@ impl Seat {
 
     /// Links of ours are gone: some were to go, and some were taken away.
     fn heed_gone(&mut self, gone: &[String]) {
-        self.full = false;
+        self.shared.left(gone);
         let prefix = self.shared.settings.instance.veth_prefix();
         for name in self.shared.links_gone(&self.builder.links, gone) {
             self.shared.mend(&name);
@@ -430,6 +434,7 @@ impl Seat {
         self.restore_lost(now);
         // A namespace that something else keeps alive keeps its veth: take it away.
         for name in self.shared.overdue(Instant::now(), PATIENCE) {
+            self.shared.left(std::slice::from_ref(&name));
             if let Err(error) = self.shared.delete(&self.builder.links, &name) {
                 tracing::warn!(%error, "cannot remove a veth");
                 self.shared.links_gone(&self.builder.links, &[name]);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use hoist_model::network::{PlaceRequest, Segment, Subnet};
+use hoist_model::network::{InterfaceSysctl, PlaceRequest, Segment, Subnet};
 use hoist_net::{AttachRequest, Instance, Networks, Settings};
 
 use crate::world::*;
@@ -316,6 +316,62 @@ fn many_networks_come_and_go_and_the_table_is_never_written_anew() {
         }
         assert_eq!(table(), number);
         eventually("nothing is left", || traces().is_empty());
+        networks.stop(false).unwrap();
+    });
+}
+
+#[test]
+fn what_is_ready_on_a_users_bridge_makes_room_and_does_not_come_back_before_somebody_left() {
+    with_world(|_| {
+        let networks = start(|settings| settings.pool_size = 2);
+        let one = networks.make(segment("one")).unwrap();
+        let a = join(&networks, &[&one], &[]);
+        let elsewhere = attach(&networks, &[]);
+        let ours = || {
+            let ports = run(&format!("ip -o link show master {}", one.interface));
+            ports
+                .lines()
+                .filter(|line| line.contains("vhoist0-"))
+                .count()
+        };
+        eventually("one is ready on the bridge", || ours() == 2);
+        fill(&one.interface, 2);
+        // Takes the place of what is ready, and then fails: a port is free.
+        let wrong = PlaceRequest {
+            sysctls: vec![InterfaceSysctl {
+                family: "ipv4".to_owned(),
+                group: "conf".to_owned(),
+                name: "no_such_setting".to_owned(),
+                value: "1".to_owned(),
+            }],
+            ..place(&one)
+        };
+        let id = &elsewhere.record.container;
+        let refused = networks.connect(id, &wrong, &[]).unwrap_err().to_string();
+        assert!(refused.contains("is not a sysctl file"), "{refused}");
+        eventually("others are ready", || {
+            networks.spares() == 2 && networks.ready() == 2
+        });
+        // Between two of its jobs the worker sees to what is ready, a step at a time.
+        for last in 1..10 {
+            let wish = PlaceRequest {
+                ipv4: Some([172, 18, 9, last].into()),
+                ..PlaceRequest::default()
+            };
+            let made = AttachRequest {
+                places: vec![wish],
+                ..request(&[])
+            };
+            networks.attach(&made).unwrap();
+        }
+        assert_eq!(ours(), 1, "the free port is for who asks");
+        networks.connect(id, &place(&one), &[]).unwrap();
+        assert_eq!(ours(), 2);
+        networks.detach(&a.record.container).unwrap();
+        eventually("one is ready where a container has left", || {
+            let left = run("ip -o link");
+            !left.contains(&a.record.places[0].host_interface) && ours() == 2
+        });
         networks.stop(false).unwrap();
     });
 }
