@@ -74,16 +74,12 @@ pub struct ContentStore {
 impl ContentStore {
     /// Opens or creates the store under `root` and sweeps what an interrupted write left.
     pub fn open(root: &Path) -> Result<Self, ContentError> {
-        let directory = root.join("blobs/sha256");
+        let store = Self::at(root);
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(&directory)
-            .map_err(io_at("creating", &directory))?;
-        let store = Self {
-            directory,
-            temporaries: AtomicU64::new(0),
-        };
+            .create(&store.directory)
+            .map_err(io_at("creating", &store.directory))?;
         for name in store.names()? {
             if name.starts_with(".tmp-") {
                 let path = store.directory.join(name);
@@ -93,11 +89,22 @@ impl ContentStore {
         Ok(store)
     }
 
-    /// Keeps some bytes; idempotent. On disk (fsynced) when this returns.
+    /// For who only reads: touches nothing.
+    pub(crate) fn at(root: &Path) -> Self {
+        Self {
+            directory: root.join("blobs/sha256"),
+            temporaries: AtomicU64::new(0),
+        }
+    }
+
+    /// Keeps some bytes; idempotent. On disk (fsynced) when this returns. A blob that is here and damaged is replaced.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, ContentError> {
         let digest = Digest::from_sha256(&Sha256::digest(bytes).into());
         let path = self.path(&digest);
-        if fs::metadata(&path).is_ok_and(|found| found.len() == bytes.len() as u64) {
+        let length = bytes.len() as u64;
+        if fs::metadata(&path).is_ok_and(|found| found.len() == length)
+            && fs::read(&path).is_ok_and(|found| found == bytes)
+        {
             return Ok(digest);
         }
         let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
@@ -225,6 +232,8 @@ mod tests {
             store.get(&digest, 99),
             Err(ContentError::Corrupt { .. })
         ));
+        store.put(b"hello").unwrap();
+        assert_eq!(store.get(&digest, 5).unwrap(), b"hello");
         store.remove(&digest).unwrap();
         store.remove(&digest).unwrap();
         assert!(matches!(

@@ -14,6 +14,7 @@ mod directory;
 pub mod document;
 mod erofs;
 pub mod files;
+pub mod fsck;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzzing;
 mod garbage;

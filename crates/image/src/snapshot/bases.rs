@@ -181,7 +181,7 @@ impl Bases {
     }
 }
 
-fn name_of(layers: &[Digest]) -> String {
+pub(crate) fn name_of(layers: &[Digest]) -> String {
     let text: Vec<&str> = layers.iter().map(Digest::hex).collect();
     let digest = Digest::from_sha256(&Sha256::digest(text.join(":")).into());
     digest.hex().to_owned()

@@ -316,7 +316,7 @@ fn openat_relative(at: &OwnedFd, key: &ContainerId) -> io::Result<OwnedFd> {
 }
 
 /// The layers that the links in a directory name.
-pub(super) fn read_layers(container: &Path) -> Result<Vec<Digest>, SnapshotError> {
+pub(crate) fn read_layers(container: &Path) -> Result<Vec<Digest>, SnapshotError> {
     let failed = io_at("reading the layers of", container);
     let at = open_directory(CWD, container).map_err(&failed)?;
     let mut layers = Vec::new();

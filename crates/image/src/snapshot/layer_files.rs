@@ -7,7 +7,7 @@
 //! <root>/layers/.tmp-*            being written or removed; swept at open
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -24,28 +24,39 @@ use crate::tree::Tree;
 
 /// The directory of layers and what is known of each.
 #[derive(Debug)]
-pub(super) struct LayerFiles {
+pub(crate) struct LayerFiles {
     directory: PathBuf,
     /// Whether commits are synced; a probe's are not.
     pub(super) durable: bool,
     /// What is here. Short sections only: lookups, and one insert or remove per layer.
     known: Mutex<HashMap<Digest, IndexSummary>>,
+    /// Those whose tar is not what its name says, to be replaced by the next that is. Locked after `known`, never before.
+    damaged: Mutex<HashSet<Digest>>,
+    /// Those that were replaced or rebuilt since somebody asked. Locked after the others.
+    renewed: Mutex<Vec<Digest>>,
     temporaries: AtomicU64,
 }
 
 impl LayerFiles {
     /// Opens the directory, sweeps leftovers, and reads which layers are here.
     pub(super) fn open(root: &Path, durable: bool) -> Result<Self, LayerError> {
-        let directory = root.join("layers");
-        make_directory(&directory)?;
-        let files = Self {
-            directory,
-            durable,
-            known: Mutex::new(HashMap::new()),
-            temporaries: AtomicU64::new(0),
-        };
+        let mut files = Self::unopened(root);
+        files.durable = durable;
+        make_directory(&files.directory)?;
         files.sweep()?;
         Ok(files)
+    }
+
+    /// For who only reads: touches nothing and knows of no layer.
+    pub(crate) fn unopened(root: &Path) -> Self {
+        Self {
+            directory: root.join("layers"),
+            durable: false,
+            known: Mutex::default(),
+            damaged: Mutex::default(),
+            renewed: Mutex::default(),
+            temporaries: AtomicU64::new(0),
+        }
     }
 
     fn sweep(&self) -> Result<(), LayerError> {
@@ -72,13 +83,14 @@ impl LayerFiles {
                     self.known().insert(digest, summary);
                 }
                 Err(error) => {
-                    tracing::warn!(layer = %digest, error = %error, "removing a damaged layer");
-                    self.unlink(&digest)?;
+                    // It stays: what containers need of it may be good, and whoever has it whole replaces it.
+                    tracing::error!(layer = %digest, %error, "a layer is damaged: hoist fsck tells more");
+                    self.damaged().insert(digest);
                 }
             }
         }
         for (digest, path) in parts {
-            if !self.known().contains_key(&digest) {
+            if !self.known().contains_key(&digest) && !self.damaged().contains(&digest) {
                 remove_any(&path)?;
             }
         }
@@ -104,20 +116,88 @@ impl LayerFiles {
                 return Ok(summary);
             }
         }
-        let (tree, found) = self.read_tree(digest)?;
-        if found != *digest {
-            return Err(LayerError::Mismatch {
-                wanted: digest.clone(),
-                found,
-            });
-        }
-        let (summary, temporary) = self.write_index(&tree, digest, length)?;
-        temporary.commit(&path)?;
+        let (summary, index, _) = self.index_again(digest, length)?;
+        index.commit(&path)?;
         Ok(summary)
     }
 
+    /// Makes a layer's index from its tar again, which is checked.
+    fn index_again(
+        &self,
+        digest: &Digest,
+        tar_bytes: u64,
+    ) -> Result<(IndexSummary, Temporary, Tree), LayerError> {
+        let (tree, found) = self.read_tree(digest)?;
+        if found != *digest {
+            let wanted = digest.clone();
+            return Err(LayerError::Mismatch { wanted, found });
+        }
+        let (summary, index) = self.write_index(&tree, digest, tar_bytes)?;
+        Ok((summary, index, tree))
+    }
+
+    /// Makes what stands beside a layer's tar anew from it; `extract` gives its files, if any are wanted.
+    pub(super) fn rebuild(
+        &self,
+        digest: &Digest,
+        extract: impl FnOnce(&Tree, &File) -> Result<Option<Temporary>, LayerError>,
+    ) -> Result<(), LayerError> {
+        let path = self.tar(digest);
+        let tar = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(LayerError::NotFound(digest.clone()));
+            }
+            opened => opened.map_err(io_at("opening", &path))?,
+        };
+        let length = tar.metadata().map_err(io_at("reading", &path))?.len();
+        let (summary, index, tree) = self.index_again(digest, length)?;
+        let files = extract(&tree, &tar)?;
+        let mut known = self.known();
+        index.commit(&self.index(digest))?;
+        self.replace_tree(digest, files, &tree, &tar)?;
+        known.insert(digest.clone(), summary);
+        self.damaged().remove(digest);
+        self.renewed().push(digest.clone());
+        drop(known);
+        self.sync()
+    }
+
+    /// Gives extracted files their name, unless those that have it are as good: containers may run on them. Others go.
+    fn replace_tree(
+        &self,
+        digest: &Digest,
+        files: Option<Temporary>,
+        tree: &Tree,
+        tar: &File,
+    ) -> Result<(), LayerError> {
+        let path = self.tree(digest);
+        let same = crate::fsck::compare(tree, tar, &path);
+        if same.map_err(io_at("reading", &path))? == Some(None) {
+            return Ok(());
+        }
+        let doomed = Temporary {
+            path: self.temporary_path(),
+        };
+        match fs::rename(&path, &doomed.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_at("replacing", &path)(error));
+            }
+            _ => {}
+        }
+        files.map_or(Ok(()), |files| files.commit(&path))
+    }
+
+    fn sync(&self) -> Result<(), LayerError> {
+        if !self.durable {
+            return Ok(());
+        }
+        File::open(&self.directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(io_at("syncing", &self.directory))
+    }
+
     /// Parses a stored tar again: its tree and its digest.
-    pub(super) fn read_tree(&self, digest: &Digest) -> Result<(Tree, Digest), LayerError> {
+    pub(crate) fn read_tree(&self, digest: &Digest) -> Result<(Tree, Digest), LayerError> {
         let path = self.tar(digest);
         let mut file = File::open(&path).map_err(io_at("opening", &path))?;
         let mut parser = Parser::new();
@@ -173,36 +253,64 @@ impl LayerFiles {
         summary: IndexSummary,
         tar: Temporary,
         index: Temporary,
-        tree: Option<Temporary>,
+        files: Option<Temporary>,
+        (tree, file): (&Tree, &File),
     ) -> Result<(), LayerError> {
         let digest = summary.diff_id.clone();
         // Two writers of one layer: the first one wins, the other's files vanish with their `Temporary`.
         let mut known = self.known();
-        if known.contains_key(&digest) {
+        let damaged = self.damaged().contains(&digest);
+        if known.contains_key(&digest) && !damaged {
             return Ok(());
         }
+        // Of a damaged one the index is replaced first, too: beside the old tar it is as good as the old one.
         index.commit(&self.index(&digest))?;
-        if let Some(tree) = tree {
-            tree.commit(&self.tree(&digest))?;
+        match files {
+            files if damaged => self.replace_tree(&digest, files, tree, file)?,
+            Some(files) => files.commit(&self.tree(&digest))?,
+            None => {}
         }
         tar.commit(&self.tar(&digest))?;
+        if damaged {
+            self.damaged().remove(&digest);
+            self.renewed().push(digest.clone());
+        }
         known.insert(digest, summary);
         drop(known);
-        if self.durable {
-            File::open(&self.directory)
-                .and_then(|directory| directory.sync_all())
-                .map_err(io_at("syncing", &self.directory))?;
-        }
-        Ok(())
+        self.sync()
     }
 
     pub(super) fn summary(&self, digest: &Digest) -> Result<IndexSummary, LayerError> {
-        let found = self.known().get(digest).cloned();
-        found.ok_or_else(|| LayerError::NotFound(digest.clone()))
+        let known = self.known();
+        match known.get(digest) {
+            Some(summary) => Ok(summary.clone()),
+            None if self.damaged().contains(digest) => Err(LayerError::Damaged(digest.clone())),
+            None => Err(LayerError::NotFound(digest.clone())),
+        }
     }
 
-    pub(super) fn has(&self, digest: &Digest) -> bool {
-        self.known().contains_key(digest)
+    /// What a writer need not write again.
+    pub(super) fn good(&self, digest: &Digest) -> Option<IndexSummary> {
+        let known = self.known();
+        let summary = known.get(digest)?;
+        (!self.damaged().contains(digest)).then(|| summary.clone())
+    }
+
+    /// No longer takes a layer for good: it serves whom it serves until it is replaced.
+    pub(super) fn distrust(&self, digest: &Digest) {
+        let known = self.known();
+        if known.contains_key(digest) {
+            self.damaged().insert(digest.clone());
+        }
+    }
+
+    pub(super) fn list_damaged(&self) -> Vec<Digest> {
+        self.damaged().iter().cloned().collect()
+    }
+
+    /// Those that were replaced since the last call.
+    pub(super) fn take_renewed(&self) -> Vec<Digest> {
+        std::mem::take(&mut *self.renewed())
     }
 
     pub(super) fn list(&self) -> Vec<Digest> {
@@ -211,7 +319,9 @@ impl LayerFiles {
 
     /// Removes a layer; the caller made sure that nobody stands on it.
     pub(super) fn remove(&self, digest: &Digest) -> Result<(), LayerError> {
-        if self.known().remove(digest).is_none() {
+        let known = self.known().remove(digest).is_some();
+        let damaged = self.damaged().remove(digest);
+        if !known && !damaged {
             return Ok(());
         }
         self.unlink(digest)
@@ -235,15 +345,15 @@ impl LayerFiles {
         }
     }
 
-    pub(super) fn tar(&self, digest: &Digest) -> PathBuf {
+    pub(crate) fn tar(&self, digest: &Digest) -> PathBuf {
         self.named(digest, "tar")
     }
 
-    pub(super) fn index(&self, digest: &Digest) -> PathBuf {
+    pub(crate) fn index(&self, digest: &Digest) -> PathBuf {
         self.named(digest, "erofs")
     }
 
-    pub(super) fn tree(&self, digest: &Digest) -> PathBuf {
+    pub(crate) fn tree(&self, digest: &Digest) -> PathBuf {
         self.named(digest, "tree")
     }
 
@@ -269,10 +379,22 @@ impl LayerFiles {
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Digest, IndexSummary>> {
-        self.known
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        lock(&self.known)
     }
+
+    fn damaged(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        lock(&self.damaged)
+    }
+
+    fn renewed(&self) -> MutexGuard<'_, Vec<Digest>> {
+        lock(&self.renewed)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// A file or directory that vanishes unless it is committed.

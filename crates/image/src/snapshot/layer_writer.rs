@@ -96,18 +96,20 @@ impl<F: LayerForm> LayerWriter for StreamingWriter<F> {
         self.parser
             .finish()
             .map_err(|error| LayerError::Invalid(error.to_string()))?;
-        if let Ok(known) = self.files.summary(&found) {
+        if let Some(known) = self.files.good(&found) {
             return Ok((&known).into());
         }
         let (summary, index) = self.files.write_index(&self.tree, &found, self.bytes)?;
-        let tree = self.form.extract(&self.files, &self.tree, &self.file)?;
+        let extracted = self.form.extract(&self.files, &self.tree, &self.file)?;
         if self.files.durable {
             self.file
                 .sync_data()
                 .map_err(io_at("syncing", &self.temporary.path))?;
         }
         let record = (&summary).into();
-        self.files.commit(summary, self.temporary, index, tree)?;
+        let written = (&self.tree, &self.file);
+        self.files
+            .commit(summary, self.temporary, index, extracted, written)?;
         Ok(record)
     }
 }

@@ -19,8 +19,11 @@ mod open;
 mod overlay;
 mod snapshots;
 
+pub(crate) use bases::name_of as base_name;
 pub use blanks::Blanks;
+pub(crate) use containers::read_layers as layers_of;
 pub use doomed::Doomed;
+pub(crate) use layer_files::LayerFiles;
 pub use open::{open_remapping_snapshotter, open_snapshotter};
 
 /// How layers are kept.
@@ -72,6 +75,9 @@ pub enum LayerError {
     /// The layer is not here.
     #[error("layer {0} not found")]
     NotFound(Digest),
+    /// Its tar is not what its name says.
+    #[error("layer {0} is damaged: see hoist fsck")]
+    Damaged(Digest),
     /// A prepared container stands on it.
     #[error("layer {layer} is in use by container {container}")]
     InUse {
@@ -112,6 +118,7 @@ impl LayerError {
             Self::NotFound(_) => ErrorClass::NotFound,
             Self::InUse { .. } => ErrorClass::Conflict,
             Self::Mismatch { .. } | Self::Invalid(_) => ErrorClass::InvalidArgument,
+            Self::Damaged(_) => ErrorClass::Internal,
             Self::Io { source, .. } => io_class(source),
         }
     }
@@ -242,7 +249,7 @@ pub(crate) fn io_class(error: &io::Error) -> ErrorClass {
 /// A write fails with `InvalidData` as soon as the tar is seen to be malformed or hostile; `finish` then tells why.
 pub trait LayerWriter: Write + Send {
     /// Commits the layer: checks the digest if one is `expected`, syncs once, and makes it visible atomically.
-    /// A layer that is already here is kept and the new copy dropped.
+    /// A layer that is already here is kept and the new copy dropped, unless the one that is here is damaged.
     fn finish(self: Box<Self>, expected: Option<&Digest>) -> Result<LayerRecord, LayerError>;
 }
 
@@ -258,7 +265,7 @@ pub trait Snapshotter: Send + Sync {
     /// How layers are kept.
     fn kind(&self) -> SnapshotterKind;
 
-    /// Whether a layer is here, whole.
+    /// Whether a layer is here, whole, as far as is known.
     fn has_layer(&self, diff_id: &Digest) -> bool;
 
     /// Begins a new layer.
@@ -269,6 +276,19 @@ pub trait Snapshotter: Send + Sync {
 
     /// Every layer here, in no order.
     fn layers(&self) -> Vec<Digest>;
+
+    /// Layers whose tar is not what its name says: found when the snapshotter was opened, or told by `distrust_layer`. The next
+    /// writer that has one of them whole replaces it.
+    fn damaged_layers(&self) -> Vec<Digest>;
+
+    /// Tells that a layer is damaged. It goes on serving containers that stand on it, as well as it can. Where layers are kept as
+    /// directories and its files are damaged, too, those that a mount shows go with the replacement.
+    fn distrust_layer(&self, diff_id: &Digest);
+
+    /// Makes everything that is kept beside a layer's tar anew from it; mounts from here on see it; those that show
+    /// files of a directory that was not good lose them. Fails with `NotFound`, and with `Mismatch` or `Invalid` when it is the tar
+    /// that is damaged.
+    fn rebuild_layer(&self, diff_id: &Digest) -> Result<(), LayerError>;
 
     /// Removes a layer; one that is not here is no error. Fails with `InUse`.
     fn remove_layer(&self, diff_id: &Digest) -> Result<(), LayerError>;

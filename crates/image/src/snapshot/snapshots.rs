@@ -79,6 +79,10 @@ impl<F: LayerForm> Snapshots<F> {
 
     fn lower(&self, layer: &Digest) -> Result<Arc<OwnedFd>, SnapshotError> {
         let mut lowers = self.lowers();
+        for renewed in self.files.take_renewed() {
+            lowers.remove(&renewed);
+            unpoisoned(&self.remapped).remove(&renewed);
+        }
         if let Some(fd) = lowers.get(layer) {
             return Ok(fd.clone());
         }
@@ -195,7 +199,7 @@ impl<F: LayerForm> Snapshotter for Snapshots<F> {
     }
 
     fn has_layer(&self, diff_id: &Digest) -> bool {
-        self.files.has(diff_id)
+        self.files.good(diff_id).is_some()
     }
 
     fn layer_writer(&self) -> Result<Box<dyn LayerWriter>, LayerError> {
@@ -209,6 +213,19 @@ impl<F: LayerForm> Snapshotter for Snapshots<F> {
 
     fn layers(&self) -> Vec<Digest> {
         self.files.list()
+    }
+
+    fn damaged_layers(&self) -> Vec<Digest> {
+        self.files.list_damaged()
+    }
+
+    fn distrust_layer(&self, diff_id: &Digest) {
+        self.files.distrust(diff_id);
+    }
+
+    fn rebuild_layer(&self, diff_id: &Digest) -> Result<(), LayerError> {
+        let files = &self.files;
+        files.rebuild(diff_id, |tree, tar| self.form.extract(files, tree, tar))
     }
 
     fn remove_layer(&self, diff_id: &Digest) -> Result<(), LayerError> {

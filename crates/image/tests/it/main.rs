@@ -7,6 +7,7 @@
 mod contract;
 mod crafted;
 mod files;
+mod fsck;
 mod listing;
 mod load;
 mod real_tree;
