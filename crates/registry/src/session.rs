@@ -137,8 +137,8 @@ impl Session {
             let none = HeaderMap::new();
             let ping = || self.transport.ask(&origin, Method::GET, "/v2/", &none);
             match self.patiently(ping).await {
-                Ok(response) => {
-                    if response.status() == StatusCode::UNAUTHORIZED {
+                Ok((from, response)) => {
+                    if response.status() == StatusCode::UNAUTHORIZED && from == origin {
                         self.answer(&origin, response.headers(), 0).await?;
                     }
                     // Read to its end, the connection serves the next request.
@@ -164,11 +164,9 @@ impl Session {
         let mut challenged = 0;
         loop {
             let (headers, generation) = self.authorized(origin, headers).await?;
-            let response = self
-                .transport
-                .ask(origin, method.clone(), target, &headers)
-                .await?;
-            let again = self.challenged(origin, &response, generation, challenged);
+            let asked = self.transport.ask(origin, method.clone(), target, &headers);
+            let (from, response) = asked.await?;
+            let again = self.challenged(&from, &response, generation, challenged);
             if !again.await? {
                 return Ok(response);
             }

@@ -85,9 +85,8 @@ pub(crate) async fn fetch(
             let account = account.filter(|name| !name.is_empty());
             let query = query(uri.query().unwrap_or(""), service, scope, account, offline);
             let target = format!("{path}?{query}");
-            transport
-                .ask(&origin, Method::GET, &target, &headers)
-                .await?
+            let asked = transport.ask(&origin, Method::GET, &target, &headers);
+            asked.await?.1
         }
     };
     let (parts, mut body) = response.into_parts();

@@ -98,14 +98,15 @@ impl Transport {
     }
 
     /// Asks without a body and follows redirects. `Authorization` stays with the origin it was meant for, and a
-    /// redirect never leaves TLS for plain HTTP.
+    /// redirect never leaves TLS for plain HTTP. Answers who it was that answered, too: what a redirect's target asks to be
+    /// told is not for the registry's credentials.
     pub(crate) async fn ask(
         &self,
         origin: &Origin,
         method: Method,
         target: &str,
         headers: &HeaderMap,
-    ) -> Result<Response<ResponseBody>, PullError> {
+    ) -> Result<(Origin, Response<ResponseBody>), PullError> {
         let mut here = origin.clone();
         let mut target = target.to_owned();
         let mut headers = headers.clone();
@@ -114,7 +115,7 @@ impl Transport {
                 .send(&here, method.clone(), &target, &headers, client::empty())
                 .await?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-                return Ok(response);
+                return Ok((here, response));
             }
             let (next, path) = location(&here, &response)?;
             if next != here {

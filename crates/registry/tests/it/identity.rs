@@ -183,6 +183,41 @@ async fn a_redirect_to_another_host_leaves_the_credentials_behind() {
     }
 }
 
+/// Whoever a registry redirects to could otherwise have the registry's credentials by asking for them.
+#[tokio::test]
+async fn a_redirects_target_is_not_given_the_credentials_that_it_asks_for() {
+    for challenge in [
+        "Bearer realm=\"{self}/token\",service=\"s\"",
+        "Basic realm=\"r\"",
+    ] {
+        let blobs = image().blobs();
+        let own = std::sync::Arc::new(std::sync::OnceLock::<String>::new());
+        let told = std::sync::Arc::clone(&own);
+        let thief = Fake::start(move |asked| match asked.target.starts_with("/token") {
+            true => reply("200 OK", &[], br#"{"token":"t"}"#),
+            false => denied(&challenge.replace("{self}", told.get().unwrap())),
+        });
+        let elsewhere = format!("http://localhost:{}", thief.address.port());
+        own.set(elsewhere.clone()).unwrap();
+        let registry = Fake::start(move |asked| {
+            if asked.target.contains("/blobs/") {
+                let there = format!("{elsewhere}{}", asked.target);
+                return reply("307 Temporary Redirect", &[("Location", &there)], b"");
+            }
+            honest(&blobs, asked)
+        });
+        let house = House::new();
+        let reference = format!("{}/a", registry.address);
+        let error = house.pull(&client(), &reference, alice()).await;
+        assert_eq!(error.unwrap_err().class(), ErrorClass::Unauthorized);
+        assert!(!thief.asked().is_empty());
+        for asked in thief.asked() {
+            assert!(!asked.target.starts_with("/token"), "{challenge}");
+            assert_eq!(asked.header("authorization"), None, "{challenge}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn endless_redirects_end() {
     let registry = Fake::start(|asked| match asked.target.as_str() {
