@@ -18,14 +18,16 @@ use hoist_image::files::{Change, Root};
 use hoist_image::{CommitOptions, ContentStore, ImportOptions, Snapshotter, StoredImage};
 use hoist_model::{
     Digest, ErrorClass, Event, EventKind, ImageId, ImageReference, ImageSelector, Platform,
-    Timestamp,
+    Repository, Timestamp,
 };
 use hoist_store::{Class, Store, StoreError, Transaction};
 use tokio::sync::RwLock;
 
 use crate::clock::now;
 use crate::error::ImageError;
-use crate::ports::{Credentials, ImageSource, ProgressFn, SourceError};
+use crate::ports::{
+    Credentials, Download, ImageSource, ProgressFn, RemoteImage, SearchHit, SourceError,
+};
 use crate::records::{ContainerRecord, ImageRecord, TagRecord};
 use hoist_model::chain;
 
@@ -251,12 +253,56 @@ impl Images {
         })
     }
 
+    /// Brings every tag of a repository, one after another; answers whether anything is new. The first failure ends it.
+    pub async fn pull_all(
+        &self,
+        repository: &Repository,
+        platform: Option<&Platform>,
+        credentials: Option<Credentials>,
+        progress: ProgressFn,
+    ) -> Result<bool, ImageError> {
+        let source = &self.inner.source;
+        let mut newer = false;
+        for tag in source.tags(repository, credentials.clone()).await? {
+            let reference = format!("{repository}:{tag}");
+            let reference = ImageReference::parse_exact(&reference)
+                .map_err(|error| ImageError::InvalidReference(error.to_string()))?;
+            let pulled = self.pull(&reference, platform, credentials.clone(), progress.clone());
+            newer |= pulled.await?.newer;
+        }
+        Ok(newer)
+    }
+
     /// Asks a registry whether credentials are good.
     pub async fn authenticate(
         &self,
         credentials: Credentials,
     ) -> Result<(String, Option<String>), ImageError> {
         Ok(self.inner.source.authenticate(credentials).await?)
+    }
+
+    /// What a reference names at its registry.
+    pub async fn describe(
+        &self,
+        reference: &ImageReference,
+        credentials: Option<Credentials>,
+    ) -> Result<RemoteImage, ImageError> {
+        Ok(self.inner.source.describe(reference, credentials).await?)
+    }
+
+    /// Searches a registry for repositories.
+    pub async fn search(
+        &self,
+        term: &str,
+        limit: u32,
+        credentials: Option<Credentials>,
+    ) -> Result<Vec<SearchHit>, ImageError> {
+        Ok(self.inner.source.search(term, limit, credentials).await?)
+    }
+
+    /// Asks for a file of the web, to be imported.
+    pub async fn fetch(&self, url: &str) -> Result<Download, ImageError> {
+        Ok(self.inner.source.fetch(url).await?)
     }
 
     /// Takes over the images of an archive made by `docker save` or in OCI layout; answers each with its names.

@@ -9,12 +9,14 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures_util::Stream;
 use hoist_image::{OutgoingImage, PushedImage, StoredImage};
 use hoist_model::container::{ContainerStats, ProcessFacts, Resources, StartedWith};
 use hoist_model::network::{PlaceRequest, Segment, Subnet, SubnetUsage};
 use hoist_model::{
-    ContainerId, ErrorClass, ExecId, ImageReference, NetworkId, Platform, Progress, Signal,
-    Timestamp,
+    ContainerId, Digest, ErrorClass, ExecId, ImageReference, NetworkId, Platform, Progress,
+    Repository, Signal, Timestamp,
 };
 
 use crate::containers::AttachRequest;
@@ -75,12 +77,71 @@ pub trait ImageSource: Send + Sync {
         progress: ProgressFn,
     ) -> BoxFuture<'a, Result<PushedImage, SourceError>>;
 
+    /// Says what a reference names at its registry, without bringing it here.
+    fn describe<'a>(
+        &'a self,
+        reference: &'a ImageReference,
+        credentials: Option<Credentials>,
+    ) -> BoxFuture<'a, Result<RemoteImage, SourceError>>;
+
+    /// The tags that a repository has at its registry.
+    fn tags<'a>(
+        &'a self,
+        repository: &'a Repository,
+        credentials: Option<Credentials>,
+    ) -> BoxFuture<'a, Result<Vec<String>, SourceError>>;
+
+    /// Searches the server that `term` begins with (`host/words`), else the default one, for at most `limit` repositories.
+    fn search<'a>(
+        &'a self,
+        term: &'a str,
+        limit: u32,
+        credentials: Option<Credentials>,
+    ) -> BoxFuture<'a, Result<Vec<SearchHit>, SourceError>>;
+
+    /// Asks for a file of the web, to be imported.
+    fn fetch<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Download, SourceError>>;
+
     /// Asks the registry whether these credentials are good; answers its status sentence and, if it gave one, an
     /// identity token.
     fn authenticate(
         &self,
         credentials: Credentials,
     ) -> BoxFuture<'_, Result<(String, Option<String>), SourceError>>;
+}
+
+/// What a reference names at its registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteImage {
+    /// The media type of the manifest or index.
+    pub media_type: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its bytes.
+    pub size: u64,
+    /// What it runs on.
+    pub platforms: Vec<Platform>,
+}
+
+/// A repository that a search found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SearchHit {
+    /// Its name, as one would pull it.
+    pub name: String,
+    /// What its owner says of it.
+    pub description: String,
+    /// Whether it is one of the registry's own.
+    pub official: bool,
+    /// How many people starred it.
+    pub stars: i64,
+}
+
+/// A file on its way here.
+pub struct Download {
+    /// Its bytes, if that is known.
+    pub length: Option<u64>,
+    /// They, piece by piece.
+    pub pieces: Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>,
 }
 
 /// Why an image could not be had; the text names the operand and is Docker's where clients match on it.

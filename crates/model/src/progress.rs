@@ -26,6 +26,13 @@ pub enum Progress {
         /// Where it stands.
         phase: UploadPhase,
     },
+    /// So much of a file of the web was imported.
+    Importing {
+        /// Bytes so far.
+        current: u64,
+        /// Bytes in all, if that is known.
+        total: Option<u64>,
+    },
     /// A tag was pushed.
     Pushed {
         /// The tag.

@@ -67,6 +67,31 @@ pub enum PullError {
     /// Too many pulls (Docker Hub's limit, among others).
     #[error("{0}")]
     TooManyRequests(Said),
+    /// What was asked about is not there, in the registry's words alone.
+    #[error("{0}")]
+    Absent(Said),
+    /// It is not for us, in the registry's words alone.
+    #[error("{0}")]
+    Forbidden(Said),
+    /// A search server's reply that is none.
+    #[error("Unexpected status code {0}")]
+    Search(u16),
+    /// A server that is to be searched cannot be: in Docker's words.
+    #[error("{0}")]
+    SearchEndpoint(String),
+    /// A file of the web could not be had.
+    #[error("failed to GET {url} with status {status}: {said}")]
+    Fetch {
+        /// What was asked for.
+        url: String,
+        /// The reply's status.
+        status: http::StatusCode,
+        /// The beginning of its body.
+        said: String,
+    },
+    /// No address of a file of the web.
+    #[error("invalid URL {0:?}: expected http://host/path or https://host/path")]
+    InvalidUrl(String),
     /// Any other refusal that the registry explained.
     #[error("{0}")]
     Refused(Said),
@@ -214,7 +239,17 @@ impl PullError {
             Self::ManifestUnknown { .. }
             | Self::Denied { .. }
             | Self::RepositoryUnknown { .. }
+            | Self::Absent(_)
             | Self::NoMatchingPlatform(_) => ErrorClass::NotFound,
+            Self::Forbidden(_) => ErrorClass::Forbidden,
+            Self::SearchEndpoint(_) | Self::InvalidUrl(_) => ErrorClass::InvalidArgument,
+            Self::Fetch { status, .. } => match status.as_u16() {
+                404 => ErrorClass::NotFound,
+                400 => ErrorClass::InvalidArgument,
+                401 => ErrorClass::Unauthorized,
+                403 => ErrorClass::Forbidden,
+                _ => ErrorClass::Internal,
+            },
             Self::Unauthorized(_) | Self::NoCredentials { .. } => ErrorClass::Unauthorized,
             Self::TooManyRequests(_) => ErrorClass::Unavailable,
             Self::Tls { .. }
@@ -227,6 +262,7 @@ impl PullError {
             Self::Attempts { last, .. } => last.class(),
             // Docker answers 500 to what a registry or the network did (errdefs.Unknown).
             Self::Refused(_)
+            | Self::Search(_)
             | Self::Status { .. }
             | Self::Connection { .. }
             | Self::Protocol { .. }
@@ -236,6 +272,17 @@ impl PullError {
             | Self::LayerCount { .. }
             | Self::ReadLayer { .. }
             | Self::Worker(_) => ErrorClass::Internal,
+        }
+    }
+
+    /// Without the words that a pull puts around the registry's own.
+    pub(crate) fn in_its_own_words(self) -> Self {
+        match self {
+            Self::ManifestUnknown { said, .. } | Self::RepositoryUnknown { said, .. } => {
+                Self::Absent(said)
+            }
+            Self::Denied { said, .. } => Self::Forbidden(said),
+            other => other,
         }
     }
 

@@ -138,7 +138,7 @@ pub(crate) async fn choose(
     }
 }
 
-fn parse(reference: &ImageReference, raw: &Raw) -> Result<Document, PullError> {
+pub(crate) fn parse(reference: &ImageReference, raw: &Raw) -> Result<Document, PullError> {
     if SCHEMA1.contains(&raw.media_type.as_str()) {
         return Err(PullError::Schema1(reference.to_string()));
     }
@@ -152,7 +152,7 @@ fn parse(reference: &ImageReference, raw: &Raw) -> Result<Document, PullError> {
     })
 }
 
-async fn fetch(
+pub(crate) async fn fetch(
     session: &Session,
     reference: &ImageReference,
     selector: &str,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hoist_image::document::{ImageConfig, media_type};
 use hoist_image::{ContentError, ContentStore, MAX_LAYERS, Snapshotter, StoredImage};
-use hoist_model::{DOCKER_HUB, Digest, ImageReference, LayerPhase, Platform, Progress};
+use hoist_model::{DOCKER_HUB, Digest, ImageReference, LayerPhase, Platform, Progress, Repository};
 use http::{HeaderMap, Method};
 use tokio::task::JoinSet;
 
@@ -88,6 +88,16 @@ async fn from_mirror(
     mirror: &str,
     store: &Store<'_>,
 ) -> Result<StoredImage, PullError> {
+    let session = at_mirror(client, mirror, store.reference.repository()).await?;
+    from(session, store).await
+}
+
+/// A session with a mirror, which was asked once whether it is there.
+pub(crate) async fn at_mirror(
+    client: &Client,
+    mirror: &str,
+    repository: &Repository,
+) -> Result<Session, PullError> {
     let broken = || PullError::Protocol {
         host: mirror.to_owned(),
         reason: "it is no mirror: expected scheme://host".to_owned(),
@@ -98,8 +108,7 @@ async fn from_mirror(
     let none = HeaderMap::new();
     // Once: a mirror that is away is no reason to wait.
     transport.ask(&origin, Method::GET, "/v2/", &none).await?;
-    let session = Session::for_mirror(transport, origin, store.reference.repository());
-    from(session, store).await
+    Ok(Session::for_mirror(transport, origin, repository))
 }
 
 async fn from(session: Session, store: &Store<'_>) -> Result<StoredImage, PullError> {

@@ -4,6 +4,7 @@ mod archive;
 mod list;
 mod pull;
 mod push;
+mod search;
 mod verbs;
 
 use super::{Verb, verb};
@@ -40,6 +41,7 @@ pub(crate) const TOP_VERBS: &[Verb] = &[
     verb::<archive::Load>("load", LOAD),
     verb::<verbs::RemoveImages>("rmi", "Remove one or more images"),
     verb::<archive::Save>("save", SAVE),
+    verb::<search::Search>("search", "Search Docker Hub for images"),
     verb::<verbs::Tag>("tag", TAG),
 ];
 

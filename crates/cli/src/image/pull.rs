@@ -1,6 +1,7 @@
 //! `pull`, and pulling on behalf of `run`.
 
 use clap::Args;
+use hoist_model::Repository;
 use serde_json::Value;
 
 use crate::{Context, Failure, Run, output, reference, registry};
@@ -28,19 +29,27 @@ pub(crate) struct Pull {
 
 impl Run for Pull {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
-        if self.all_tags {
-            return Err(Failure::new(
-                "pulling all tags of a repository is not supported yet",
-            ));
-        }
         let parsed = reference::parse(&self.name)?;
-        if !self.quiet
-            && !self.name.contains('@')
-            && !self
+        let tagged = self.name.contains('@')
+            || self
                 .name
-                .ends_with(&format!(":{}", parsed.manifest_selector()))
-        {
+                .ends_with(&format!(":{}", parsed.manifest_selector()));
+        if self.all_tags && tagged {
+            return Err(Failure::new("tag can't be used with --all-tags/-a"));
+        }
+        if !self.quiet && !tagged && !self.all_tags {
             output::line(format!("Using default tag: {}", parsed.manifest_selector()))?;
+        }
+        if self.all_tags {
+            let repository = parsed.repository();
+            let asked = Asked {
+                platform: self.platform.as_deref(),
+                quiet: self.quiet,
+                target: Target::Stdout,
+            };
+            fetch(context, repository, None, &asked).await?;
+            output::line(repository.to_string())?;
+            return Ok(0);
         }
         let name = pull(
             context,
@@ -64,18 +73,42 @@ pub(crate) async fn pull(
     target: Target,
 ) -> Result<String, Failure> {
     let image = reference::parse(name)?;
-    let login = registry::login_for(context, image.repository().host())?;
+    let asked = Asked {
+        platform,
+        quiet,
+        target,
+    };
+    let tag = Some(image.manifest_selector());
+    fetch(context, image.repository(), tag, &asked).await?;
+    Ok(image.to_string())
+}
+
+/// How an image is asked for.
+struct Asked<'a> {
+    platform: Option<&'a str>,
+    quiet: bool,
+    target: Target,
+}
+
+/// Asks the engine for one tag or digest of a repository, or for all of its tags, drawing progress.
+async fn fetch(
+    context: &Context,
+    repository: &Repository,
+    tag: Option<&str>,
+    asked: &Asked<'_>,
+) -> Result<(), Failure> {
+    let login = registry::login_for(context, repository.host())?;
     let reply = context
         .client()?
         .post("/images/create")
-        .query("fromImage", image.repository().to_string())
-        .query("tag", image.manifest_selector())
-        .query_some("platform", reference::platform(platform))
+        .query("fromImage", repository.to_string())
+        .query_some("tag", tag)
+        .query_some("platform", reference::platform(asked.platform))
         .header("X-Registry-Auth", registry::header(&login))
         .send()
         .await?;
     let mut reports = reply.lines();
-    let mut drawing = Drawing::new(target, quiet);
+    let mut drawing = Drawing::new(asked.target, asked.quiet);
     while let Some(report) = reports.next::<Value>().await? {
         drawing.draw(&report).map_err(|message| Failure {
             code: 1,
@@ -84,5 +117,5 @@ pub(crate) async fn pull(
             ..Failure::new(String::new())
         })?;
     }
-    Ok(image.to_string())
+    Ok(())
 }

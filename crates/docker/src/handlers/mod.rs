@@ -13,6 +13,7 @@ pub(crate) mod images;
 pub(crate) mod logs;
 pub(crate) mod networks;
 pub(crate) mod observe;
+pub(crate) mod registry;
 pub(crate) mod save;
 pub(crate) mod system;
 pub(crate) mod transfer;

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::io::Read;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use super::body_reader;
 use crate::call::{Call, with_type};
 use crate::error::{ApiError, Reply};
 use crate::wire::credentials;
-use crate::wire::progress::{Line, PullLines, load_line, push_lines};
+use crate::wire::progress::{Line, PullLines, import_lines, load_line, push_lines};
 
 /// Lines that may wait for a slow client; further progress is dropped, never the result.
 const BACKLOG: usize = 256;
@@ -32,7 +33,7 @@ type Work = Pin<Box<dyn Future<Output = Result<Vec<Line>, ApiError>> + Send>>;
 type Lines = mpsc::Receiver<Line>;
 
 /// `POST /images/create`: pull with `fromImage`, import with `fromSrc`.
-pub(crate) async fn create(call: Call) -> Reply {
+pub(crate) async fn create(mut call: Call) -> Reply {
     let platform = call
         .query
         .nonempty("platform")
@@ -44,32 +45,49 @@ pub(crate) async fn create(call: Call) -> Reply {
         return stream(work, lines).await;
     }
     match call.query.get("fromSrc") {
-        Some("-") => import(call, platform).await,
-        Some(source) if !source.is_empty() => Err(ApiError::missing(format!(
-            "importing from a URL is not implemented yet: {source}"
-        ))),
+        Some("-") => {
+            let body = std::mem::take(&mut call.body);
+            import(call, platform, body, None).await
+        }
+        Some(url) if !url.is_empty() => {
+            let (url, images) = (url.to_owned(), call.engine().images.clone());
+            let fetched = images.fetch(&url).await?;
+            let body = Body::from_stream(fetched.pieces);
+            import(call, platform, body, Some((url, fetched.length))).await
+        }
         _ => Err(ApiError::invalid("neither fromImage nor fromSrc is given")),
     }
 }
 
 fn pull(call: &Call, platform: Option<Platform>) -> Result<(Work, Lines), ApiError> {
     let name = call.query.get("fromImage").unwrap_or_default();
+    let invalid = |error: hoist_model::InvalidReference| ApiError::invalid(error.to_string());
     let text = match call.query.nonempty("tag") {
         Some(digest) if digest.contains(':') => format!("{name}@{digest}"),
         Some(tag) => format!("{name}:{tag}"),
-        None => name.to_owned(),
+        // An old client's way to ask for all tags.
+        None => name.strip_suffix(':').unwrap_or(name).to_owned(),
     };
-    let reference =
-        ImageReference::parse(&text).map_err(|error| ApiError::invalid(error.to_string()))?;
+    let reference = ImageReference::parse_exact(&text).map_err(invalid)?;
     let credentials = credentials::from_header(call.header("x-registry-auth"));
     let images = call.engine().images.clone();
     let mut pulling = PullLines::default();
     let (sink, lines) = sink(move |progress| pulling.report(progress));
     let work: Work = Box::pin(async move {
-        let pulled = images
-            .pull(&reference, platform.as_ref(), credentials, sink)
-            .await?;
-        let outcome = if pulled.newer {
+        let platform = platform.as_ref();
+        // A name alone means all of its tags (moby `postImagesCreate`).
+        let newer = match reference.tag().is_some() || reference.digest().is_some() {
+            true => {
+                let pulled = images.pull(&reference, platform, credentials, sink);
+                pulled.await?.newer
+            }
+            false => {
+                let repository = reference.repository();
+                let pulled = images.pull_all(repository, platform, credentials, sink);
+                pulled.await?
+            }
+        };
+        let outcome = if newer {
             "Downloaded newer image for"
         } else {
             "Image is up to date for"
@@ -117,7 +135,13 @@ pub(crate) async fn push(call: Call) -> Reply {
     stream(work, lines).await
 }
 
-async fn import(call: Call, platform: Option<Platform>) -> Reply {
+/// Makes an image of a body, or of what came from a URL, of which the length may be known.
+async fn import(
+    call: Call,
+    platform: Option<Platform>,
+    body: Body,
+    from: Option<(String, Option<u64>)>,
+) -> Reply {
     let query = call.query.clone();
     let reference = query
         .nonempty("repo")
@@ -131,8 +155,24 @@ async fn import(call: Call, platform: Option<Platform>) -> Reply {
         .transpose()?;
     let changes: Vec<String> = query.all("changes").map(str::to_owned).collect();
     let images = call.engine().images.clone();
-    let (reader, pump) = body_reader::bridge(call.body);
-    let (_, lines) = sink(|_| Vec::new());
+    let (reader, pump) = body_reader::bridge(body);
+    let (report, lines) = sink(import_lines);
+    let reader: Box<dyn Read + Send> = match from {
+        None => reader,
+        Some((url, total)) => {
+            report(Progress::Message {
+                subject: None,
+                text: format!("Downloading from {url}"),
+            });
+            Box::new(Reported {
+                reader,
+                current: 0,
+                total,
+                at: Instant::now(),
+                report,
+            })
+        }
+    };
     let work: Work = Box::pin(async move {
         let message = query.get("message").unwrap_or_default();
         let imported = body_reader::feed(
@@ -149,6 +189,32 @@ async fn import(call: Call, platform: Option<Platform>) -> Reply {
         Ok(vec![Line::status(imported.id.as_str())])
     });
     stream(work, lines).await
+}
+
+/// Tells how much of a file of the web was read.
+struct Reported {
+    reader: Box<dyn Read + Send>,
+    current: u64,
+    total: Option<u64>,
+    /// When that was told last.
+    at: Instant,
+    report: ProgressFn,
+}
+
+impl Read for Reported {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        self.current += count as u64;
+        let now = Instant::now();
+        if count == 0 || now.duration_since(self.at) >= PACE {
+            self.at = now;
+            (self.report)(Progress::Importing {
+                current: self.current,
+                total: self.total,
+            });
+        }
+        Ok(count)
+    }
 }
 
 /// `POST /images/load`.

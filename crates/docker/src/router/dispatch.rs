@@ -6,8 +6,8 @@ use std::pin::Pin;
 use crate::call::Call;
 use crate::error::Reply;
 use crate::handlers::{
-    archive, attach, changes, containers, events, execs, images, logs, networks, observe, save,
-    system, transfer, update, usage, volumes, websocket,
+    archive, attach, changes, containers, events, execs, images, logs, networks, observe, registry,
+    save, system, transfer, update, usage, volumes, websocket,
 };
 
 pub(super) type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
@@ -64,6 +64,8 @@ pub(super) fn handler(id: &str) -> Option<Handler> {
         "ImagePrune" => |call| Box::pin(images::prune(call)),
         "ImageGet" | "ImageGetAll" => |call| Box::pin(save::save(call)),
         "SystemDataUsage" => |call| Box::pin(usage::usage(call)),
+        "ImageSearch" => |call| Box::pin(registry::search(call)),
+        "DistributionInspect" => |call| Box::pin(registry::distribution(call)),
         "ImageTag" => |call| Box::pin(images::tag(call)),
         "ImageDelete" => |call| Box::pin(images::remove(call)),
         "ImageCreate" => |call| Box::pin(transfer::create(call)),

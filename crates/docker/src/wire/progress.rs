@@ -101,9 +101,18 @@ pub(crate) fn push_lines(progress: &Progress) -> Vec<Line> {
     vec![line(progress), aux]
 }
 
+/// The lines that one report of an import makes.
+pub(crate) fn import_lines(progress: &Progress) -> Vec<Line> {
+    vec![line(progress)]
+}
+
 /// One report.
 fn line(progress: &Progress) -> Line {
     match progress {
+        Progress::Importing { current, total } => Line {
+            id: None,
+            ..layer_line("", "Importing", Some((*current, total.unwrap_or(0))))
+        },
         Progress::Pushed { tag, digest, size } => {
             Line::status(format!("{tag}: digest: {digest} size: {size}"))
         }

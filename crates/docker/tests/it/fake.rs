@@ -15,9 +15,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use hoist_engine::containers::AttachRequest;
 use hoist_engine::error::NetworkError;
 use hoist_engine::ports::{
-    Adoption, BoxFuture, BridgeFacts, Credentials, ExecLaunch, ExitNotice, ImageSource,
+    Adoption, BoxFuture, BridgeFacts, Credentials, Download, ExecLaunch, ExitNotice, ImageSource,
     LaunchFailure, LaunchRequest, Launched, Network, NetworkLease, ProcessOwner, ProgressFn,
-    Runtime, SourceError,
+    RemoteImage, Runtime, SearchHit, SourceError,
 };
 use hoist_engine::records::{ContainerRecord, NetworkAttachment};
 use hoist_http::mux::{self, Stream};
@@ -25,8 +25,8 @@ use hoist_image::{OutgoingImage, PushedImage, StoredImage};
 use hoist_model::container::{ContainerStats, PortMapping, ProcessFacts, Resources};
 use hoist_model::network::{PlaceRequest, Segment, SubnetUsage};
 use hoist_model::{
-    ContainerId, EndpointId, ErrorClass, ImageReference, NetworkId, Platform, Progress, SandboxId,
-    Signal, Timestamp,
+    ContainerId, Digest, EndpointId, ErrorClass, ImageReference, NetworkId, Platform, Progress,
+    Repository, SandboxId, Signal, Timestamp,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -441,6 +441,61 @@ impl ImageSource for FakeSource {
                     reference.repository().familiar()
                 ),
                 class: ErrorClass::Internal,
+            })
+        })
+    }
+
+    fn describe<'a>(
+        &'a self,
+        reference: &'a ImageReference,
+        _credentials: Option<Credentials>,
+    ) -> BoxFuture<'a, Result<RemoteImage, SourceError>> {
+        let digest = Digest::from_sha256(&[7; 32]);
+        let known = reference.repository().path().ends_with("known");
+        Box::pin(async move {
+            if known {
+                return Ok(RemoteImage {
+                    media_type: "application/vnd.oci.image.index.v1+json".to_owned(),
+                    digest,
+                    size: 700,
+                    platforms: vec!["linux/arm64/v8".parse().unwrap()],
+                });
+            }
+            Err(SourceError {
+                message: "manifest unknown: manifest unknown".to_owned(),
+                class: ErrorClass::NotFound,
+            })
+        })
+    }
+
+    fn tags<'a>(
+        &'a self,
+        _repository: &'a Repository,
+        _credentials: Option<Credentials>,
+    ) -> BoxFuture<'a, Result<Vec<String>, SourceError>> {
+        Box::pin(async { Ok(vec!["one".to_owned(), "two".to_owned()]) })
+    }
+
+    fn search<'a>(
+        &'a self,
+        term: &'a str,
+        limit: u32,
+        _credentials: Option<Credentials>,
+    ) -> BoxFuture<'a, Result<Vec<SearchHit>, SourceError>> {
+        let hit = move |stars, official| SearchHit {
+            name: format!("{term}{limit}"),
+            description: "found".to_owned(),
+            official,
+            stars,
+        };
+        Box::pin(async move { Ok(vec![hit(9, true), hit(3, false)]) })
+    }
+
+    fn fetch<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Download, SourceError>> {
+        Box::pin(async move {
+            Err(SourceError {
+                message: format!("failed to GET {url} with status 404 Not Found: none"),
+                class: ErrorClass::NotFound,
             })
         })
     }

@@ -92,6 +92,7 @@ async fn a_pull_that_fails_says_so_where_it_still_can() {
             .unwrap()
             .starts_with("pull access denied for nobody, ")
     );
+    // Without a tag all of them are meant.
     let (status, text) = server
         .ask(Method::POST, "/images/create?fromImage=late", None)
         .await;
@@ -102,7 +103,7 @@ async fn a_pull_that_fails_says_so_where_it_still_can() {
         .collect();
     assert_eq!(
         lines[0],
-        json!({ "status": "Pulling from library/late", "id": "latest" })
+        json!({ "status": "Pulling from library/late", "id": "one" })
     );
     assert_eq!(lines[1]["error"], lines[1]["errorDetail"]["message"]);
     for path in [
@@ -128,4 +129,48 @@ async fn a_login_is_tried() {
         .post("/auth", json!({ "username": "u", "password": "bad" }))
         .await;
     assert_eq!(status, 401, "{answer}");
+}
+
+#[tokio::test]
+async fn what_registries_say_is_passed_on_and_filtered() {
+    let Some(server) = start().await else { return };
+    let (status, found) = server.get("/distribution/r.example/known:1/json").await;
+    assert_eq!(status, 200, "{found}");
+    assert_eq!(found["Descriptor"]["size"], 700);
+    assert_eq!(
+        found["Platforms"],
+        json!([{"architecture": "arm64", "os": "linux", "variant": "v8"}])
+    );
+    let (status, error) = server.get("/distribution/r.example/other:1/json").await;
+    assert_eq!(status, 404, "{error}");
+
+    let names = |hits: Value| -> Vec<String> {
+        let hits = hits.as_array().unwrap().iter();
+        hits.map(|hit| format!("{} {}", hit["name"].as_str().unwrap(), hit["star_count"]))
+            .collect()
+    };
+    for (query, expected) in [
+        ("term=box", vec!["box25 9", "box25 3"]),
+        ("term=box&limit=7", vec!["box7 9", "box7 3"]),
+        ("term=box&filters={%22stars%22:[%225%22]}", vec!["box25 9"]),
+        (
+            "term=box&filters={%22is-official%22:[%22false%22]}",
+            vec!["box25 3"],
+        ),
+        (
+            "term=box&filters={%22is-automated%22:[%22true%22]}",
+            Vec::new(),
+        ),
+    ] {
+        let (status, hits) = server.get(&format!("/images/search?{query}")).await;
+        assert_eq!(
+            (status, names(hits)),
+            (200, expected.iter().map(|s| (*s).to_owned()).collect()),
+            "{query}"
+        );
+    }
+    for query in ["term=box&limit=-1", "term=box&limit=101"] {
+        let (status, _) = server.get(&format!("/images/search?{query}")).await;
+        assert_eq!(status, 400, "{query}");
+    }
 }

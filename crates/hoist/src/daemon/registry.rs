@@ -2,9 +2,11 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use hoist_engine::ports::{BoxFuture, Credentials, ImageSource, ProgressFn, SourceError};
+use hoist_engine::ports::{
+    BoxFuture, Credentials, Download, ImageSource, ProgressFn, RemoteImage, SearchHit, SourceError,
+};
 use hoist_image::{ContentStore, OutgoingImage, PushedImage, Snapshotter, StoredImage};
-use hoist_model::{ErrorClass, ImageReference, Platform, chain};
+use hoist_model::{ErrorClass, ImageReference, Platform, Repository, chain};
 use hoist_registry::{Client, PullError};
 
 /// A registry client, and where it puts what it brings and finds what it sends.
@@ -110,6 +112,71 @@ impl ImageSource for RegistrySource {
             )
             .await
             .map_err(|error| translate(&error))
+        })
+    }
+
+    fn describe<'a>(
+        &'a self,
+        reference: &'a ImageReference,
+        given: Option<Credentials>,
+    ) -> BoxFuture<'a, Result<RemoteImage, SourceError>> {
+        Box::pin(async move {
+            let client = self.client();
+            let described = client.describe(reference, given.map(credentials)).await;
+            let described = described.map_err(|error| translate(&error))?;
+            Ok(RemoteImage {
+                media_type: described.media_type,
+                digest: described.digest,
+                size: described.size,
+                platforms: described.platforms,
+            })
+        })
+    }
+
+    fn tags<'a>(
+        &'a self,
+        repository: &'a Repository,
+        given: Option<Credentials>,
+    ) -> BoxFuture<'a, Result<Vec<String>, SourceError>> {
+        Box::pin(async move {
+            let client = self.client();
+            let tags = client.tags(repository, given.map(credentials)).await;
+            tags.map_err(|error| refused_pull(&error))
+        })
+    }
+
+    fn search<'a>(
+        &'a self,
+        term: &'a str,
+        limit: u32,
+        given: Option<Credentials>,
+    ) -> BoxFuture<'a, Result<Vec<SearchHit>, SourceError>> {
+        Box::pin(async move {
+            let client = self.client();
+            let found = client.search(term, limit, given.map(credentials)).await;
+            let found = found.map_err(|error| translate(&error))?.into_iter();
+            let hits = found.map(|found| SearchHit {
+                name: found.name,
+                description: found.description,
+                official: found.is_official,
+                stars: found.star_count,
+            });
+            Ok(hits.collect())
+        })
+    }
+
+    fn fetch<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Download, SourceError>> {
+        Box::pin(async move {
+            let fetched = self.client().fetch(url).await;
+            let fetched = fetched.map_err(|error| translate(&error))?;
+            let pieces = futures_util::stream::unfold(fetched.body, |mut body| async move {
+                let piece = body.chunk().await.map_err(std::io::Error::other);
+                Some((piece.transpose()?, body))
+            });
+            Ok(Download {
+                length: fetched.length,
+                pieces: Box::pin(pieces),
+            })
         })
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Nouns that are no part of what this engine serves, and what our client does not do yet.
-const NOT_SERVED: [&str; 20] = [
+const NOT_SERVED: [&str; 17] = [
     "build",
     "builder",
     "buildx",
@@ -15,13 +15,10 @@ const NOT_SERVED: [&str; 20] = [
     "compose",
     "config",
     "image build",
-    "image push",
     "manifest",
     "network",
     "node",
     "plugin",
-    "push",
-    "search",
     "secret",
     "service",
     "stack",
