@@ -196,7 +196,10 @@ fn candidates(program: Program, before: &[String], current: &str) -> Candidates 
     }
     let groups = GROUPS.iter().map(|group| (group.noun, group.about));
     let verbs = top_verbs().map(|verb| (verb.name, verb.about));
-    let own = [("daemon", "Run the engine in the foreground")];
+    let own = [
+        ("daemon", "Run the engine in the foreground"),
+        ("registry", "Serve images to other machines"),
+    ];
     named(&mut groups.chain(verbs).chain(own))
 }
 

@@ -44,6 +44,7 @@ pub(super) fn root(program: Program) -> String {
         .map(|verb| (verb.name, verb.about))
         .collect();
     rest.push(("daemon", "Run the engine in the foreground"));
+    rest.push(("registry", "Serve images to other machines"));
     rest.sort_unstable();
     text += &rows("Commands", rest.into_iter());
     let flag = |(long, short, _): &(&str, Option<char>, &str), value: &str| match short {

@@ -95,17 +95,19 @@ pub(super) fn tree(program: Program) -> Command {
         };
         command = command.subcommand(Command::new(group.noun).about(group.about).defer(fill));
     }
-    command.subcommand(
-        Command::new("daemon")
-            .about("Run the engine in the foreground")
-            .disable_help_flag(true)
-            .arg(
-                Arg::new("flags")
-                    .num_args(0..)
-                    .trailing_var_arg(true)
-                    .allow_hyphen_values(true),
-            ),
-    )
+    for (name, about) in [
+        ("daemon", "Run the engine in the foreground"),
+        ("registry", "Serve images to other machines"),
+    ] {
+        // The binary takes these before this tree does; here they are known by name.
+        let flags = Arg::new("flags")
+            .num_args(0..)
+            .trailing_var_arg(true)
+            .allow_hyphen_values(true);
+        let subcommand = Command::new(name).about(about).disable_help_flag(true);
+        command = command.subcommand(subcommand.arg(flags));
+    }
+    command
 }
 
 /// `-h` is the host name in `run`; help is `--help`, as in docker.

@@ -5,6 +5,7 @@
 //! argv[0] dockerd         the engine, with dockerd's flags
 //! argv[0] docker          the client, saying things as the stock client does
 //! hoist daemon …          the engine
+//! hoist registry …        the registry
 //! hoist …                 the client
 //! ```
 
@@ -15,6 +16,7 @@
 )]
 
 mod daemon;
+mod registry;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -40,6 +42,9 @@ fn main() -> ExitCode {
         _ if arguments.get(1).is_some_and(|word| word == "daemon") => {
             hoist_cli::detach_if_asked();
             daemon::main(arguments.into_iter().skip(2))
+        }
+        _ if arguments.get(1).is_some_and(|word| word == "registry") => {
+            registry::main(arguments.into_iter().skip(2))
         }
         _ => hoist_cli::main(hoist_cli::Program::Hoist, &arguments),
     }

@@ -1,4 +1,4 @@
-//! The distribution protocol (OCI distribution spec 1.1, Docker registry v2), client side.
+//! The distribution protocol (OCI distribution spec 1.1, Docker registry v2): the client, and in [`server`] the other end.
 //!
 //! A pull is one streaming pass per layer: socket → digest → decompress → layer writer. Credentials go to the
 //! host they were given for and to the token realm it names, nowhere else.
@@ -13,8 +13,6 @@
 //! ```text
 //! push ─▶ Session ─▶ Uploads (has? mount? stream, finish) ◀─ compressed pieces ◀─ the snapshotter's tar
 //! ```
-//!
-//! Absent: the server.
 
 mod authenticate;
 mod challenge;
@@ -31,6 +29,7 @@ mod proxy;
 mod pull;
 mod push;
 mod search;
+pub mod server;
 mod session;
 mod settings;
 mod tags;

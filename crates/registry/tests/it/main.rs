@@ -8,4 +8,6 @@ mod identity;
 mod proxied;
 mod push;
 mod real;
+mod server;
+mod server_support;
 mod support;
