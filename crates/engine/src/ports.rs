@@ -325,8 +325,8 @@ pub trait Runtime: Send + Sync {
     /// Finds out what became of a container that ran under an earlier engine, as that engine recorded it.
     fn adopt(&self, record: &ContainerRecord) -> BoxFuture<'static, Adoption>;
 
-    /// Duplicates of what a running container was given as [`LaunchRequest::kept`], under this engine or an earlier one.
-    fn kept(&self, id: &ContainerId) -> Vec<OwnedFd>;
+    /// Takes what an adopted container was given as [`LaunchRequest::kept`] under an earlier engine: once.
+    fn take_kept(&self, id: &ContainerId) -> Vec<OwnedFd>;
 
     /// Kills every process of a container that should have none, whoever started them, and waits until they are gone:
     /// blocking, normally some milliseconds, at most two seconds.

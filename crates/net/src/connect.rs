@@ -227,6 +227,15 @@ impl Networks {
         })
     }
 
+    /// Duplicates of the sockets that hold an attached container's ports and serve it names: what
+    /// [`crate::Attachment::reserving`] has, as it is now.
+    #[must_use]
+    pub fn reserving(&self, container: &ContainerId) -> Vec<OwnedFd> {
+        let mut reserving = self.relay().reserving(container);
+        reserving.extend(self.name_servers().sockets(container).into_iter().flatten());
+        reserving
+    }
+
     /// Another descriptor of an attached container's namespace, for `--network container:X`.
     pub fn netns(&self, container: &ContainerId) -> Result<OwnedFd, NetError> {
         let state = lock(&self.shared().state);

@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         exec_root: directory.path().to_owned(),
         executable: std::env::current_exe().unwrap(),
         groups: [].into(),
+        keeper: None,
     })
     .unwrap();
     ears.listen().unwrap();

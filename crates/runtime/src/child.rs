@@ -7,6 +7,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 use hoist_sys::mount_attributes::{self, MountAttributes};
 use hoist_sys::process::{self, Cloned, StringTable};
@@ -28,6 +29,26 @@ pub(crate) const NULL: &str = "/null";
 
 /// The zygote's own empty directory: what directories are masked with.
 pub(crate) const EMPTY: &str = "/empty";
+
+/// The soft limit of open files that programs get. Zygote and monitors have what the engine raised its own to, for a monitor
+/// keeps sockets of ports, as many as its container publishes.
+static FILES: OnceLock<u64> = OnceLock::new();
+
+/// Says what the soft limit of open files of programs is, before the first is started.
+pub(crate) fn limit_files_to(soft: u64) {
+    // There is one zygote in a process, and it says so once.
+    let _ = FILES.set(soft);
+}
+
+/// Goes back to the soft limit of open files that the engine was started with, and has raised for itself.
+fn lower_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    if let Some(soft) = FILES.get().copied() {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let current = (soft != u64::MAX).then_some(soft);
+        let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
+    }
+}
 
 /// What a child works with.
 pub(crate) struct Child<'a> {
@@ -69,6 +90,8 @@ impl Child<'_> {
     }
 
     fn become_program(&self) -> ChildFailure {
+        // Before the steps, of which one may say another limit, and one may forbid to say any.
+        lower_file_limit();
         let mut opened = Opened::default();
         // A kernel without keyrings has none to leave; one that refuses gives the container none either.
         let _ = process::new_session_keyring();

@@ -20,6 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::hear::Ears;
 use self::places::{listener, log_order, make_directory, open_log_directory, order, record_slot};
 use self::spares::Spares;
+pub use self::succession::Keeper;
+
 use self::succession::Held;
 use crate::exit_record::{self, ExitRecord};
 use crate::message::{self, Kind};
@@ -38,6 +40,8 @@ pub struct Settings {
     /// Files that zygotes' ids are written to, so that they and monitors are in groups of their own
     /// ([`hoist_cgroup::Cgroups::monitors`]).
     pub groups: Arc<[OwnedFd]>,
+    /// Who has what monitors keep for later engines; without, a monitor's successor keeps none of it.
+    pub keeper: Option<Keeper>,
 }
 
 /// The runtime cannot work here.

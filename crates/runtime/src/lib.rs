@@ -37,7 +37,7 @@ mod zygote;
 
 pub use exit_record::ExitRecord;
 pub use handle::{
-    Adoption, Ears, ExitNotice, LaunchError, Launched, Runtime, RuntimeError, Settings,
+    Adoption, Ears, ExitNotice, Keeper, LaunchError, Launched, Runtime, RuntimeError, Settings,
 };
 pub use seed::Seed;
 pub use user_namespace::{UserNamespace, is_keeper, keeper_main};

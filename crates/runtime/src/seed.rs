@@ -27,6 +27,7 @@ impl Seed {
             exec_root: exec_root.to_owned(),
             executable: executable.to_owned(),
             groups: Arc::new([]),
+            keeper: None,
         };
         // It starts nothing, so that no limit of its own matters.
         let (socket, process) = seal::spawn(&settings, u64::MAX)?;

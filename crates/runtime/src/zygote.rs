@@ -17,7 +17,7 @@ use rustix::fs::{CWD, FileType, Mode};
 use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount};
 
 use crate::below_root::file_system;
-use crate::child::{EMPTY, NULL, ROOT_PLACE};
+use crate::child::{self, EMPTY, NULL, ROOT_PLACE};
 use crate::message::{self, Kind, Message};
 use crate::monitor::{self, Order, Succession};
 use crate::reaper::Reaper;
@@ -54,7 +54,9 @@ fn live() -> io::Result<()> {
     process::set_name(c"hoist-zygote")?;
     // Containers do not inherit what the engine wants for its threads. A kernel that knows no slices has given none.
     let _ = process::set_slice(0);
-    lower_file_limit();
+    if let Some(soft) = std::env::args().nth(1).and_then(|word| word.parse().ok()) {
+        child::limit_files_to(soft);
+    }
     rustix::process::setsid()?;
     // Nothing that it or its children make is narrowed by whoever started the engine.
     rustix::process::umask(Mode::empty());
@@ -85,17 +87,6 @@ fn live() -> io::Result<()> {
     rustix::stdio::dup2_stderr(&null)?;
     drop(null);
     serve(control)
-}
-
-/// Goes back to the soft limit of open files that the engine was started with, and has raised for itself.
-fn lower_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let told = std::env::args().nth(1).and_then(|word| word.parse().ok());
-    if let Some(soft) = told {
-        let maximum = getrlimit(Resource::Nofile).maximum;
-        let current = (soft != u64::MAX).then_some(soft);
-        let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
-    }
 }
 
 /// Forks monitors as ordered and reaps children, until the daemon is gone and no end is waited for.

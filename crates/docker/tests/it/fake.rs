@@ -270,7 +270,7 @@ impl Runtime for FakeRuntime {
         Box::pin(async { Adoption::Unknown })
     }
 
-    fn kept(&self, _id: &ContainerId) -> Vec<OwnedFd> {
+    fn take_kept(&self, _id: &ContainerId) -> Vec<OwnedFd> {
         Vec::new()
     }
 

@@ -155,7 +155,7 @@ impl Containers {
                     _ => record,
                 };
                 let places = self.places(&record);
-                let kept = parts.runtime.kept(&id);
+                let kept = parts.runtime.take_kept(&id);
                 let restored = places.and_then(|places| {
                     let restored = parts.network.restore(&record, places, pid, kept);
                     restored.map_err(Into::into)

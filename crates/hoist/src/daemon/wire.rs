@@ -105,8 +105,10 @@ pub(crate) async fn wire(
     let (report, exits) = mpsc::unbounded_channel();
     let (report_oom, ooms) = mpsc::unbounded_channel();
     let apparmor = AppArmor::find();
+    let has_sockets = networks.clone();
+    let keeper = hoist_runtime::Keeper(Arc::new(move |id| has_sockets.reserving(id)));
     let runtime = Arc::new(ZygoteRuntime::start(
-        settings, &instance, apparmor, remapping, report, report_oom,
+        settings, &instance, apparmor, remapping, keeper, report, report_oom,
     )?);
 
     // What one node can do.

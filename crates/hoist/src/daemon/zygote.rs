@@ -42,12 +42,13 @@ pub(crate) struct ZygoteRuntime {
 }
 
 impl ZygoteRuntime {
-    /// Starts the zygote; ends of processes go to `report`, out-of-memory kills to `ooms`.
+    /// Starts the zygote; `keeper` has what monitors keep for later engines, ends of processes go to `report`, out-of-memory kills to `ooms`.
     pub(crate) fn start(
         settings: &Settings,
         instance: &Instance,
         apparmor: AppArmor,
         remapping: Option<Remapping>,
+        keeper: hoist_runtime::Keeper,
         report: mpsc::UnboundedSender<ExitNotice>,
         ooms: mpsc::UnboundedSender<ContainerId>,
     ) -> anyhow::Result<Self> {
@@ -61,6 +62,7 @@ impl ZygoteRuntime {
             exec_root,
             executable: executable.clone(),
             groups: cgroups.monitors()?.into(),
+            keeper: Some(keeper),
         };
         let (runtime, ears, notices) = hoist_runtime::Runtime::start(settings)?;
         // Ends with the engine's loop.
@@ -502,8 +504,8 @@ impl Runtime for ZygoteRuntime {
         })
     }
 
-    fn kept(&self, id: &ContainerId) -> Vec<OwnedFd> {
-        self.runtime.kept(&ProcessId::Container(id.clone()))
+    fn take_kept(&self, id: &ContainerId) -> Vec<OwnedFd> {
+        self.runtime.take_kept(id)
     }
 
     fn kill_all(&self, record: &ContainerRecord) -> io::Result<()> {

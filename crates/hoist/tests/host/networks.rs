@@ -2,7 +2,7 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::world::{World, able, wait_for};
+use crate::world::{World, able, binary, image, wait_for};
 
 /// Options of the network `bridge`, its subnet and what its address management was told.
 const SHOWN: &str = "{{json .Options}} {{json .EnableIPv6}} {{json .IPAM.Config}}";
@@ -128,5 +128,97 @@ fn the_default_bridge_is_as_the_next_engine_is_told() {
     assert_eq!(names, ["host", "none"]);
     let alone = world.docker(&["run", "--rm", "busybox", "ls", "/sys/class/net"]);
     assert!(!alone.ok().contains("eth0"));
+    world.finish();
+}
+
+/// The number after a word of a process' status.
+fn parent(pid: &str) -> Option<String> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let mut lines = status.lines();
+    let parent = lines.find_map(|line| line.strip_prefix("PPid:"))?;
+    Some(parent.trim().to_owned())
+}
+
+/// How many sockets a process has open.
+fn sockets(pid: &str) -> usize {
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return 0;
+    };
+    let targets = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    targets
+        .filter(|target| target.to_string_lossy().starts_with("socket:"))
+        .count()
+}
+
+#[test]
+fn a_container_publishes_more_ports_than_a_program_may_open_files() {
+    const PORTS: usize = 700;
+    if !able() {
+        return;
+    }
+    let files = hoist_testkit::TemporaryDirectory::new("ports");
+    // As systemd starts a service that says nothing of it.
+    let script = files.join("engine");
+    let text = format!(
+        "#!/bin/sh\nulimit -Sn 1024\nexec {} \"$@\"\n",
+        binary().display()
+    );
+    std::fs::write(&script, text).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&script, executable).unwrap();
+    let mut world = World {
+        daemon: hoist_testkit::TemporaryDaemon::start_with(&script, &[]),
+        files,
+    };
+    world.load(&image());
+    let range = format!("1-{PORTS}");
+    let run = [
+        "run", "-d", "--name", "many", "-p", &range, "busybox", "sleep", "1000",
+    ];
+    world.docker(&run).ok();
+    let limit = |world: &World| {
+        let told = world.docker(&["exec", "many", "sh", "-c", "ulimit -n"]);
+        told.ok()
+    };
+    assert_eq!(limit(&world), "1024\n");
+    let run = ["run", "--rm", "busybox", "sh", "-c", "ulimit -n"];
+    assert_eq!(world.docker(&run).ok(), "1024\n");
+    let published = world.docker(&["port", "many"]).ok();
+    let families = published.lines().count() / PORTS;
+    assert!(families == 1 || families == 2, "{published}");
+
+    // One socket for each port and family, and one more with whoever keeps it for the next engine.
+    let each = PORTS * families;
+    let few = 300;
+    let engine = sockets(&world.daemon.pid().to_string());
+    assert!((each..each + few).contains(&engine), "{engine}");
+    let pid = world.docker(&["inspect", "-f", "{{.State.Pid}}", "many"]);
+    let pid = pid.ok().trim().to_owned();
+    let monitor = parent(&pid).unwrap();
+    let zygote = parent(&monitor).unwrap();
+    assert!((each..each + few).contains(&sockets(&monitor)));
+
+    // Whoever dies, they go on.
+    let ends = |pid: &str| {
+        let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();
+        kill_process(pid, Signal::KILL).unwrap();
+    };
+    ends(&monitor);
+    wait_for("a successor that has them", || {
+        let all = world.daemon.processes().into_iter();
+        let mut all = all.map(|pid| pid.to_string());
+        all.find(|one| {
+            *one != monitor && parent(one).as_ref() == Some(&zygote) && sockets(one) >= each
+        })
+    });
+    world.daemon.kill();
+    world.daemon.launch();
+    assert_eq!(world.docker(&["port", "many"]).ok(), published);
+    let log = world.daemon.log();
+    assert!(!log.contains("is not reserved"), "{log}");
+    let engine = sockets(&world.daemon.pid().to_string());
+    assert!((each..each + few).contains(&engine), "{engine}");
+    assert_eq!(limit(&world), "1024\n");
+    world.docker(&["rm", "-f", "many"]).ok();
     world.finish();
 }

@@ -135,6 +135,14 @@ impl NameServers {
         Ok(())
     }
 
+    /// Duplicates of the sockets that a container is served by.
+    pub(crate) fn sockets(&self, owner: &ContainerId) -> Option<[OwnedFd; 2]> {
+        let shared = self.thread.shared()?;
+        let clients = lock(&shared.clients);
+        let client = clients.by_number.get(clients.numbers.get(owner)?)?;
+        client.sockets.duplicate().ok()
+    }
+
     /// Serves a container no longer.
     pub(crate) fn remove(&self, owner: &ContainerId) {
         if let Some(shared) = self.thread.shared() {

@@ -14,7 +14,7 @@ mod streams;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -121,6 +121,18 @@ impl Relay {
             listeners.by_number.insert(number, listener);
         }
         Ok(())
+    }
+
+    /// Duplicates of a container's reserving sockets, but those that cannot be duplicated.
+    pub(crate) fn reserving(&self, owner: &ContainerId) -> Vec<OwnedFd> {
+        let Some(shared) = self.thread.shared() else {
+            return Vec::new();
+        };
+        let listeners = lock(&shared.listeners);
+        let own = listeners.by_number.values();
+        own.filter(|one| one.owner == *owner)
+            .filter_map(|one| one.socket.duplicate().ok()?)
+            .collect()
     }
 
     /// Sends what comes to a container's reserving sockets from now on to another address of it, or nowhere.

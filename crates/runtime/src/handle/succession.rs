@@ -1,5 +1,6 @@
 //! Finding monitors again, and putting new ones in the place of those that were killed.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -22,10 +23,25 @@ const PROVEN: Duration = Duration::from_secs(1);
 /// Successors in a row that may live short.
 const ATTEMPTS: u32 = 5;
 
+/// Answers duplicates of what the monitor of a container keeps for later engines ([`crate::spec::LaunchSpec::kept`]), for its
+/// successor. Whoever gave it has it open, and a second copy held here would count twice against the limit of open files.
+#[derive(Clone)]
+pub struct Keeper(pub Arc<Answer>);
+
+type Answer = dyn Fn(&ContainerId) -> Vec<OwnedFd> + Send + Sync;
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").finish_non_exhaustive()
+    }
+}
+
 /// What the daemon holds for the successor of a monitor: duplicates of all that it works with.
 pub(super) struct Held {
     started: Option<Started>,
     fds: Vec<OwnedFd>,
+    /// What a monitor of an earlier engine keeps, until somebody takes it.
+    kept: Vec<OwnedFd>,
     /// When the monitor came, and how many before it lived short.
     since: Instant,
     short: u32,
@@ -36,6 +52,7 @@ impl Default for Held {
         Self {
             started: None,
             fds: Vec::new(),
+            kept: Vec::new(),
             since: Instant::now(),
             short: 0,
         }
@@ -44,7 +61,9 @@ impl Default for Held {
 
 impl Held {
     /// Takes what came beside [`Started`], after the pidfd.
-    pub(super) fn take(&mut self, started: Started, fds: Vec<OwnedFd>) {
+    pub(super) fn take(&mut self, mut started: Started, mut fds: Vec<OwnedFd>) {
+        let kept = std::mem::take(&mut started.carried.kept);
+        self.kept = fds.split_off(fds.len().saturating_sub(kept));
         self.started = Some(started);
         self.fds = fds;
     }
@@ -64,6 +83,7 @@ impl Held {
     pub(super) fn clear(&mut self) {
         self.started = None;
         self.fds.clear();
+        self.kept.clear();
     }
 }
 
@@ -109,16 +129,13 @@ impl Runtime {
         Adoption::Running(launched)
     }
 
-    /// Duplicates of what a process' monitor keeps for later engines ([`crate::spec::LaunchSpec::kept`]).
+    /// Takes what the monitor of an adopted container kept since an earlier engine ([`crate::spec::LaunchSpec::kept`]); from
+    /// now on, [`Keeper`] answers for it.
     #[must_use]
-    pub fn kept(&self, owner: &ProcessId) -> Vec<OwnedFd> {
-        let processes = self.shared.processes();
-        let Some(held) = processes.known.get(owner).map(|known| &known.held) else {
-            return Vec::new();
-        };
-        let count = held.started.as_ref().map_or(0, |s| s.carried.kept);
-        let kept = held.fds.iter().rev().take(count);
-        kept.filter_map(|fd| fd.try_clone().ok()).collect()
+    pub fn take_kept(&self, id: &ContainerId) -> Vec<OwnedFd> {
+        let mut processes = self.shared.processes();
+        let known = processes.known.get_mut(&ProcessId::Container(id.clone()));
+        known.map_or_else(Vec::new, |known| std::mem::take(&mut known.held.kept))
     }
 
     fn ask_monitor(&self, id: &ContainerId) -> Option<(OwnedFd, Started, Vec<OwnedFd>)> {
@@ -225,12 +242,18 @@ impl Shared {
 
     fn order_successor(&self, owner: &ProcessId) -> io::Result<()> {
         let (ours, theirs) = message::pair()?;
-        let (listener, record) = match owner {
+        let (listener, record, kept) = match owner {
             ProcessId::Container(id) => {
                 let directory = self.directory(id);
-                (Some(listener(&directory)?), Some(open_slot(&directory)?))
+                let keeper = self.settings.keeper.as_ref();
+                let kept = keeper.map_or_else(Vec::new, |keeper| keeper.0(id));
+                (
+                    Some(listener(&directory)?),
+                    Some(open_slot(&directory)?),
+                    kept,
+                )
             }
-            ProcessId::Exec(_) => (None, None),
+            ProcessId::Exec(_) => (None, None, Vec::new()),
         };
         let mut processes = self.processes();
         let known = processes.known.get(owner).ok_or(io::ErrorKind::NotFound)?;
@@ -250,8 +273,16 @@ impl Shared {
             pid = known.pid,
             "its monitor died and gets a successor"
         );
+        // Nobody has taken yet what an earlier engine gave.
+        let kept = if held.kept.is_empty() {
+            &kept
+        } else {
+            &held.kept
+        };
+        let mut started = started.clone();
+        started.carried.kept = kept.len();
         let succession = Succession {
-            started: started.clone(),
+            started,
             has_listener: listener.is_some(),
             has_record: record.is_some(),
         };
@@ -259,7 +290,7 @@ impl Shared {
         fds.extend(listener.as_ref().map(AsFd::as_fd));
         fds.extend(record.as_ref().map(AsFd::as_fd));
         fds.push(pidfd.as_fd());
-        fds.extend(held.fds.iter().map(AsFd::as_fd));
+        fds.extend(held.fds.iter().chain(kept).map(AsFd::as_fd));
         self.send_order(Kind::Succeed, &succession, &fds)?;
         let new = Known::new(ours);
         let control = new.control.clone();

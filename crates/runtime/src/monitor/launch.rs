@@ -88,7 +88,7 @@ impl Monitor {
                 order.terminal,
             ));
         }
-        let kept = fds.by_ref().take(order.kept).collect();
+        let kept: Vec<OwnedFd> = fds.by_ref().take(order.kept).collect();
         let plan_fds: Vec<OwnedFd> = fds.collect();
         let pipes = if order.terminal {
             None
@@ -112,16 +112,20 @@ impl Monitor {
             .map(AsFd::as_fd);
         let cloned = process::clone_into(order.plan.namespaces, cgroup).map_err(failed("clone"))?;
         let mut born = match cloned {
-            Cloned::Child => Child {
-                plan: &order.plan,
-                fds: &plan_fds,
-                furniture: &furniture,
-                streams: pipes.as_ref().map(|pipes| &pipes.theirs),
-                report: &theirs,
-                arguments: &arguments,
-                environment: &environment,
+            Cloned::Child => {
+                // They are none of its, and with them it might have no number left to open anything.
+                drop(kept);
+                Child {
+                    plan: &order.plan,
+                    fds: &plan_fds,
+                    furniture: &furniture,
+                    streams: pipes.as_ref().map(|pipes| &pipes.theirs),
+                    report: &theirs,
+                    arguments: &arguments,
+                    environment: &environment,
+                }
+                .run()
             }
-            .run(),
             Cloned::Parent { pid, pidfd } => Born { pid, pidfd },
         };
         // Its start is answered by us, who wake just when the program begins to use this processor.

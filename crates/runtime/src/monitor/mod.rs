@@ -161,7 +161,7 @@ enum Source {
 impl Monitor {
     fn watch(&mut self) {
         if let Some(control) = self.control.take() {
-            let _ = self.introduce(&control);
+            let _ = self.introduce(&control, false);
             self.control = Some(control);
         }
         while !self.is_done() {
@@ -343,7 +343,7 @@ impl Monitor {
         let Ok(control) = accept_with(listener, SocketFlags::CLOEXEC) else {
             return;
         };
-        if self.introduce(&control).is_ok() {
+        if self.introduce(&control, true).is_ok() {
             self.control = Some(control);
             self.tell_end();
         }

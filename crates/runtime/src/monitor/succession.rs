@@ -137,8 +137,9 @@ impl Monitor {
         })
     }
 
-    /// Tells the daemon what runs, with all that a successor would need.
-    pub(super) fn introduce(&mut self, control: &OwnedFd) -> io::Result<()> {
+    /// Tells the daemon what runs, with all that a successor would need; and a later daemon, which did not give it, what is
+    /// kept for it.
+    pub(super) fn introduce(&mut self, control: &OwnedFd, later: bool) -> io::Result<()> {
         let mut fds: Vec<BorrowedFd<'_>> = vec![self.pidfd.as_fd()];
         // An exec is over with its streams; only its end must not be lost.
         let carried = if self.record.is_some() && self.ended.is_none() {
@@ -152,7 +153,7 @@ impl Monitor {
                 input: self.stdin.is_some(),
                 stdin_once: self.stdin_once,
                 log: self.log.as_ref().map(|log| log.order().clone()),
-                kept: self.kept.len(),
+                kept: if later { self.kept.len() } else { 0 },
             };
             fds.extend(self.terminal.as_ref().map(AsFd::as_fd));
             fds.extend(open.iter().map(|(_, fd)| *fd));
@@ -160,7 +161,7 @@ impl Monitor {
                 fds.extend(self.stdin.as_ref().map(AsFd::as_fd));
             }
             fds.extend(self.log.as_ref().map(Log::directory));
-            fds.extend(self.kept.iter().map(AsFd::as_fd));
+            fds.extend(self.kept.iter().take(carried.kept).map(AsFd::as_fd));
             carried
         } else {
             Carried::default()

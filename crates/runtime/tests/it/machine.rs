@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use hoist_runtime::spec::LaunchSpec;
-use hoist_runtime::{ExitNotice, LaunchError, Launched, Runtime, Settings};
+use hoist_runtime::{ExitNotice, Keeper, LaunchError, Launched, Runtime, Settings};
 
 use crate::support::{output, wait_for};
 
@@ -17,6 +17,11 @@ pub(crate) struct Machine {
 impl Machine {
     /// `None`, said aloud, where a test cannot make containers.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_with(None)
+    }
+
+    /// The same, with somebody who has what monitors keep.
+    pub(crate) fn start_with(keeper: Option<Keeper>) -> Option<Self> {
         if !hoist_testkit::is_root() {
             hoist_testkit::skip("making containers needs root");
             return None;
@@ -26,6 +31,7 @@ impl Machine {
             exec_root: directory.path().join("run"),
             executable: env!("CARGO_BIN_EXE_hoist-runtime-zygote").into(),
             groups: [].into(),
+            keeper,
         })
         .unwrap();
         ears.listen().unwrap();

@@ -1,12 +1,14 @@
 //! Monitors, zygotes and engines are killed, one after the other and together; nothing that a container says is lost.
 
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
 
 use hoist_cgroup::CgroupHandle;
 use hoist_model::{ExecId, Signal};
-use hoist_runtime::Adoption;
 use hoist_runtime::spec::{ExecSpec, LaunchSpec, LogSpec, ProcessId};
+use hoist_runtime::{Adoption, Keeper};
 
 use crate::adoption::Engine;
 use crate::machine::Machine;
@@ -267,18 +269,37 @@ fn a_process_whose_engine_and_monitor_died_together_is_watched_again() {
 
 #[test]
 fn what_is_kept_for_later_engines_is_closed_when_the_end_is_told() {
-    let Some(mut machine) = Machine::start() else {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let given = Arc::new(Mutex::new(Some(OwnedFd::from(theirs))));
+    let had = Arc::clone(&given);
+    let keeper = Keeper(Arc::new(move |_| {
+        let had = had.lock().unwrap();
+        had.iter().map(|fd| fd.try_clone().unwrap()).collect()
+    }));
+    let Some(mut machine) = Machine::start_with(Some(keeper)) else {
         return;
     };
     let rootfs = Rootfs::new();
-    let (mut ours, theirs) = UnixStream::pair().unwrap();
     let mut spec = spec(&rootfs, &["sleep", "600"]);
-    spec.kept = vec![theirs.into()];
-    let owner = ProcessId::Container(spec.id.clone());
+    let theirs = given.lock().unwrap().as_ref().unwrap().try_clone().unwrap();
+    spec.kept = vec![theirs];
+    let (owner, id) = (ProcessId::Container(spec.id.clone()), spec.id.clone());
     let launched = machine.launch(spec).unwrap();
+    assert!(
+        machine.runtime.take_kept(&id).is_empty(),
+        "whoever gave it has it"
+    );
     replace_monitor(launched.pid);
-    let kept = wait_for("what is kept", || machine.runtime.kept(&owner).pop());
-    UnixStream::from(kept).write_all(b"x").unwrap();
+    given.lock().unwrap().take();
+    // As an engine that comes later: it finds with the successor what was kept, once.
+    wait_for("the successor's answer", || {
+        let adopted = machine.runtime.adopt(&id, None);
+        matches!(adopted, Adoption::Running(_)).then_some(())
+    });
+    let mut kept = machine.runtime.take_kept(&id);
+    assert!(machine.runtime.take_kept(&id).is_empty());
+    let one = kept.pop().expect("the successor has it");
+    UnixStream::from(one).write_all(b"x").unwrap();
     ours.read_exact(&mut [0]).unwrap();
     machine.runtime.signal(&owner, Signal::KILL).unwrap();
     machine.notice();

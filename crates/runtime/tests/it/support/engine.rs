@@ -19,6 +19,7 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
         exec_root: PathBuf::from(exec_root),
         executable: std::env::current_exe().unwrap(),
         groups: [].into(),
+        keeper: None,
     })
     .unwrap();
     ears.listen().unwrap();
