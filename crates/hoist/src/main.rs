@@ -16,6 +16,7 @@
 )]
 
 mod daemon;
+mod exposition;
 mod registry;
 
 use std::ffi::OsString;

@@ -5,6 +5,7 @@
 
 pub mod client;
 mod connect;
+mod file_body;
 mod framing;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzzing;

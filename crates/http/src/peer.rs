@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::file_body::Files;
 use crate::socket::Socket;
 
 /// The other end.
@@ -30,6 +31,8 @@ pub enum Peer {
 pub struct Connection {
     pub(crate) peer: Peer,
     pub(crate) socket: Arc<Socket>,
+    /// Where bodies that are files are known; none where the connection is encrypted.
+    pub(crate) files: Option<Arc<Files>>,
     pub(crate) tasks: TaskTracker,
     /// Cancelled at the server's last deadline.
     pub(crate) cut: CancellationToken,

@@ -191,6 +191,7 @@ where
     let connection = Connection {
         peer: accepted.peer,
         socket: Arc::clone(&accepted.io.0),
+        files: accepted.tls.is_none().then(Arc::default),
         tasks: shared.tasks.clone(),
         cut: shared.cut.clone(),
     };
@@ -208,7 +209,8 @@ where
         }
     };
     let options = &shared.options;
-    let wire = Wire::new(stream, options.hijackable, options.head_deadline);
+    let wire = Wire::new(stream, options.hijackable, options.head_deadline)
+        .with_files(connection.files.clone());
     let answer = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(connection.clone());
         answer(shared.service.clone(), request, connection.clone())

@@ -18,6 +18,11 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 
+use crate::file_body::Part;
+
+/// Bytes of a file sent at once: what is not in memory yet comes from the disk while a thread waits.
+const FILE_PIECE: usize = 1 << 20;
+
 /// A connected, non-blocking socket.
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -68,6 +73,19 @@ impl Socket {
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Has the kernel send a part of a file, as much as fits; how much that was.
+    pub(crate) fn poll_send_file(
+        &self,
+        cx: &mut Context<'_>,
+        part: &Part,
+    ) -> Poll<io::Result<usize>> {
+        let length = part.length.min(FILE_PIECE);
+        self.poll_io(cx, Interest::WRITABLE, |fd| {
+            let mut offset = part.offset;
+            rustix::fs::sendfile(fd, &part.file, Some(&mut offset), length)
+        })
     }
 
     /// Completes when the other end is gone. Cancel-safe.

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 use tokio_util::io::poll_read_buf;
 
+use crate::file_body::{Beginning, Files};
 use crate::framing::{Answer, Asked, Hijackable, State, answer, as_ok, take_head};
 use crate::socket::{Socket, SocketIo};
 use crate::stream::Stream;
@@ -39,6 +40,8 @@ pub(crate) struct Wire {
     asked: Asked,
     /// A rewritten head that still has to go out before anything else.
     outgoing: BytesMut,
+    /// The bodies that are files.
+    files: Option<Arc<Files>>,
 }
 
 impl Wire {
@@ -54,7 +57,13 @@ impl Wire {
             vetted: BytesMut::new(),
             asked: Asked::Reply,
             outgoing: BytesMut::new(),
+            files: None,
         }
+    }
+
+    /// Bodies known there are sent by the kernel.
+    pub(crate) fn with_files(self, files: Option<Arc<Files>>) -> Self {
+        Self { files, ..self }
     }
 
     /// Stops looking at the bytes; hands out those that were read ahead.
@@ -233,6 +242,19 @@ impl AsyncWrite for Wire {
             let first = slices.iter().find(|slice| !slice.is_empty());
             return self.poll_write(cx, first.map_or(&[], |slice| &**slice));
         }
+        let slices = match (&self.files, &self.stream) {
+            (Some(files), Stream::Plain(SocketIo(socket))) => match files.beginning(slices) {
+                Beginning::Memory(count) => &slices[..count],
+                Beginning::File(part) => match ready!(socket.poll_send_file(cx, &part)) {
+                    // A file system that cannot: its bytes are read where they are mapped.
+                    Err(error) if error.kind() == io::ErrorKind::InvalidInput => slices,
+                    // Shortened, against what was promised of it.
+                    Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                    sent => return Poll::Ready(sent),
+                },
+            },
+            _ => slices,
+        };
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 

@@ -21,6 +21,7 @@ pub mod datagram;
 #[cfg(feature = "testing")]
 pub mod fault;
 pub mod floor;
+pub mod mapping;
 pub mod mount_attributes;
 pub mod mount_namespace;
 pub mod netlink;
@@ -28,3 +29,4 @@ pub mod netns;
 pub mod outgoing;
 pub mod process;
 pub mod seccomp;
+pub mod writeback;

@@ -3,8 +3,6 @@
 //! Everything is read when it is asked for; nothing is collected in between. Where Docker has a metric, it has Docker's
 //! name and labels beside ours.
 
-mod text;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -17,10 +15,10 @@ use hoist_model::container::{BlkioEntry, ContainerState, ContainerStats, HealthS
 use hoist_net::Timings;
 use http::header::CONTENT_TYPE;
 
-use self::text::{Exposition, Kind};
+use crate::exposition::{Exposition, Kind};
 
 /// The content type of the format.
-const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What of the node is told.
 #[derive(Clone)]
@@ -164,7 +162,7 @@ fn state_of(state: &ContainerState) -> &'static str {
 }
 
 /// `stat` is `/proc/self/stat` (proc_pid_stat(5)).
-fn of_the_process(text: &mut Exposition, stat: &str) {
+pub(crate) fn of_the_process(text: &mut Exposition, stat: &str) {
     let words: Vec<&str> = stat
         .rsplit_once(')')
         .map(|(_, rest)| rest.split_whitespace().collect())

@@ -8,7 +8,7 @@ mod keys;
 mod launch_spec;
 mod logging;
 mod lost_store;
-mod metrics;
+pub(crate) mod metrics;
 mod mounts;
 mod network;
 mod node;

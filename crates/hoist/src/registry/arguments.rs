@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Serve a directory of images until told to end
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Remove what no image needs from a directory that is not being served (a server does so by itself)
     Gc(Gc),
 }
@@ -44,9 +44,61 @@ pub(crate) struct Serve {
     /// Directory of the images; made if it is not there
     #[arg(long, value_name = "DIR", default_value = ROOT)]
     pub(crate) root: PathBuf,
+    /// Certificate to serve HTTPS with, a PEM file; needs --tls-key
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Private key of that certificate, a PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// What clients call this registry, https://name:port, where that is not what they say themselves
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Users and passwords, as `htpasswd -B` writes them; read again at SIGHUP
+    #[arg(long, value_name = "FILE", help_heading = "Access")]
+    pub(crate) users: Option<PathBuf>,
+    /// What they, and others, may do, a file of lines WHO RIGHTS REPOSITORIES; without it users may do everything and others nothing
+    #[arg(long, value_name = "FILE", requires = "users", help_heading = "Access")]
+    pub(crate) rights: Option<PathBuf>,
+    /// Have clients exchange passwords for tokens, at /token
+    #[arg(long, requires = "users", help_heading = "Access")]
+    pub(crate) tokens: bool,
+    /// Where clients get tokens that somebody else gives, a URL
+    #[arg(long, value_name = "URL", requires_all = ["token_issuer", "token_key"], conflicts_with = "users", help_heading = "Access")]
+    pub(crate) token_realm: Option<String>,
+    /// What this registry is called there
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "token_realm",
+        default_value = "hoist-registry",
+        help_heading = "Access"
+    )]
+    pub(crate) token_service: String,
+    /// Who gives those tokens, their `iss`
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "token_realm",
+        help_heading = "Access"
+    )]
+    pub(crate) token_issuer: Option<String>,
+    /// The public key that verifies them, a PEM file
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "token_realm",
+        help_heading = "Access"
+    )]
+    pub(crate) token_key: Option<PathBuf>,
     /// Refuse to delete manifests, tags and blobs
     #[arg(long)]
     pub(crate) no_delete: bool,
+    /// Warn clients with every reply
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) warning: Option<String>,
+    /// Address to serve Prometheus metrics on
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) metrics: Option<SocketAddr>,
     #[command(flatten)]
     pub(crate) ages: Ages,
     /// How often to remove what no image needs, 1h; 0 for never

@@ -1,6 +1,7 @@
 //! `hoist registry`: the built-in registry as a process of its own.
 
 mod arguments;
+mod metrics;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use hoist_http::{Listener, ServeOptions, serve};
-use hoist_registry::server::{Server, ServerSettings};
+use hoist_registry::server::{AccessSettings, Server, ServerSettings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -101,19 +102,63 @@ fn start_logging(arguments: &Serve) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serve_until_told(arguments: &Serve) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+/// What the words say of who may do what.
+fn access(arguments: &Serve) -> AccessSettings {
+    if let Some(users) = &arguments.users {
+        return AccessSettings::Users {
+            users: users.clone(),
+            rights: arguments.rights.clone(),
+            tokens: arguments.tokens,
+        };
+    }
+    match (
+        &arguments.token_realm,
+        &arguments.token_issuer,
+        &arguments.token_key,
+    ) {
+        (Some(realm), Some(issuer), Some(key)) => AccessSettings::Tokens {
+            realm: realm.clone(),
+            service: arguments.token_service.clone(),
+            issuer: issuer.clone(),
+            key: key.clone(),
+        },
+        _ => AccessSettings::Open,
+    }
+}
+
+fn serve_settings(arguments: &Serve) -> ServerSettings {
     let mut settings = settings(arguments.root.clone(), &arguments.ages);
     settings.deletes = !arguments.no_delete;
     settings.collect_every = Some(arguments.gc_every).filter(|every| !every.is_zero());
+    settings.access = access(arguments);
+    settings.tls = arguments.tls_cert.is_some();
+    settings.url.clone_from(&arguments.url);
+    settings.warning.clone_from(&arguments.warning);
+    settings
+}
+
+async fn serve_until_told(arguments: &Serve) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let tls = match (&arguments.tls_cert, &arguments.tls_key) {
+        (Some(certificate), Some(key)) => {
+            Some(hoist_http::tls::server_config(certificate, key, None)?)
+        }
+        _ => None,
+    };
     let mut listeners = Vec::new();
     for address in &arguments.listen {
-        listeners.push(Listener::tcp(*address, None)?);
+        listeners.push(Listener::tcp(*address, tls.clone())?);
     }
-    let server = Server::open(settings)?;
+    let measured = arguments
+        .metrics
+        .map(|address| Listener::tcp(address, None))
+        .transpose()?;
+    let server = Server::open(serve_settings(arguments))?;
+    let open_to_all = matches!(access(arguments), AccessSettings::Open);
     for listener in &listeners {
-        tracing::info!(address = listener.address(), root = %arguments.root.display(), "the registry listens");
+        tracing::info!(address = listener.address(), root = %arguments.root.display(), open_to_all, "the registry listens");
     }
     let options = ServeOptions {
         hijackable: |_, _| false,
@@ -121,18 +166,56 @@ async fn serve_until_told(arguments: &Serve) -> anyhow::Result<()> {
         head_deadline: HEAD_DEADLINE,
     };
     let ending = CancellationToken::new();
-    let serving = tokio::spawn(serve(listeners, server.router(), options, ending.clone()));
-    let collecting = tokio::spawn(server.keep_collecting(ending.clone()));
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let mut tasks = vec![tokio::spawn(serve(
+        listeners,
+        server.router(),
+        options.clone(),
+        ending.clone(),
+    ))];
+    if let Some(listener) = measured {
+        tracing::info!(
+            address = listener.address(),
+            "metrics listen, open to whoever reaches this address"
+        );
+        let metrics = metrics::router(server.clone());
+        tasks.push(tokio::spawn(serve(
+            vec![listener],
+            metrics,
+            options,
+            ending.clone(),
+        )));
+    }
+    let collecting = tokio::spawn(server.clone().keep_collecting(ending.clone()));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => reload(&server).await,
+        }
     }
     tracing::info!("asked to end; what is under way may finish");
     ending.cancel();
-    let report = serving.await.context("the server stopped")?;
+    let mut cut = 0;
+    for task in tasks {
+        cut += task.await.context("the server stopped")?.cut;
+    }
     collecting.await.context("collecting stopped")?;
-    if report.cut > 0 {
-        tracing::warn!(connections = report.cut, "cut at the deadline");
+    if cut > 0 {
+        tracing::warn!(connections = cut, "cut at the deadline");
     }
     Ok(())
+}
+
+async fn reload(server: &Server) {
+    let server = server.clone();
+    match tokio::task::spawn_blocking(move || server.reload()).await {
+        Ok(Ok(())) => tracing::info!("users and rights were read again"),
+        Ok(Err(error)) => {
+            tracing::error!(
+                error = hoist_model::chain(&error),
+                "users and rights stay as they were"
+            );
+        }
+        Err(error) => tracing::error!(%error, "users and rights stay as they were"),
+    }
 }

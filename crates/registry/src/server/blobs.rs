@@ -1,18 +1,21 @@
 //! Blobs: given, taken, mounted and deleted (OCI distribution 1.1, "Pulling blobs", "Pushing blobs", "Deleting Blobs").
 
+use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 use axum::response::Response;
 use hoist_http::Connection;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version, header};
 use tokio::io::AsyncReadExt;
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::io::ReaderStream;
 
+use super::access::{Right, Who};
 use super::failure::{Code, Failure};
 use super::manifests::DIGEST;
 use super::names::{ContentDigest, RepositoryName};
@@ -93,20 +96,41 @@ async fn get(
         }
     };
     let length = range.end - range.start;
+    if file.is_some() {
+        server
+            .0
+            .metrics
+            .answered
+            .fetch_add(length, Ordering::Relaxed);
+    }
     response
         .headers_mut()
         .insert(header::CONTENT_LENGTH, length.into());
-    if let Some(mut file) = file
+    if let Some(file) = file
         && length > 0
     {
-        file.seek(SeekFrom::Start(range.start))
-            .map_err(|error| Failure::internal("reading a blob", &error))?;
-        let mut file = tokio::fs::File::from_std(file);
-        file.set_max_buf_size(PIECE);
-        *response.body_mut() =
-            Body::from_stream(ReaderStream::with_capacity(file.take(length), PIECE));
+        *response.body_mut() = body(file, range, request)?;
     }
     Ok(response)
+}
+
+/// A part of a file as a reply's body: sent by the kernel where that can be, else read piece by piece.
+fn body(file: File, range: Range<u64>, request: &Parts) -> Result<Body, Failure> {
+    let length = range.end - range.start;
+    let file = Arc::new(file);
+    let connection = request.extensions.get::<Connection>();
+    if let Some(connection) = connection.filter(|_| request.version == Version::HTTP_11)
+        && let Some(body) = connection.file_body(&file, range.clone())
+    {
+        return Ok(body);
+    }
+    let mut file = Arc::into_inner(file).expect("no body has it");
+    file.seek(SeekFrom::Start(range.start))
+        .map_err(|error| Failure::internal("reading a blob", &error))?;
+    let mut file = tokio::fs::File::from_std(file);
+    file.set_max_buf_size(PIECE);
+    let stream = ReaderStream::with_capacity(file.take(length), PIECE);
+    Ok(Body::from_stream(stream))
 }
 
 /// What part of a blob is asked for.
@@ -167,16 +191,19 @@ fn status(status: StatusCode) -> Response {
 pub(super) async fn begin(
     server: &Server,
     name: RepositoryName,
+    who: &Who,
     request: Request<Body>,
 ) -> Result<Response, Failure> {
     let uri = request.uri();
     if let (Some(digest), Some(from)) = (parameter(uri, "mount"), parameter(uri, "from")) {
         let digest = route::digest(&digest)?;
         let from = route::repository(&from)?;
+        // Without the right it is as if it were not there.
+        let may = server.0.access.allows(who, Right::Pull, &from);
         let (to, wanted) = (name.clone(), digest.clone());
         let is_mounted = server
             .blocking("mounting a blob", move |shared| {
-                shared.storage.mount(&from, &wanted, &to)
+                Ok(may && shared.storage.mount(&from, &wanted, &to)?)
             })
             .await?;
         if is_mounted {
@@ -205,7 +232,7 @@ pub(super) async fn upload(
     let upload = server.0.uploads.take(&name, id).await;
     let mut upload = upload.map_err(|error| refused(error, &name, None))?;
     match *request.method() {
-        Method::PATCH => patch(name, upload, request).await,
+        Method::PATCH => patch(server, name, upload, request).await,
         Method::PUT => {
             let text = parameter(request.uri(), "digest").unwrap_or_default();
             let digest = route::digest(&text)?;
@@ -220,11 +247,12 @@ pub(super) async fn upload(
 }
 
 async fn patch(
+    server: &Server,
     name: RepositoryName,
     upload: OwnedMutexGuard<Upload>,
     request: Request<Body>,
 ) -> Result<Response, Failure> {
-    let upload = take_body(&name, upload, request).await?;
+    let upload = take_body(server, &name, upload, request).await?;
     Ok(progress(StatusCode::ACCEPTED, &name, &upload))
 }
 
@@ -235,7 +263,7 @@ async fn finish(
     digest: ContentDigest,
     request: Request<Body>,
 ) -> Result<Response, Failure> {
-    let mut upload = take_body(&name, upload, request).await?;
+    let mut upload = take_body(server, &name, upload, request).await?;
     let uploads = Arc::clone(&server.0.uploads);
     let wanted = digest.clone();
     let finished = tokio::task::spawn_blocking(move || uploads.finish(&mut upload, &wanted)).await;
@@ -248,6 +276,7 @@ async fn finish(
 
 /// Takes what a request brings of an upload, if it begins where the upload ends.
 async fn take_body(
+    server: &Server,
     name: &RepositoryName,
     upload: OwnedMutexGuard<Upload>,
     request: Request<Body>,
@@ -268,6 +297,7 @@ async fn take_body(
             return Err(Failure::new(Code::SizeInvalid, text));
         }
     }
+    let before = upload.offset();
     let connection = head.extensions.get::<Connection>().cloned();
     let (done, end) = tokio::sync::oneshot::channel();
     let work = async move {
@@ -281,6 +311,8 @@ async fn take_body(
     }
     let stopped = |_| Failure::new(Code::Unavailable, "the server is ending");
     let (upload, result) = end.await.map_err(stopped)?;
+    let came = upload.offset() - before;
+    server.0.metrics.received.fetch_add(came, Ordering::Relaxed);
     match result {
         Ok(()) => Ok(upload),
         Err(error) => Err(refused(error, name, Some(&upload))),

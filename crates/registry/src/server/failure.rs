@@ -20,6 +20,8 @@ pub(crate) enum Code {
     SizeInvalid,
     TagInvalid,
     PaginationInvalid,
+    Unauthorized,
+    Denied,
     Unsupported,
     Unavailable,
     Unknown,
@@ -40,6 +42,8 @@ impl Code {
             Self::SizeInvalid => "SIZE_INVALID",
             Self::TagInvalid => "TAG_INVALID",
             Self::PaginationInvalid => "PAGINATION_NUMBER_INVALID",
+            Self::Unauthorized => "UNAUTHORIZED",
+            Self::Denied => "DENIED",
             Self::Unsupported => "UNSUPPORTED",
             Self::Unavailable => "UNAVAILABLE",
             Self::Unknown => "UNKNOWN",
@@ -60,6 +64,8 @@ impl Code {
             | Self::SizeInvalid
             | Self::TagInvalid
             | Self::PaginationInvalid => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Denied => StatusCode::FORBIDDEN,
             Self::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unknown => StatusCode::INTERNAL_SERVER_ERROR,

@@ -7,6 +7,7 @@ use axum::response::Response;
 use http::{HeaderName, StatusCode, Uri, header};
 use serde_json::json;
 
+use super::access::Who;
 use super::failure::{Code, Failure};
 use super::names::{ContentDigest, RepositoryName};
 use super::{Server, json, parameter, query, value};
@@ -75,14 +76,14 @@ pub(super) async fn tags(
     Ok(response)
 }
 
-pub(super) async fn catalog(server: &Server, uri: &Uri) -> Result<Response, Failure> {
+pub(super) async fn catalog(server: &Server, who: Who, uri: &Uri) -> Result<Response, Failure> {
     let most = page(uri)?.unwrap_or(CATALOG_PAGE);
     let last = parameter(uri, "last");
     let (names, is_all) = server
         .blocking("listing repositories", move |shared| {
-            shared
-                .storage
-                .repositories(last.as_deref(), most, &|_| true)
+            shared.storage.repositories(last.as_deref(), most, &|name| {
+                shared.access.shows(&who, name)
+            })
         })
         .await?;
     let texts: Vec<&str> = names.iter().map(RepositoryName::as_str).collect();

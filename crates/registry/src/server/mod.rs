@@ -7,11 +7,14 @@
 //! Every reply is made from files at once, so memory is a few pieces for each upload and nothing for each pull. Names,
 //! digests and documents are hostile until `names` and `document` took them.
 
+mod access;
 mod blobs;
 mod document;
 mod failure;
+mod grant;
 mod lists;
 mod manifests;
+mod metrics;
 mod names;
 mod route;
 mod storage;
@@ -19,6 +22,7 @@ mod uploads;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -28,11 +32,15 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 
+use self::access::{Control, Here, Right};
 use self::failure::{Code, Failure};
+use self::metrics::Metrics;
 use self::route::Route;
 use self::storage::{Ages, Storage};
 use self::uploads::Uploads;
 
+pub use self::access::{AccessError, AccessSettings};
+pub use self::metrics::Counts;
 pub use self::storage::StorageError;
 
 /// An upload that no request worked on for so long is out of memory; its file stays for [`ServerSettings::upload_age`].
@@ -51,6 +59,14 @@ pub struct ServerSettings {
     pub upload_age: Duration,
     /// Whether manifests, tags and blobs can be deleted.
     pub deletes: bool,
+    /// Who may do what.
+    pub access: AccessSettings,
+    /// Whether clients come by TLS.
+    pub tls: bool,
+    /// What clients call this server, `https://name:port`; what they say in `Host`, if none.
+    pub url: Option<String>,
+    /// What every reply warns of (OCI distribution 1.1, "Warnings").
+    pub warning: Option<String>,
 }
 
 impl ServerSettings {
@@ -63,6 +79,10 @@ impl ServerSettings {
             blob_age: Duration::from_secs(3600),
             upload_age: Duration::from_secs(24 * 3600),
             deletes: true,
+            access: AccessSettings::Open,
+            tls: false,
+            url: None,
+            warning: None,
         }
     }
 }
@@ -76,6 +96,31 @@ struct Shared {
     settings: ServerSettings,
     storage: Arc<Storage>,
     uploads: Arc<Uploads>,
+    access: Control,
+    metrics: Metrics,
+    warning: Option<HeaderValue>,
+}
+
+/// Why a server could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its directory.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Its users, rights or keys.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+}
+
+impl OpenError {
+    /// The class of this failure.
+    #[must_use]
+    pub fn class(&self) -> hoist_model::ErrorClass {
+        match self {
+            Self::Storage(source) => source.class(),
+            Self::Access(source) => source.class(),
+        }
+    }
 }
 
 /// What a collection did.
@@ -93,15 +138,34 @@ impl Server {
     /// Opens a registry's directory, or makes it. Blocking.
     ///
     /// # Errors
-    /// See [`StorageError`].
-    pub fn open(settings: ServerSettings) -> Result<Self, StorageError> {
+    /// See [`OpenError`].
+    pub fn open(settings: ServerSettings) -> Result<Self, OpenError> {
         let storage = Arc::new(Storage::open(&settings.root)?);
         let uploads = Arc::new(Uploads::new(Arc::clone(&storage)));
+        let access = Control::open(settings.access.clone(), || storage.token_key())?;
+        let warning = settings.warning.as_deref().map(warning);
         Ok(Self(Arc::new(Shared {
             settings,
             storage,
             uploads,
+            access,
+            metrics: Metrics::default(),
+            warning,
         })))
+    }
+
+    /// Reads users and rights again; what cannot be read leaves all as it was. Blocking.
+    ///
+    /// # Errors
+    /// See [`AccessError`].
+    pub fn reload(&self) -> Result<(), AccessError> {
+        self.0.access.reload()
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.0.metrics.counts(self.0.uploads.count())
     }
 
     /// The registry as a service.
@@ -121,6 +185,9 @@ impl Server {
         let uploads = &self.0.uploads;
         uploads.forget_idle(IDLE_UPLOAD);
         let done = self.0.storage.collect(ages, &|id| uploads.is_busy(id))?;
+        let metrics = &self.0.metrics;
+        metrics.collections.fetch_add(1, Ordering::Relaxed);
+        metrics.collected.fetch_add(done.bytes, Ordering::Relaxed);
         tracing::info!(
             marks = done.marks,
             blobs = done.blobs,
@@ -172,10 +239,14 @@ async fn handle(State(server): State<Server>, request: Request<Body>) -> Respons
     let method = request.method().clone();
     let began = std::time::Instant::now();
     let path = request.uri().path().to_owned();
-    let mut response = match answer(&server, request).await {
-        Ok(response) => response,
-        Err(failure) => failure.into_response(),
+    let parsed = Route::parse(&path);
+    let route = parsed.as_ref().ok().cloned().flatten();
+    let mut user = String::new();
+    let answered = match parsed {
+        Ok(parsed) => answer(&server, parsed, request, &mut user).await,
+        Err(failure) => Err(failure),
     };
+    let mut response = answered.unwrap_or_else(IntoResponse::into_response);
     if method == Method::HEAD {
         // What is not sent keeps its length.
         *response.body_mut() = Body::empty();
@@ -189,9 +260,14 @@ async fn handle(State(server): State<Server>, request: Request<Body>) -> Respons
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
+    if let Some(warning) = &server.0.warning {
+        headers.insert(header::WARNING, warning.clone());
+    }
+    server.0.metrics.request(route.as_ref(), response.status());
     tracing::info!(
         %method,
         path,
+        user,
         status = response.status().as_u16(),
         elapsed_us = began.elapsed().as_micros(),
         "request"
@@ -199,8 +275,18 @@ async fn handle(State(server): State<Server>, request: Request<Body>) -> Respons
     response
 }
 
-async fn answer(server: &Server, request: Request<Body>) -> Result<Response, Failure> {
-    let Some(route) = Route::parse(request.uri().path())? else {
+async fn answer(
+    server: &Server,
+    route: Option<Route>,
+    request: Request<Body>,
+    user: &mut String,
+) -> Result<Response, Failure> {
+    let settings = &server.0.settings;
+    let here = here(settings, &request);
+    if request.uri().path() == "/token" {
+        return grant::answer(server, request, &here).await;
+    }
+    let Some(route) = route else {
         let text = format!("nothing is served at {}", request.uri().path());
         return Err(Failure::new(Code::Unsupported, text).status(StatusCode::NOT_FOUND));
     };
@@ -212,8 +298,15 @@ async fn answer(server: &Server, request: Request<Body>) -> Result<Response, Fai
         let failure = Failure::new(Code::Unsupported, text);
         return Err(failure.header(header::ALLOW, allowed.expect("methods are words")));
     }
-    if method == Method::DELETE && !server.0.settings.deletes && !matches!(route, Route::Upload(..))
-    {
+    let access = &server.0.access;
+    let who = access.who(request.headers(), &here).await?;
+    who.name().clone_into(user);
+    match (&route, route.repository()) {
+        (_, Some(repository)) => access.demand(&who, needed(&route, &method), repository, &here)?,
+        (Route::Catalog, None) => access.demand_login(&who, &here, Some("registry:catalog:*"))?,
+        (_, None) => access.demand_login(&who, &here, None)?,
+    }
+    if method == Method::DELETE && !settings.deletes && !matches!(route, Route::Upload(..)) {
         return Err(Failure::new(
             Code::Unsupported,
             "this registry deletes nothing",
@@ -221,7 +314,7 @@ async fn answer(server: &Server, request: Request<Body>) -> Result<Response, Fai
     }
     match route {
         Route::Base => Ok(json(StatusCode::OK, "{}")),
-        Route::Catalog => lists::catalog(server, request.uri()).await,
+        Route::Catalog => lists::catalog(server, who, request.uri()).await,
         Route::Tags(name) => lists::tags(server, name, request.uri()).await,
         Route::Referrers(name, subject) => {
             lists::referrers(server, name, subject, request.uri()).await
@@ -230,9 +323,51 @@ async fn answer(server: &Server, request: Request<Body>) -> Result<Response, Fai
             manifests::answer(server, name, reference, request).await
         }
         Route::Blob(name, digest) => blobs::answer(server, name, digest, request).await,
-        Route::Uploads(name) => blobs::begin(server, name, request).await,
+        Route::Uploads(name) => blobs::begin(server, name, &who, request).await,
         Route::Upload(name, id) => blobs::upload(server, name, &id, request).await,
     }
+}
+
+/// The right that a request needs in the repository it is about.
+fn needed(route: &Route, method: &Method) -> Right {
+    match (route, method) {
+        (Route::Uploads(_) | Route::Upload(..), _) => Right::Push,
+        (_, &Method::PUT) => Right::Push,
+        (_, &Method::DELETE) => Right::Delete,
+        _ => Right::Pull,
+    }
+}
+
+/// What this server is called by who asks.
+fn here(settings: &ServerSettings, request: &Request<Body>) -> Here {
+    if let Some(url) = &settings.url {
+        return Here(url.trim_end_matches('/').to_owned());
+    }
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|value| value.to_str().ok());
+    let host = host.or_else(|| request.uri().authority().map(http::uri::Authority::as_str));
+    // Only what a host can look like: it goes into a header between quotes.
+    let is_host = |host: &&str| {
+        host.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b".:-_[]".contains(&b))
+    };
+    let scheme = if settings.tls { "https" } else { "http" };
+    Here(format!(
+        "{scheme}://{}",
+        host.filter(is_host).unwrap_or("localhost")
+    ))
+}
+
+/// A warning as RFC 7234 §5.5 writes it; characters that no header has are left out.
+fn warning(text: &str) -> HeaderValue {
+    let text: String = text
+        .chars()
+        .filter(|c| c.is_ascii_graphic() || *c == ' ')
+        .collect();
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+    value(format!("299 - \"{text}\""))
 }
 
 /// A reply of JSON.

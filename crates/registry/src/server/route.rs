@@ -27,6 +27,18 @@ pub(crate) enum Route {
 }
 
 impl Route {
+    /// What [`Self::name`] answers.
+    pub(crate) const KINDS: [&str; 8] = [
+        "base",
+        "catalog",
+        "manifest",
+        "blob",
+        "uploads",
+        "upload",
+        "tags",
+        "referrers",
+    ];
+
     /// `Ok(None)` where no endpoint has such a path.
     pub(crate) fn parse(path: &str) -> Result<Option<Self>, Failure> {
         let Some(rest) = path.strip_prefix("/v2") else {
@@ -70,6 +82,19 @@ impl Route {
             Self::Upload(..) => "upload",
             Self::Tags(_) => "tags",
             Self::Referrers(..) => "referrers",
+        }
+    }
+
+    /// The repository it is about.
+    pub(crate) fn repository(&self) -> Option<&RepositoryName> {
+        match self {
+            Self::Base | Self::Catalog => None,
+            Self::Manifest(name, _)
+            | Self::Blob(name, _)
+            | Self::Uploads(name)
+            | Self::Upload(name, _)
+            | Self::Tags(name)
+            | Self::Referrers(name, _) => Some(name),
         }
     }
 

@@ -28,6 +28,8 @@ use super::storage::{Storage, StorageError};
 
 /// Bytes that are written at once.
 const PIECE: usize = 512 << 10;
+/// Bytes after which the disk begins to write what came, while more comes.
+const WRITTEN_BACK: u64 = 8 << 20;
 /// An upload that nothing comes for ends its request (and can go on with another).
 const STALLED: Duration = Duration::from_secs(60);
 /// How long a request waits for another that still works on the same upload.
@@ -192,6 +194,11 @@ impl Uploads {
         });
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.sessions().len()
+    }
+
     /// Ends an upload: its file goes.
     pub(crate) fn end(&self, upload: &mut Upload) {
         upload.is_over = true;
@@ -289,6 +296,8 @@ struct Writing {
     file: File,
     hasher: Hasher,
     written: u64,
+    /// Up to where the kernel was told to write.
+    begun: u64,
 }
 
 /// Takes a request's body into an upload, `announced` bytes if that is known. What came before a failure stays and counts.
@@ -365,6 +374,7 @@ fn begin_writing(upload: &mut Upload) -> Result<Writing, UploadError> {
         file,
         hasher,
         written: upload.offset,
+        begun: upload.offset,
     })
 }
 
@@ -392,6 +402,12 @@ fn write_piece(writing: &mut Writing, piece: &[Bytes]) -> io::Result<()> {
         writing.file.write_all(bytes)?;
         writing.hasher.update(bytes);
         writing.written += bytes.len() as u64;
+    }
+    let ahead = writing.written - writing.begun;
+    if ahead >= WRITTEN_BACK {
+        // Only so that the sync at the end has less to wait for, and tells what fails.
+        let _ = hoist_sys::writeback::begin(&writing.file, writing.begun, ahead);
+        writing.begun = writing.written;
     }
     Ok(())
 }

@@ -9,5 +9,6 @@ mod proxied;
 mod push;
 mod real;
 mod server;
+mod server_access;
 mod server_support;
 mod support;

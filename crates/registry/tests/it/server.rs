@@ -709,3 +709,51 @@ fn one_process_has_a_directory() {
         "{error}"
     );
 }
+
+#[test]
+fn blobs_that_are_asked_for_at_once_on_one_connection_come_in_order() {
+    use std::io::{Read, Write};
+    let root = tempfile::tempdir().unwrap();
+    let served = Served::on(root.path());
+    let contents: Vec<Vec<u8>> = (1..=3_u8).map(|byte| vec![byte; 3_000_000]).collect();
+    let mut asked = String::new();
+    for (number, content) in contents.iter().enumerate() {
+        let digest = served.push_blob("a", content);
+        let close = if number == 2 {
+            "Connection: close\r\n"
+        } else {
+            ""
+        };
+        asked += &format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: a\r\n{close}\r\n");
+    }
+    let mut stream = std::net::TcpStream::connect(served.address).unwrap();
+    stream.write_all(asked.as_bytes()).unwrap();
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).unwrap();
+    let mut rest = &all[..];
+    for content in &contents {
+        let end = rest
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")
+            .unwrap()
+            + 4;
+        assert!(
+            rest[end..].starts_with(content),
+            "a blob's bytes are another's"
+        );
+        rest = &rest[end + content.len()..];
+    }
+    assert!(rest.is_empty());
+}
+
+#[test]
+fn every_reply_warns_of_what_it_was_told_to() {
+    let root = tempfile::tempdir().unwrap();
+    let mut settings = hoist_registry::server::ServerSettings::new(root.path().to_owned());
+    settings.warning = Some("this registry \"moves\" on Friday\r\n".to_owned());
+    let served = Served::with(settings);
+    let wanted = "299 - \"this registry \\\"moves\\\" on Friday\"";
+    for path in ["/v2/", "/v2/a/manifests/1"] {
+        assert_eq!(served.get(path).header("warning"), wanted);
+    }
+}

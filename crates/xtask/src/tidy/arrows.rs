@@ -38,6 +38,11 @@ const ARROWS: &[(&str, &str, &str)] = &[
         "model",
         "references, digests, platforms, progress",
     ),
+    (
+        "registry",
+        "sys",
+        "uploads are on their way to disk as they come",
+    ),
     ("engine", "image", "images resolve to layers and snapshots"),
     ("engine", "model", "specs, states, events"),
     ("engine", "net", "containers are attached to networks"),

@@ -1,6 +1,7 @@
 //! What the server keeps, as files that a crash at any moment leaves whole.
 //!
 //! ```text
+//! <root>/token-key                                    32 bytes, if this server gives tokens
 //! <root>/lock                                         held while a process uses the root
 //! <root>/format                                       "hoist-registry 1"
 //! <root>/blobs/<algorithm>/<2 hex>/<hex>              content, once for all repositories, read-only
@@ -132,6 +133,21 @@ impl Storage {
             Err(error) => return Err(at("reading", &path)(error)),
         }
         Ok(storage)
+    }
+
+    /// The key of this server's own tokens, which hold over a restart.
+    pub(crate) fn token_key(&self) -> Result<[u8; 32], StorageError> {
+        let path = self.root.join("token-key");
+        let at = StorageError::at("reading", &path);
+        if let Some(bytes) = found(fs::read(&path)).map_err(&at)?
+            && let Ok(key) = bytes.try_into()
+        {
+            return Ok(key);
+        }
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).map_err(|error| at(io::Error::other(error)))?;
+        self.write(&path, &key)?;
+        Ok(key)
     }
 
     /// Where uploads are while they come.

@@ -4,11 +4,11 @@ use std::fmt::{Display, Write};
 
 /// Metrics under construction, family by family.
 #[derive(Default)]
-pub(super) struct Exposition(String);
+pub(crate) struct Exposition(String);
 
 /// How a metric moves.
 #[derive(Clone, Copy)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Up only; its name ends in `_total`.
     Counter,
     /// Up and down.
@@ -16,14 +16,14 @@ pub(super) enum Kind {
 }
 
 /// A metric of one name: takes its samples.
-pub(super) struct Family<'a> {
+pub(crate) struct Family<'a> {
     text: &'a mut String,
     name: &'static str,
 }
 
 impl Exposition {
     /// Begins a family; each name is begun once.
-    pub(super) fn family(&mut self, name: &'static str, kind: Kind, help: &str) -> Family<'_> {
+    pub(crate) fn family(&mut self, name: &'static str, kind: Kind, help: &str) -> Family<'_> {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -35,14 +35,14 @@ impl Exposition {
         }
     }
 
-    pub(super) fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         self.0
     }
 }
 
 impl Family<'_> {
     /// Adds a sample.
-    pub(super) fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
+    pub(crate) fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
         self.text.push_str(self.name);
         for (at, (name, text)) in labels.iter().enumerate() {
             self.text.push(if at == 0 { '{' } else { ',' });
