@@ -157,6 +157,15 @@ impl Directory {
             .map_err(|errno| self.unwritten(file, "", errno.into()))
     }
 
+    /// As [`Directory::open_for_writing`], of a file at a relative path; `Ok(None)` where there is none.
+    pub(super) fn find_for_writing(&self, path: &str) -> Result<Option<OwnedFd>, CgroupError> {
+        match open_below(self.fd(), path, OFlags::WRONLY) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.unwritten(path, "", errno.into())),
+        }
+    }
+
     /// Writes a control file in one write(2).
     pub(super) fn write(&self, file: &str, value: &str) -> Result<(), CgroupError> {
         self.try_write(file, value)

@@ -118,14 +118,14 @@ impl Group {
             attach: Vec::new(),
             unified: None,
         };
-        for (position, hierarchy) in self.hierarchies.list.iter().enumerate() {
-            let Some(directory) = self.in_hierarchy(position)? else {
-                continue;
-            };
+        let path = self.hierarchies.path_of(&self.parent, &self.name)?;
+        for hierarchy in &self.hierarchies.list {
             if hierarchy.unified {
-                handle.unified = Some(directory.into_fd());
+                let directory = hierarchy.root.child(&path)?;
+                handle.unified = directory.map(Directory::into_fd);
             } else {
-                handle.attach.push(directory.open_for_writing(JOIN)?);
+                let file = hierarchy.root.find_for_writing(&format!("{path}/{JOIN}"))?;
+                handle.attach.extend(file);
             }
         }
         if handle.attach.is_empty() && handle.unified.is_none() {

@@ -14,7 +14,7 @@ pub(super) const READY_PREFIX: &str = "ready-";
 /// One mounted hierarchy.
 #[derive(Debug)]
 pub(super) struct Hierarchy {
-    root: Directory,
+    pub(super) root: Directory,
     controllers: Vec<Controller>,
     pub(super) unified: bool,
 }
