@@ -186,7 +186,11 @@ fn send_packet(
 /// The next message; `None` when the peer is gone.
 pub(crate) fn receive(socket: impl AsFd) -> io::Result<Option<Message>> {
     let socket = socket.as_fd();
-    let mut buffer = vec![0; HEADER + INLINE];
+    // Most are short, and in a fork every page that is touched is a new one.
+    let Some(waiting) = length_of_next(socket)? else {
+        return Ok(None);
+    };
+    let mut buffer = vec![0; waiting.min(HEADER + INLINE)];
     let mut fds = Vec::new();
     let Some(length) = receive_packet(socket, &mut buffer, &mut fds)? else {
         return Ok(None);
@@ -234,6 +238,21 @@ pub(crate) fn receive(socket: impl AsFd) -> io::Result<Option<Message>> {
         body
     };
     Ok(Some(Message { kind, body, fds }))
+}
+
+/// How many bytes the next packet has. Waits for it.
+fn length_of_next(socket: BorrowedFd<'_>) -> io::Result<Option<usize>> {
+    loop {
+        // Told whole, whatever room there is.
+        let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
+        match rustix::net::recv(socket, &mut [0_u8; HEADER][..], flags) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+            Err(error) => return Err(error.into()),
+            Ok((_, 0)) => return Ok(None),
+            Ok((_, length)) => return Ok(Some(length)),
+        }
+    }
 }
 
 fn receive_packet(

@@ -11,13 +11,14 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use hoist_sys::process;
+use hoist_sys::process::{self, StringTable};
 use serde::{Deserialize, Serialize};
 
 use crate::below_root::{directory, file_system, link, node};
 use crate::message::{self, Kind, Message};
 use crate::monitor::{self, Order};
-use crate::plan::Step;
+use crate::plan::{Plan, Step};
+use crate::spec::Streams;
 
 /// What a spare is called until it is a monitor.
 pub(crate) const NAME: &CStr = c"hoist-spare";
@@ -115,6 +116,7 @@ pub(crate) fn wait_for_order(mut message: Message) {
     };
     let furniture = furnish(message.body::<Spare>().unwrap_or_default().furnishings);
     drop(message);
+    rehearse();
     // Else the daemon is gone, or has no use for us.
     if let Ok(Some(mut message)) = message::receive(&control)
         && message.kind == Kind::Order
@@ -130,6 +132,45 @@ pub(crate) fn wait_for_order(mut message: Message) {
             Err(error) => monitor::refuse(&fds, &error),
         }
     }
+}
+
+/// Does once, for nothing, what a monitor does first with its order: after a fork each page that is written is copied and each
+/// page of code is found anew, which takes longer than the work itself.
+fn rehearse() {
+    let words = |count: usize| vec!["A=0123456789abcdef".to_owned(); count];
+    let order = Order {
+        plan: Plan {
+            namespaces: 0,
+            pid_namespace: None,
+            cgroup: None,
+            steps: vec![
+                Step::JoinCgroup(0),
+                Step::Seccomp {
+                    program: vec![0x55; 8 * 256],
+                    flags: 0,
+                },
+            ],
+            init: false,
+            streams: None,
+            candidates: words(6),
+            arguments: words(2),
+            environment: words(8),
+        },
+        has_listener: false,
+        has_record: false,
+        log: None,
+        attached: vec![Streams::default()],
+        kept: 0,
+        terminal: false,
+        open_stdin: false,
+        stdin_once: false,
+    };
+    let sent = serde_json::to_vec(&order).unwrap_or_default();
+    let Ok(order) = serde_json::from_slice::<Order>(&sent) else {
+        return;
+    };
+    let tables = [order.plan.arguments, order.plan.environment].map(StringTable::new);
+    let _ = std::hint::black_box((tables, monitor::rehearse()));
 }
 
 #[cfg(test)]

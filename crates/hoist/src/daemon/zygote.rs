@@ -222,7 +222,12 @@ async fn hear(readiness: AsyncFd<OwnedFd>, ears: Ears) {
                 return;
             }
         }
-        if prepare_at.is_none() && ears.wants_to_prepare() {
+        if ears.has_time_to_prepare() {
+            // After what tells of the end.
+            tokio::task::yield_now().await;
+            prepare_at = None;
+            ears.prepare();
+        } else if prepare_at.is_none() && ears.wants_to_prepare() {
             prepare_at = Some(Instant::now() + AFTERWARDS);
         }
     }

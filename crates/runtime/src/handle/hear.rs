@@ -67,6 +67,13 @@ impl Ears {
         shared.is_some_and(|shared| shared.spares().are_wanted())
     }
 
+    /// Whether that moment is now: a process that was started beside a container has ended, and the next may follow on its heels.
+    #[must_use]
+    pub fn has_time_to_prepare(&self) -> bool {
+        let shared = self.shared.upgrade();
+        shared.is_some_and(|shared| shared.spares().are_wanted_now())
+    }
+
     /// Prepares for the next starts. A few system calls.
     pub fn prepare(&self) {
         if let Some(shared) = self.shared.upgrade()
@@ -181,6 +188,9 @@ impl Shared {
                     of: owner.clone(),
                     record,
                 });
+                if matches!(owner, ProcessId::Exec(_)) {
+                    self.spares().have_time();
+                }
                 // A monitor that is gone has nothing left to be told.
                 let _ = message::send(control, Kind::Recorded, &(), &[]);
             }

@@ -19,6 +19,8 @@ pub(super) struct Spares {
     /// What the last container got: most often the next one gets the same.
     furnishings: Vec<Vec<Step>>,
     wanted: bool,
+    /// Nobody is kept waiting by making them now.
+    at_leisure: bool,
 }
 
 impl Spares {
@@ -42,6 +44,15 @@ impl Spares {
 
     pub(super) fn are_wanted(&self) -> bool {
         self.wanted
+    }
+
+    /// Notes that what was started has ended: whoever waited for that may want the next at once.
+    pub(super) fn have_time(&mut self) {
+        self.at_leisure = self.wanted;
+    }
+
+    pub(super) fn are_wanted_now(&self) -> bool {
+        self.at_leisure
     }
 
     /// Lets go of all: their parent is gone. They end.
@@ -70,7 +81,7 @@ impl Shared {
     pub(super) fn make_spares(&self) {
         let (furnishings, furnished, bare) = {
             let mut spares = self.spares();
-            spares.wanted = false;
+            (spares.wanted, spares.at_leisure) = (false, false);
             spares.furnished = spares.furnished.take().filter(is_held);
             spares.bare = spares.bare.take().filter(is_held);
             let missing = (spares.furnished.is_none(), spares.bare.is_none());

@@ -63,6 +63,11 @@ fn pipes(open_stdin: bool, owner: Option<(u32, u32)>) -> io::Result<Pipes> {
     })
 }
 
+/// Makes the descriptors of a start, and lets them go (see [`crate::spare`]).
+pub(crate) fn rehearse() -> bool {
+    pipes(false, None).is_ok() && message::pair().is_ok()
+}
+
 impl Monitor {
     /// Clones the child, lets it carry the plan out, and answers once the program was executed.
     pub(super) fn start(

@@ -26,7 +26,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use self::attached::Attached;
-pub(crate) use self::launch::now;
+pub(crate) use self::launch::{now, rehearse};
 use self::log::Log;
 use self::output::Output;
 pub(crate) use self::succession::{Carried, Succession, run_successor};
