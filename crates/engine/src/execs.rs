@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use crate::clock::random_bytes;
 use crate::containers::{Attached, Containers, container_event, restarting};
 use crate::error::{ContainerError, ExecError};
-use crate::ports::{ExecLaunch, ExitNotice, ProcessOwner, Runtime};
+use crate::ports::{BoxFuture, ExecLaunch, ExitNotice, LaunchFailure, ProcessOwner, Runtime};
 use crate::records::ContainerRecord;
 
 /// Ended execs that inspect still finds, per node: clients ask for the exit code after the stream's end.
@@ -77,6 +77,14 @@ pub struct ExecSnapshot {
     pub pid: i32,
 }
 
+/// An exec whose start is under way, and goes on whatever becomes of this.
+pub struct ExecBegun {
+    /// Its streams, unless it is detached.
+    pub attached: Option<Attached>,
+    /// Whether the program could be executed. Then, or before, its streams may end.
+    pub outcome: BoxFuture<'static, Result<(), ExecError>>,
+}
+
 impl Execs {
     /// Joins the parts.
     #[must_use]
@@ -132,8 +140,23 @@ impl Execs {
         detach: bool,
         console_size: Option<(u16, u16)>,
     ) -> Result<Option<Attached>, ExecError> {
+        let begun = self.begin(id, detach, console_size)?;
+        begun.outcome.await?;
+        Ok(begun.attached)
+    }
+
+    /// As [`Execs::start`], and does not wait for the program: what is refused here was not started. To be called in the
+    /// engine's runtime.
+    pub fn begin(
+        &self,
+        id: &str,
+        detach: bool,
+        console_size: Option<(u16, u16)>,
+    ) -> Result<ExecBegun, ExecError> {
         let snapshot = self.get(id)?;
         let record = self.running_container(&snapshot.container)?;
+        let environment = self.inner.containers.link_environment(&record);
+        let environment = environment.map_err(ExecError::Container)?;
         {
             let mut table = self.table();
             let exec = table
@@ -146,53 +169,72 @@ impl Execs {
             exec.running = true;
         }
         let words = snapshot.request.process.arguments().join(" ");
-        // Ordered before anything else that is told of it; written while the process is made.
-        let told = self.tell(&format!("exec_start: {words}"), &record, &snapshot.id, None);
-        let environment = self.inner.containers.link_environment(&record);
         let launch = ExecLaunch {
             id: snapshot.id.clone(),
-            environment: environment.map_err(ExecError::Container)?,
-            container: record,
+            environment,
+            container: Arc::clone(&record),
             console_size: console_size.or(snapshot.request.console_size),
             request: snapshot.request.clone(),
             detached: detach,
         };
-        let launched = self.inner.runtime.exec(launch).await;
-        told.await;
-        let launched = match launched {
-            Ok(launched) => launched,
+        let (stream, started) = match self.inner.runtime.exec(launch) {
+            Ok(under_way) => (under_way.stream, under_way.started),
             Err(failure) => {
-                // Docker's exec knows two codes: 127 not found, 126 anything else.
-                let exit_code = if failure.exit_code == 127 { 127 } else { 126 };
-                self.settle(&snapshot.id, exit_code);
-                let message = failure.message;
-                return Err(ExecError::Start { message, exit_code });
+                let started: BoxFuture<'_, _> = Box::pin(std::future::ready(Err(failure)));
+                (None, started)
             }
         };
+        // While the process is made. Its end is told after its start was noted.
+        let told = self.tell(&format!("exec_start: {words}"), &record, &snapshot.id, None);
+        let (execs, id) = (self.clone(), snapshot.id.clone());
+        // What becomes of it is noted even where whoever asked for it is gone.
+        let noted = tokio::spawn(async move {
+            let started = started.await;
+            told.await;
+            execs.note_start(&id, started).await
+        });
+        let attached = if detach {
+            None
+        } else {
+            Some(Attached {
+                stream: connected(stream)?,
+                terminal: snapshot.request.process.terminal,
+                undelivered: None,
+            })
+        };
+        let outcome = async move {
+            let broken = |error| io_error("exec start", std::io::Error::other(error));
+            noted.await.map_err(broken)?
+        };
+        Ok(ExecBegun {
+            attached,
+            outcome: Box::pin(outcome),
+        })
+    }
+
+    async fn note_start(
+        &self,
+        id: &ExecId,
+        started: Result<i32, LaunchFailure>,
+    ) -> Result<(), ExecError> {
+        let pid = started.map_err(|failure| {
+            // Docker's exec knows two codes: 127 not found, 126 anything else.
+            let exit_code = if failure.exit_code == 127 { 127 } else { 126 };
+            self.settle(id, exit_code);
+            let message = failure.message;
+            ExecError::Start { message, exit_code }
+        })?;
         let early = {
             let mut table = self.table();
-            if let Some(exec) = table.execs.get_mut(&snapshot.id) {
-                exec.pid = launched.pid;
+            if let Some(exec) = table.execs.get_mut(id) {
+                exec.pid = pid;
             }
-            table.early.remove(&snapshot.id)
+            table.early.remove(id)
         };
         if let Some(exit_code) = early {
-            self.settle(&snapshot.id, exit_code);
+            self.end(id, exit_code).await;
         }
-        let Some(stream) = launched.stream.filter(|_| !detach) else {
-            return Ok(None);
-        };
-        let failed = |source| ContainerError::Io {
-            context: "exec stream".to_owned(),
-            source,
-        };
-        stream.set_nonblocking(true).map_err(failed)?;
-        let stream = UnixStream::from_std(stream).map_err(failed)?;
-        Ok(Some(Attached {
-            stream,
-            terminal: snapshot.request.process.terminal,
-            undelivered: None,
-        }))
+        Ok(())
     }
 
     /// What is known of it, by full id or unique prefix.
@@ -233,10 +275,7 @@ impl Execs {
         self.inner
             .runtime
             .resize(&owner, rows, columns)
-            .map_err(|source| {
-                let context = format!("resize exec {id}");
-                ExecError::Container(ContainerError::Io { context, source })
-            })
+            .map_err(|source| io_error(&format!("resize exec {id}"), source))
     }
 
     /// Takes note of the end of a process. Ends of containers are not ours, but take their execs with them.
@@ -245,23 +284,27 @@ impl Execs {
             return;
         };
         // One look at the table decides: a start that is still under way must find the early end, or no early end.
-        let container = {
+        {
             let mut table = self.table();
             let Some(exec) = table.execs.get(id) else {
                 return;
             };
-            let container = exec.container.clone();
             if exec.pid == 0 && exec.running {
                 table.early.insert(id.clone(), notice.exit_code);
-            } else {
-                drop(table);
-                self.settle(id, notice.exit_code);
+                return;
             }
-            container
+        }
+        self.end(id, notice.exit_code).await;
+    }
+
+    /// Notes and tells its end.
+    async fn end(&self, id: &ExecId, exit_code: i32) {
+        let Ok(exec) = self.get(id.as_str()) else {
+            return;
         };
-        if let Ok(record) = self.inner.containers.resolve(container.as_str()) {
-            self.tell("exec_die", &record, id, Some(notice.exit_code))
-                .await;
+        self.settle(id, exit_code);
+        if let Ok(record) = self.inner.containers.resolve(exec.container.as_str()) {
+            self.tell("exec_die", &record, id, Some(exit_code)).await;
         }
     }
 
@@ -373,4 +416,20 @@ impl Execs {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The stream of a process; of one that could not be started, one that has ended.
+fn connected(stream: Option<std::os::unix::net::UnixStream>) -> Result<UnixStream, ExecError> {
+    let failed = |source| io_error("exec stream", source);
+    let stream = match stream {
+        Some(stream) => stream,
+        None => std::os::unix::net::UnixStream::pair().map_err(failed)?.0,
+    };
+    stream.set_nonblocking(true).map_err(failed)?;
+    UnixStream::from_std(stream).map_err(failed)
+}
+
+fn io_error(context: &str, source: std::io::Error) -> ExecError {
+    let context = context.to_owned();
+    ExecError::Container(ContainerError::Io { context, source })
 }

@@ -218,15 +218,21 @@ pub struct ExecLaunch {
     pub detached: bool,
 }
 
-/// A process that was started.
+/// A container that was started.
 #[derive(Debug)]
 pub struct Launched {
-    /// Its id in the host's PID namespace.
+    /// Its first process's id in the host's PID namespace.
     pub pid: i32,
-    /// For an attached exec: its streams.
-    pub stream: Option<UnixStream>,
-    /// For a container: what it was given that it does not say.
+    /// What it was given that it does not say.
     pub started_with: Option<StartedWith>,
+}
+
+/// A further process whose start is under way.
+pub struct ExecUnderWay {
+    /// Its streams, unless nobody attaches. They end when it could not be started, too.
+    pub stream: Option<UnixStream>,
+    /// Its id in the host's PID namespace, once its program was executed.
+    pub started: BoxFuture<'static, Result<i32, LaunchFailure>>,
 }
 
 /// Why a process could not be started.
@@ -286,8 +292,8 @@ pub trait Runtime: Send + Sync {
     fn launch(&self, request: LaunchRequest)
     -> BoxFuture<'static, Result<Launched, LaunchFailure>>;
 
-    /// Starts a further process in a running container.
-    fn exec(&self, request: ExecLaunch) -> BoxFuture<'static, Result<Launched, LaunchFailure>>;
+    /// Starts a further process in a running container. It is under way when this returns, whoever waits for it.
+    fn exec(&self, request: ExecLaunch) -> Result<ExecUnderWay, LaunchFailure>;
 
     /// Connects to the streams of a running container.
     fn attach(&self, id: &ContainerId, request: AttachRequest) -> io::Result<UnixStream>;

@@ -46,9 +46,9 @@ pub(super) struct Streams {
     pub(super) on_detach: Option<BoxFuture<'static, ()>>,
     /// Keys that detach; only with a terminal.
     pub(super) keys: Option<Vec<u8>>,
-    /// What the end of the output is followed by before the connection ends: clients of an exec ask for its exit code
-    /// as soon as they see that.
-    pub(super) afterwards: Option<BoxFuture<'static, ()>>,
+    /// What the end of the output is followed by before the connection ends, and what is said then on standard output: clients
+    /// of an exec ask for its exit code as soon as they see that.
+    pub(super) afterwards: Option<BoxFuture<'static, Option<String>>>,
     /// What is sent first.
     pub(super) replay: Option<mpsc::Receiver<Result<Vec<LogEntry>, ContainerError>>>,
 }
@@ -117,7 +117,10 @@ pub(super) async fn carry<C: AsyncRead + AsyncWrite>(
             output(process_read, &mut client_write, terminal, raw).await;
         }
         if let Some(afterwards) = streams.afterwards {
-            let _ = tokio::time::timeout(SETTLING, afterwards).await;
+            let last = tokio::time::timeout(SETTLING, afterwards).await;
+            if let Ok(Some(text)) = last {
+                let _ = say(&text, &mut client_write, raw).await;
+            }
         }
     };
     tokio::select! {
@@ -232,6 +235,17 @@ async fn output(
             return;
         }
     }
+}
+
+/// Says a sentence of our own.
+async fn say(text: &str, to: &mut (impl AsyncWrite + Unpin), raw: bool) -> std::io::Result<()> {
+    if raw {
+        to.write_all(text.as_bytes()).await?;
+    } else {
+        to.write_all(&mux::frame(Stream::Stdout, text.as_bytes()))
+            .await?;
+    }
+    to.flush().await
 }
 
 async fn unframe(

@@ -1,9 +1,7 @@
 //! Execs: create, start, resize, inspect.
 
-use hoist_engine::containers::Attached;
 use hoist_engine::error::ExecError;
 use hoist_engine::execs::{ExecRequest, ExecSnapshot};
-use hoist_model::ErrorClass;
 use hoist_model::container::{AttachFlags, ProcessSpec};
 use http::StatusCode;
 use serde::Deserialize;
@@ -108,16 +106,22 @@ pub(crate) async fn start(mut call: Call) -> Reply {
     let hijack = hijack?;
     let (ended, id) = (execs.clone(), exec.id.clone());
     let (detaching, detached) = (execs.clone(), exec.id.clone());
-    let attached = match execs.start(call.name(), false, console).await {
-        Ok(Some(attached)) => attached,
-        Ok(None) => return Ok(empty(StatusCode::OK)),
-        // Docker has taken the connection by then: clients read why from the stream and the exit code by inspect.
-        Err(ExecError::Start { message, .. }) => said(&message, exec.request.process.terminal)
-            .map_err(|error| {
-                let text = format!("exec {}: {message}: {error}", exec.id.as_str());
-                ApiError::new(ErrorClass::Internal, text)
-            })?,
-        Err(error) => return Err(error.into()),
+    let begun = execs.begin(call.name(), false, console)?;
+    let Some(attached) = begun.attached else {
+        return Ok(empty(StatusCode::OK));
+    };
+    let outcome = begun.outcome;
+    // The connection is taken while the process starts, as in Docker: clients read from the stream why it could not, and the
+    // exit code by inspect. And they have read the reply's head when output comes.
+    let afterwards = async move {
+        match outcome.await {
+            Ok(()) => {
+                ended.ended(&id).await;
+                None
+            }
+            Err(ExecError::Start { message, .. }) => Some(format!("{message}\r\n")),
+            Err(error) => Some(format!("{}\r\n", hoist_model::chain(&error))),
+        }
     };
     let streams = bridge::Streams {
         attached,
@@ -127,28 +131,9 @@ pub(crate) async fn start(mut call: Call) -> Reply {
         keys,
         on_detach: Some(Box::pin(async move { detaching.detached(&detached).await })),
         replay: None,
-        afterwards: Some(Box::pin(async move { ended.ended(&id).await })),
+        afterwards: Some(Box::pin(afterwards)),
     };
     bridge::answer(&call, hijack, streams)
-}
-
-/// A stream that says one sentence and ends, in the place of a process that was not started.
-fn said(message: &str, terminal: bool) -> std::io::Result<Attached> {
-    use std::io::Write;
-    let (ours, mut theirs) = std::os::unix::net::UnixStream::pair()?;
-    let text = format!("{message}\r\n");
-    if !terminal {
-        let length = u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes();
-        theirs.write_all(&[1, 0, 0, 0])?;
-        theirs.write_all(&length)?;
-    }
-    theirs.write_all(text.as_bytes())?;
-    ours.set_nonblocking(true)?;
-    Ok(Attached {
-        stream: tokio::net::UnixStream::from_std(ours)?,
-        terminal,
-        undelivered: None,
-    })
 }
 
 /// `POST /exec/{id}/resize`.

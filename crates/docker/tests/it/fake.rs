@@ -15,9 +15,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use hoist_engine::containers::AttachRequest;
 use hoist_engine::error::NetworkError;
 use hoist_engine::ports::{
-    Adoption, BoxFuture, BridgeFacts, Credentials, Download, ExecLaunch, ExitNotice, ImageSource,
-    LaunchFailure, LaunchRequest, Launched, Network, NetworkLease, ProcessOwner, ProgressFn,
-    RemoteImage, Runtime, SearchHit, SourceError,
+    Adoption, BoxFuture, BridgeFacts, Credentials, Download, ExecLaunch, ExecUnderWay, ExitNotice,
+    ImageSource, LaunchFailure, LaunchRequest, Launched, Network, NetworkLease, ProcessOwner,
+    ProgressFn, RemoteImage, Runtime, SearchHit, SourceError,
 };
 use hoist_engine::records::{ContainerRecord, NetworkAttachment};
 use hoist_http::mux::{self, Stream};
@@ -182,13 +182,12 @@ impl Runtime for FakeRuntime {
         Box::pin(async move {
             launched.map(|pid| Launched {
                 pid,
-                stream: None,
                 started_with: None,
             })
         })
     }
 
-    fn exec(&self, request: ExecLaunch) -> BoxFuture<'static, Result<Launched, LaunchFailure>> {
+    fn exec(&self, request: ExecLaunch) -> Result<ExecUnderWay, LaunchFailure> {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let process = &request.request.process;
         let launched = self.play(
@@ -198,12 +197,9 @@ impl Runtime for FakeRuntime {
             vec![theirs],
             None,
         );
-        Box::pin(async move {
-            launched.map(|pid| Launched {
-                started_with: None,
-                pid,
-                stream: (!request.detached).then_some(ours),
-            })
+        Ok(ExecUnderWay {
+            stream: (!request.detached).then_some(ours),
+            started: Box::pin(std::future::ready(launched)),
         })
     }
 

@@ -12,8 +12,8 @@ use hoist_cgroup::systemd::{self, Scope, ScopeError};
 use hoist_cgroup::{CgroupDriver, CgroupError, CgroupSettings, Cgroups, Group};
 use hoist_engine::containers::AttachRequest;
 use hoist_engine::ports::{
-    Adoption, BoxFuture, ExecLaunch, ExitNotice, LaunchFailure, LaunchRequest, Launched,
-    ProcessOwner, Runtime,
+    Adoption, BoxFuture, ExecLaunch, ExecUnderWay, ExitNotice, LaunchFailure, LaunchRequest,
+    Launched, ProcessOwner, Runtime,
 };
 use hoist_engine::records::ContainerRecord;
 use hoist_model::container::{ContainerStats, NamespaceMode, ProcessFacts, Resources};
@@ -377,38 +377,33 @@ impl Runtime for ZygoteRuntime {
             }
             launched.map(|pid| Launched {
                 pid,
-                stream: None,
                 started_with: Some(defaults.to_keep()),
             })
         })
     }
 
-    fn exec(&self, request: ExecLaunch) -> BoxFuture<'static, Result<Launched, LaunchFailure>> {
-        let (runtime, machine) = (self.runtime.clone(), self.machine.clone());
-        Box::pin(async move {
-            let container = ProcessId::Container(request.container.id.clone());
-            let broken = |error: io::Error| LaunchFailure {
-                message: format!(
-                    "exec in container {}: {error}",
-                    request.container.id.as_str()
-                ),
-                exit_code: 128,
-            };
-            let pidfd = runtime.pidfd(&container).map_err(broken)?;
-            let pid = runtime.pid(&container).unwrap_or_default();
-            let (stream, theirs) = if request.detached {
-                (None, None)
-            } else {
-                let (ours, theirs) = UnixStream::pair().map_err(broken)?;
-                (Some(ours), Some(theirs))
-            };
-            let spec = exec_spec(&machine, &request, pidfd, pid, theirs)?;
-            let pid = answer(runtime.exec(spec), "exec failed").await?;
-            Ok(Launched {
-                pid,
-                stream,
-                started_with: None,
-            })
+    fn exec(&self, request: ExecLaunch) -> Result<ExecUnderWay, LaunchFailure> {
+        let runtime = &self.runtime;
+        let container = ProcessId::Container(request.container.id.clone());
+        let broken = |error: io::Error| LaunchFailure {
+            message: format!(
+                "exec in container {}: {error}",
+                request.container.id.as_str()
+            ),
+            exit_code: 128,
+        };
+        let pidfd = runtime.pidfd(&container).map_err(broken)?;
+        let pid = runtime.pid(&container).unwrap_or_default();
+        let (stream, theirs) = if request.detached {
+            (None, None)
+        } else {
+            let (ours, theirs) = UnixStream::pair().map_err(broken)?;
+            (Some(ours), Some(theirs))
+        };
+        let started = runtime.exec(exec_spec(&self.machine, &request, pidfd, pid, theirs)?);
+        Ok(ExecUnderWay {
+            stream,
+            started: Box::pin(async move { answer(started, "exec failed").await }),
         })
     }
 
