@@ -4,6 +4,7 @@
 //! and containers. Layers nobody names any more are collected when nothing is being brought in, so that a pull
 //! can rely on a layer it found here.
 
+mod collection;
 mod configs;
 mod push;
 mod removal;
@@ -11,7 +12,6 @@ mod usage;
 
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use hoist_image::document::ImageConfig;
 use hoist_image::files::{Change, Root};
@@ -21,14 +21,13 @@ use hoist_model::{
     Repository, Timestamp,
 };
 use hoist_store::{Class, Store, StoreError, Transaction};
-use tokio::sync::RwLock;
 
 use crate::clock::now;
 use crate::error::ImageError;
 use crate::ports::{
     Credentials, Download, ImageSource, ProgressFn, RemoteImage, SearchHit, SourceError,
 };
-use crate::records::{ContainerRecord, ImageRecord, TagRecord};
+use crate::records::{ImageRecord, TagRecord};
 use hoist_model::chain;
 
 /// Largest configuration document that is read back.
@@ -37,6 +36,7 @@ const CONFIG_LIMIT: u64 = 4 << 20;
 pub use push::Pushing;
 pub use usage::ImageUsage;
 
+use self::collection::Collection;
 use self::configs::Configs;
 
 /// The images of this node.
@@ -51,10 +51,7 @@ struct Inner {
     snapshotter: Arc<dyn Snapshotter>,
     source: Arc<dyn ImageSource>,
     configs: Configs,
-    /// Held shared while layers come in, alone while unnamed ones are collected.
-    intake: RwLock<()>,
-    /// Whether a collection was put off because something was coming in.
-    collection_due: AtomicBool,
+    collection: Arc<Collection>,
 }
 
 /// What a pull did.
@@ -107,8 +104,7 @@ impl Images {
             snapshotter,
             source,
             configs: Configs::default(),
-            intake: RwLock::new(()),
-            collection_due: AtomicBool::new(false),
+            collection: Arc::default(),
         };
         Self {
             inner: Arc::new(inner),
@@ -225,7 +221,13 @@ impl Images {
         credentials: Option<Credentials>,
         progress: ProgressFn,
     ) -> Result<Pulled, ImageError> {
-        let intake = self.inner.intake.read().await;
+        let intake = Arc::new(self.intake().await);
+        let held = intake.clone();
+        // Whoever stores parts of it has this, and goes on for a moment when nobody waits for the pull any more.
+        let progress: ProgressFn = Arc::new(move |report| {
+            let _ = &held;
+            progress(report);
+        });
         let stored = self
             .inner
             .source
@@ -244,8 +246,9 @@ impl Images {
             .get::<TagRecord>(&reference.to_string());
         let newer = before.is_none_or(|tag| tag.image != stored.id);
         let image = self.adopt(&stored, "pull", &reference.familiar()).await?;
-        drop(intake);
-        self.collect_if_due().await;
+        if let Some(intake) = Arc::into_inner(intake) {
+            intake.finish();
+        }
         Ok(Pulled {
             image,
             digest,
@@ -312,30 +315,24 @@ impl Images {
         platforms: Vec<Platform>,
         progress: ProgressFn,
     ) -> Result<Vec<(Arc<ImageRecord>, Vec<ImageReference>)>, ImageError> {
-        let intake = self.inner.intake.read().await;
+        let intake = self.intake().await;
         let inner = self.inner.clone();
-        let stored = blocking(move || {
+        let (stored, intake) = blocking(move || {
             let sink = |report| progress(report);
             let (content, snapshotter) = (&inner.content, inner.snapshotter.as_ref());
-            hoist_image::load_archive(archive, content, snapshotter, &platforms, &sink)
-                .map_err(|error| refused(chain(&error), error.class()))
+            let loaded =
+                hoist_image::load_archive(archive, content, snapshotter, &platforms, &sink);
+            let stored = loaded.map_err(|error| refused(chain(&error), error.class()))?;
+            Ok((stored, intake))
         })
-        .await;
-        let stored = match stored {
-            Ok(stored) => stored,
-            Err(error) => {
-                drop(intake);
-                self.collect().await;
-                return Err(error);
-            }
-        };
+        .await?;
         let mut loaded = Vec::with_capacity(stored.len());
         for image in &stored {
             let record = self.adopt(image, "load", image.id.as_str()).await?;
             loaded.push((record, image.references.clone()));
         }
+        // Not finished: an archive may have layers of no image.
         drop(intake);
-        self.collect_if_due().await;
         Ok(loaded)
     }
 
@@ -348,7 +345,7 @@ impl Images {
         changes: &[String],
         platform: Option<&Platform>,
     ) -> Result<Arc<ImageRecord>, ImageError> {
-        let intake = self.inner.intake.read().await;
+        let intake = self.intake().await;
         let inner = self.inner.clone();
         let options = ImportOptions {
             changes: changes.to_vec(),
@@ -357,19 +354,15 @@ impl Images {
             created: now(),
             reference: reference.cloned(),
         };
-        let stored = blocking(move || {
-            hoist_image::import_rootfs(
-                archive,
-                &options,
-                &inner.content,
-                inner.snapshotter.as_ref(),
-            )
-            .map_err(|error| refused(chain(&error), error.class()))
+        let (stored, intake) = blocking(move || {
+            let (content, snapshotter) = (&inner.content, inner.snapshotter.as_ref());
+            let imported = hoist_image::import_rootfs(archive, &options, content, snapshotter);
+            let stored = imported.map_err(|error| refused(chain(&error), error.class()))?;
+            Ok((stored, intake))
         })
         .await?;
         let image = self.adopt(&stored, "import", stored.id.as_str()).await?;
-        drop(intake);
-        self.collect_if_due().await;
+        intake.finish();
         Ok(image)
     }
 
@@ -379,23 +372,19 @@ impl Images {
         changes: impl FnOnce() -> Result<(Root, Vec<Change>), (String, ErrorClass)> + Send + 'static,
         options: CommitOptions,
     ) -> Result<Arc<ImageRecord>, ImageError> {
-        let intake = self.inner.intake.read().await;
+        let intake = self.intake().await;
         let inner = self.inner.clone();
-        let stored = blocking(move || {
+        let (stored, intake) = blocking(move || {
             let (upper, changes) = changes().map_err(|(message, class)| refused(message, class))?;
-            hoist_image::commit_changes(
-                &upper,
-                &changes,
-                options,
-                &inner.content,
-                inner.snapshotter.as_ref(),
-            )
-            .map_err(|error| refused(chain(&error), error.class()))
+            let (content, snapshotter) = (&inner.content, inner.snapshotter.as_ref());
+            let committed =
+                hoist_image::commit_changes(&upper, &changes, options, content, snapshotter);
+            let stored = committed.map_err(|error| refused(chain(&error), error.class()))?;
+            Ok((stored, intake))
         })
         .await?;
         let image = self.adopt(&stored, "create", stored.id.as_str()).await?;
-        drop(intake);
-        self.collect_if_due().await;
+        intake.finish();
         Ok(image)
     }
 
@@ -481,45 +470,6 @@ impl Images {
             })
             .await?;
         Ok(record)
-    }
-
-    async fn collect_if_due(&self) {
-        if self.inner.collection_due.swap(false, Ordering::Relaxed) {
-            self.collect().await;
-        }
-    }
-
-    /// Removes layers that no image and no container names; put off while something is coming in.
-    pub(crate) async fn collect(&self) {
-        let inner = self.inner.clone();
-        let Ok(alone) = self.inner.intake.try_write() else {
-            inner.collection_due.store(true, Ordering::Relaxed);
-            return;
-        };
-        let _ = blocking(move || {
-            let snapshot = inner.store.snapshot();
-            let images = snapshot.list::<ImageRecord>();
-            let containers = snapshot.list::<ContainerRecord>();
-            let named: std::collections::HashSet<&Digest> = images
-                .iter()
-                .flat_map(|image| &image.layers)
-                .chain(containers.iter().flat_map(|container| &container.layers))
-                .chain(containers.iter().flat_map(|container| {
-                    let images = container.mounts.iter().flat_map(|point| &point.image);
-                    images.flat_map(|image| &image.layers)
-                }))
-                .collect();
-            for layer in inner.snapshotter.layers() {
-                if !named.contains(&layer)
-                    && let Err(error) = inner.snapshotter.remove_layer(&layer)
-                {
-                    tracing::warn!(%layer, error = chain(&error), "an unused layer stays");
-                }
-            }
-            Ok::<_, ImageError>(())
-        })
-        .await;
-        drop(alone);
     }
 }
 

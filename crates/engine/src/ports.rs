@@ -56,7 +56,8 @@ impl std::fmt::Debug for Credentials {
 /// Where images come from and go to: a registry, or a directory in tests.
 ///
 /// `pull` brings every layer and document of one image into the content store and the snapshotter. Dropping the
-/// future leaves nothing half-made. The image's `references` hold the tag pulled and the repository digest.
+/// future leaves nothing half-made. Whoever stores parts of it holds `progress`: when the last is dropped, nothing more is
+/// stored. The image's `references` hold the tag pulled and the repository digest.
 pub trait ImageSource: Send + Sync {
     /// Brings an image here.
     fn pull<'a>(

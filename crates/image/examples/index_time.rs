@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         );
         drop(view);
         let start = Instant::now();
-        snapshotter.remove_layer(&record.diff_id)?;
+        drop(snapshotter.remove_layer(&record.diff_id)?);
         println!(
             "{}: removed in {:?}",
             snapshotter.kind().as_str(),

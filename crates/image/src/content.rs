@@ -1,4 +1,5 @@
-//! Small blobs, manifests and configs, kept exactly as they came.
+//! Small blobs, manifests and configs, kept exactly as they came: those that images name. What no image names is collected
+//! ([`crate::collect_garbage`]): whoever keeps documents of their own needs a store of their own.
 //!
 //! ```text
 //! <root>/blobs/sha256/<64 hex>     one file per blob, read-only once there
@@ -67,6 +68,7 @@ impl ContentError {
 /// A directory of small blobs named by their SHA-256.
 #[derive(Debug)]
 pub struct ContentStore {
+    root: PathBuf,
     directory: PathBuf,
     temporaries: AtomicU64,
 }
@@ -90,11 +92,19 @@ impl ContentStore {
     }
 
     /// For who only reads: touches nothing.
-    pub(crate) fn at(root: &Path) -> Self {
+    #[must_use]
+    pub fn at(root: &Path) -> Self {
         Self {
+            root: root.to_owned(),
             directory: root.join("blobs/sha256"),
             temporaries: AtomicU64::new(0),
         }
+    }
+
+    /// The image root that it is part of.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Keeps some bytes; idempotent. On disk (fsynced) when this returns. A blob that is here and damaged is replaced.

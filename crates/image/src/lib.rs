@@ -31,7 +31,7 @@ mod tree;
 pub use commit::{CommitError, CommitOptions, commit_changes};
 pub use compress::gzip;
 pub use content::{ContentError, ContentStore};
-pub use garbage::{CollectError, Collected, collect_garbage};
+pub use garbage::{CollectError, Collected, Named, collect_garbage};
 pub use import::{ImportError, ImportOptions, import_rootfs};
 pub use load::{LoadError, load_archive};
 pub use save::{SaveError, SavedImage, save_images};

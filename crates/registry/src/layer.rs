@@ -62,7 +62,12 @@ pub(crate) async fn store(
         }
     };
     let (pieces, receiver) = mpsc::channel(PIECES);
-    let worker = tokio::task::spawn_blocking(move || unpack(receiver, &*snapshotter, &diff_id));
+    let held = Arc::clone(&progress);
+    let worker = tokio::task::spawn_blocking(move || {
+        let unpacked = unpack(receiver, &*snapshotter, &diff_id);
+        drop(held);
+        unpacked
+    });
     let mut download = Download {
         session: &session,
         reference: &reference,

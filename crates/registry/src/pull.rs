@@ -18,7 +18,8 @@ use crate::origin::Origin;
 use crate::session::Session;
 use crate::transport::Transport;
 
-/// Where a pull's reports go. Called from runtime threads; must not block.
+/// Where a pull's reports go. Called from runtime threads; must not block. Whoever stores something for the pull holds it: when
+/// the last is dropped, nothing more of the pull is stored, also of one whose future was dropped.
 pub type ProgressReport = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// Fetches an image for `platform` (the host's, if none is asked for) and stores all its parts.
@@ -150,7 +151,7 @@ async fn from(session: Session, store: &Store<'_>) -> Result<StoredImage, PullEr
     let mut documents = vec![config_bytes];
     documents.extend(chosen.below.into_iter().map(|raw| raw.bytes));
     documents.push(chosen.top.bytes);
-    put_all(content, documents).await?;
+    put_all(content, documents, progress).await?;
     Ok(StoredImage {
         id,
         config,
@@ -247,13 +248,18 @@ async fn store_layers(
 }
 
 /// Stores the documents in this order, off the runtime's threads: each is synced.
-async fn put_all(content: &Arc<ContentStore>, documents: Vec<Bytes>) -> Result<(), PullError> {
-    let content = Arc::clone(content);
+async fn put_all(
+    content: &Arc<ContentStore>,
+    documents: Vec<Bytes>,
+    progress: &ProgressReport,
+) -> Result<(), PullError> {
+    let (content, held) = (Arc::clone(content), Arc::clone(progress));
     let put = tokio::task::spawn_blocking(move || -> Result<(), ContentError> {
-        for bytes in documents {
-            content.put(&bytes)?;
-        }
-        Ok(())
+        let put = documents
+            .into_iter()
+            .try_for_each(|bytes| content.put(&bytes).map(drop));
+        drop(held);
+        put
     });
     match put.await {
         Ok(put) => Ok(put?),

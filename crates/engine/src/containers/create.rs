@@ -5,10 +5,10 @@ use std::os::unix::fs::DirBuilderExt;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use hoist_model::ContainerId;
 use hoist_model::container::{
     ContainerSpec, ContainerState, NamespaceMode, NetworkMode, is_container_name,
 };
+use hoist_model::{ContainerId, ErrorClass};
 use hoist_store::{Class, Transaction};
 
 use super::events::container_event;
@@ -226,9 +226,14 @@ impl Containers {
         let failed = |error: &(dyn std::error::Error + 'static)| {
             ContainerError::Internal(format!("container file system: {}", chain(error)))
         };
-        snapshotter
-            .prepare(&record.id, &record.layers, self.ids(&record.spec))
-            .map_err(|error| failed(&error))?;
+        let prepared = snapshotter.prepare(&record.id, &record.layers, self.ids(&record.spec));
+        prepared.map_err(|error| match error.class() {
+            // The image was removed a moment ago, and its layers with it.
+            ErrorClass::NotFound => {
+                ContainerError::Image(ImageError::NotFound(record.spec.image.clone()))
+            }
+            _ => failed(&error),
+        })?;
         let directory = self.directory(&record.id);
         let blank = self.inner.blanks.take();
         let renamed = blank.is_some_and(|name| {

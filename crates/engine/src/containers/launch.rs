@@ -247,6 +247,7 @@ impl Actor {
                 tracing::warn!(volume, %error, "files of an anonymous volume stay");
             }
         }
+        parts.images.collect_after(&record);
         self.containers.unwritten().remove(&record.id);
         self.containers.actors().remove(&record.id);
         files.and(forgotten.map(drop))

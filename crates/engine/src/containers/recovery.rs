@@ -95,6 +95,9 @@ impl Containers {
         }
         let logs = self.inner.logs.clone().run(self.inner.stopping.clone());
         self.inner.tasks.spawn(logs);
+        let images = self.inner.parts.images.clone();
+        let collector = images.collector(self.inner.stopping.clone());
+        self.inner.tasks.spawn(collector);
         let volumes = self.volumes().clone();
         if let Err(error) = volumes.remove_unmade().await {
             tracing::warn!(

@@ -62,13 +62,12 @@ impl Images {
             }
         };
         // Layers are not collected meanwhile.
-        let intake = self.inner.intake.read().await;
+        let intake = self.intake().await;
         for tag in wanted {
             self.push_tag(&tag, credentials.clone(), progress.clone())
                 .await?;
         }
-        drop(intake);
-        self.collect_if_due().await;
+        intake.finish();
         Ok(())
     }
 

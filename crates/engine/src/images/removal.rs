@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hoist_model::container::ContainerState;
-use hoist_model::{Digest, ImageReference, ImageSelector};
+use hoist_model::{ImageReference, ImageSelector};
 use hoist_store::{Class, Transaction};
 
 use super::{ImageChange, Images, image_event};
@@ -31,19 +31,7 @@ impl Images {
             })
             .await?;
         let changes = committed.value;
-        let mut documents: Vec<&Digest> = Vec::new();
-        for change in &changes {
-            if let ImageChange::Deleted(digest) = change {
-                documents.push(digest);
-            }
-        }
-        for digest in documents {
-            // The record is gone; a document that stays is found again by nobody and harms nobody.
-            if let Err(error) = self.inner.content.remove(digest) {
-                tracing::warn!(%digest, %error, "an image document stays");
-            }
-            self.collect().await;
-        }
+        self.request_collection();
         Ok(changes)
     }
 }

@@ -173,16 +173,16 @@ impl Images {
         out: impl Write + Send + 'static,
     ) -> Result<(), ImageError> {
         // Nothing that is being read is collected meanwhile.
-        let intake = self.inner.intake.read().await;
+        let intake = self.intake().await;
         let inner = self.inner.clone();
         let (records, saved): (Vec<_>, Vec<_>) = images.into_iter().unzip();
         blocking(move || {
-            hoist_image::save_images(&saved, &inner.content, inner.snapshotter.as_ref(), out)
-                .map_err(|error| refused(chain(&error), error.class()))
+            let (content, snapshotter) = (&inner.content, inner.snapshotter.as_ref());
+            let written = hoist_image::save_images(&saved, content, snapshotter, out);
+            intake.finish();
+            written.map_err(|error| refused(chain(&error), error.class()))
         })
         .await?;
-        drop(intake);
-        self.collect_if_due().await;
         let store = &self.inner.store;
         let told = store.transaction(Class::Process, move |tx| {
             for image in &records {

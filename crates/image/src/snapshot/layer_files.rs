@@ -17,7 +17,7 @@ use std::sync::{Mutex, MutexGuard};
 use hoist_model::Digest;
 use sha2::{Digest as _, Sha256};
 
-use super::{LayerError, LayerRecord};
+use super::{Doomed, LayerError, LayerRecord};
 use crate::erofs::{IndexSummary, SUMMARY_BYTES, read_summary, write_index};
 use crate::tar::{Event, Parser};
 use crate::tree::Tree;
@@ -317,32 +317,24 @@ impl LayerFiles {
         self.known().keys().cloned().collect()
     }
 
-    /// Removes a layer; the caller made sure that nobody stands on it.
-    pub(super) fn remove(&self, digest: &Digest) -> Result<(), LayerError> {
+    /// Takes a layer's names away; the caller made sure that nobody stands on it. Its files go with what is returned.
+    pub(super) fn remove(&self, digest: &Digest) -> Result<Doomed, LayerError> {
         let known = self.known().remove(digest).is_some();
         let damaged = self.damaged().remove(digest);
+        let mut doomed = Doomed::nothing();
         if !known && !damaged {
-            return Ok(());
+            return Ok(doomed);
         }
-        self.unlink(digest)
-    }
-
-    fn unlink(&self, digest: &Digest) -> Result<(), LayerError> {
-        for path in [self.tar(digest), self.index(digest)] {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(io_at("removing", &path)(error));
-                }
-                _ => {}
+        // The tar first: without it the others are parts of nothing, and swept.
+        for path in [self.tar(digest), self.index(digest), self.tree(digest)] {
+            let gone = self.temporary_path();
+            match fs::rename(&path, &gone) {
+                Ok(()) => doomed.and(gone),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(io_at("removing", &path)(error)),
             }
         }
-        let tree = self.tree(digest);
-        let doomed = self.temporary_path();
-        match fs::rename(&tree, &doomed) {
-            Ok(()) => remove_any(&doomed),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(io_at("removing", &tree)(error)),
-        }
+        Ok(doomed)
     }
 
     pub(crate) fn tar(&self, digest: &Digest) -> PathBuf {

@@ -290,8 +290,9 @@ pub trait Snapshotter: Send + Sync {
     /// that is damaged.
     fn rebuild_layer(&self, diff_id: &Digest) -> Result<(), LayerError>;
 
-    /// Removes a layer; one that is not here is no error. Fails with `InUse`.
-    fn remove_layer(&self, diff_id: &Digest) -> Result<(), LayerError>;
+    /// Removes a layer; one that is not here is no error. Fails with `InUse`. It is gone by name when this returns; the files
+    /// go with the returned value.
+    fn remove_layer(&self, diff_id: &Digest) -> Result<Doomed, LayerError>;
 
     /// The layer's uncompressed tar, byte for byte. Fails with `NotFound`.
     fn open_tar(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>, LayerError>;

@@ -228,7 +228,7 @@ impl<F: LayerForm> Snapshotter for Snapshots<F> {
         files.rebuild(diff_id, |tree, tar| self.form.extract(files, tree, tar))
     }
 
-    fn remove_layer(&self, diff_id: &Digest) -> Result<(), LayerError> {
+    fn remove_layer(&self, diff_id: &Digest) -> Result<Doomed, LayerError> {
         // Under this lock no `prepare` can claim the layer between the look and the removal.
         let mut lowers = self.lowers();
         if let Some(container) = self.containers.user_of(diff_id) {

@@ -175,8 +175,8 @@ fn a_container_writes_to_its_own_directory_only() {
         ));
         assert!(snapshotter.prepared().is_empty());
         assert!(names(&root.join("snapshots")).is_empty());
-        snapshotter.remove_layer(&layer).unwrap();
-        snapshotter.remove_layer(&layer).unwrap();
+        drop(snapshotter.remove_layer(&layer).unwrap());
+        drop(snapshotter.remove_layer(&layer).unwrap());
         assert!(names(&root.join("layers")).is_empty());
     });
 }
@@ -236,9 +236,9 @@ fn mount_points_are_there_and_are_no_change_of_the_containers() {
         for number in 1..=4 {
             drop(snapshotter.remove(&key(number)).unwrap());
         }
-        snapshotter.remove_layer(&etc).unwrap();
+        drop(snapshotter.remove_layer(&etc).unwrap());
         assert_eq!(names(&root.join("bases")).len(), 2);
-        snapshotter.remove_layer(&bare).unwrap();
+        drop(snapshotter.remove_layer(&bare).unwrap());
         assert_eq!(names(&root.join("bases")).len(), 1);
     });
 }
@@ -253,7 +253,7 @@ fn a_mount_outlives_its_layer() {
         let view = snapshotter
             .view(std::slice::from_ref(&layer), Ids::Host)
             .unwrap();
-        snapshotter.remove_layer(&layer).unwrap();
+        drop(snapshotter.remove_layer(&layer).unwrap());
         assert!(matches!(
             snapshotter.layer(&layer),
             Err(LayerError::NotFound(_))
@@ -439,7 +439,7 @@ fn hostile_tars_are_refused_and_leave_nothing() {
             "untouched"
         );
         drop(view);
-        snapshotter.remove_layer(&layer).unwrap();
+        drop(snapshotter.remove_layer(&layer).unwrap());
         assert!(names(&root.join("layers")).is_empty());
     });
 }

@@ -218,7 +218,7 @@ fn a_layer_that_is_damaged_at_open_is_kept_for_its_replacement() {
         drop(view);
         // One that nobody replaces goes as any layer does.
         snapshotter.distrust_layer(&layer);
-        snapshotter.remove_layer(&layer).unwrap();
+        drop(snapshotter.remove_layer(&layer).unwrap());
         assert!(snapshotter.damaged_layers().is_empty());
         assert!(names(&root.join("layers")).is_empty());
     });
