@@ -16,6 +16,7 @@ use super::config::Config;
 use super::contexts::{Endpoint, Store};
 use super::engine;
 use super::failure::Failure;
+use super::fsck::FsckAtRest;
 
 /// Where the engine listens unless told otherwise.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/hoist.sock";
@@ -90,6 +91,8 @@ pub(crate) struct Context {
     engine: Result<Engine, Failure>,
     client: OnceCell<Client>,
     runtime: Runtime,
+    /// Checks the data root of an engine that does not run.
+    pub(crate) fsck_at_rest: FsckAtRest,
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -219,6 +222,7 @@ impl Context {
             ours,
             engine,
             client: OnceCell::new(),
+            fsck_at_rest: |_| Err("this program checks no data root".to_owned()),
             runtime,
         })
     }

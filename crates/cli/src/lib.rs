@@ -11,6 +11,7 @@ mod context;
 mod contexts;
 mod engine;
 mod failure;
+mod fsck;
 mod help;
 mod image;
 mod network;
@@ -33,6 +34,7 @@ use clap::{ArgMatches, Args, Command};
 
 pub use context::Program;
 pub use engine::detach_if_asked;
+pub use fsck::{AtRest, FsckAtRest};
 pub use spec::InvalidFlag;
 pub use spec::values::bytes;
 
@@ -159,8 +161,8 @@ fn ask_for_help(arguments: &[OsString]) -> Option<Vec<OsString>> {
     Some(asked)
 }
 
-/// Runs the client.
-pub fn main(program: Program, arguments: &[OsString]) -> ExitCode {
+/// Runs the client; `at_rest` checks the data root of an engine that does not run.
+pub fn main(program: Program, arguments: &[OsString], at_rest: FsckAtRest) -> ExitCode {
     if let Some((word, rest)) = arguments.get(1..).and_then(<[_]>::split_first)
         && word == completion::ASK
     {
@@ -184,7 +186,10 @@ pub fn main(program: Program, arguments: &[OsString]) -> ExitCode {
         output::warn(format!("{}: no such command", program.name()));
         return ExitCode::from(125);
     };
-    let done = Context::new(program, &matches).and_then(|context| (verb.run)(inner, &context));
+    let done = Context::new(program, &matches).and_then(|mut context| {
+        context.fsck_at_rest = at_rest;
+        (verb.run)(inner, &context)
+    });
     match done {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {

@@ -22,6 +22,10 @@ pub(crate) const VERBS: &[Verb] = &[
         "Show the version information of client and engine",
     ),
     verb::<info::Info>("info", "Display system-wide information"),
+    verb::<super::fsck::Fsck>(
+        "fsck",
+        "Check that images, layers and containers' files are whole, and repair them",
+    ),
     verb::<super::completion::Completion>(
         "completion",
         "Generate the autocompletion script for the specified shell",

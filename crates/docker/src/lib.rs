@@ -21,3 +21,4 @@ mod wire;
 pub use node::{APPARMOR, ContainerDefaults, DOCKER_RELEASE, LimitSupport, Node};
 pub use router::{Api, is_hijackable};
 pub use version::ApiVersion;
+pub use wire::fsck::{options as fsck_options, report as fsck_report};

@@ -171,6 +171,7 @@ pub const OPERATIONS: &[Operation] = &[
     operation("CheckpointList", "GET", "/containers/{id}/checkpoints", absent("checkpoints")),
     operation("CheckpointCreate", "POST", "/containers/{id}/checkpoints", absent("checkpoints")),
     operation("CheckpointDelete", "DELETE", "/containers/{id}/checkpoints/{checkpoint}", absent("checkpoints")),
+    operation("HoistFsck", "POST", "/hoist/fsck", SERVED),
     operation("HoistNetworkExplain", "GET", "/hoist/network/{id}/explain", SERVED),
     operation("HoistStopAll", "POST", "/hoist/stop-all", SERVED),
 ];

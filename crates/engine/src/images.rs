@@ -6,6 +6,7 @@
 
 mod collection;
 mod configs;
+pub mod fsck;
 mod push;
 mod removal;
 mod usage;

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         .unwrap_or("hoist")
         .to_owned();
     match name.as_str() {
-        "docker" => hoist_cli::main(hoist_cli::Program::Docker, &arguments),
+        "docker" => hoist_cli::main(hoist_cli::Program::Docker, &arguments, daemon::fsck),
         "dockerd" => daemon::main(arguments.into_iter().skip(1)),
         _ if arguments.get(1).is_some_and(|word| word == "daemon") => {
             hoist_cli::detach_if_asked();
@@ -47,6 +47,6 @@ fn main() -> ExitCode {
         _ if arguments.get(1).is_some_and(|word| word == "registry") => {
             registry::main(arguments.into_iter().skip(2))
         }
-        _ => hoist_cli::main(hoist_cli::Program::Hoist, &arguments),
+        _ => hoist_cli::main(hoist_cli::Program::Hoist, &arguments, daemon::fsck),
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod changes;
 pub(crate) mod containers;
 pub(crate) mod events;
 pub(crate) mod execs;
+pub(crate) mod fsck;
 pub(crate) mod images;
 pub(crate) mod logs;
 pub(crate) mod networks;

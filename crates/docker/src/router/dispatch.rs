@@ -6,8 +6,8 @@ use std::pin::Pin;
 use crate::call::Call;
 use crate::error::Reply;
 use crate::handlers::{
-    archive, attach, changes, containers, events, execs, images, logs, networks, observe, registry,
-    save, system, transfer, update, usage, volumes, websocket,
+    archive, attach, changes, containers, events, execs, fsck, images, logs, networks, observe,
+    registry, save, system, transfer, update, usage, volumes, websocket,
 };
 
 pub(super) type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
@@ -21,6 +21,7 @@ pub(super) fn handler(id: &str) -> Option<Handler> {
         "SystemInfo" => |call| Box::pin(system::info(call)),
         "SystemAuth" => |call| Box::pin(system::authenticate(call)),
         "SystemEvents" => |call| Box::pin(events::stream(call)),
+        "HoistFsck" => |call| Box::pin(fsck::check(call)),
         "HoistNetworkExplain" => |call| Box::pin(networks::explain(call)),
         "HoistStopAll" => |call| Box::pin(system::stop_all(call)),
         "PluginList" => |call| Box::pin(system::plugins(call)),

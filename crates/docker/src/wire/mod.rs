@@ -10,6 +10,7 @@ pub(crate) mod detach_keys;
 pub(crate) mod duration;
 pub(crate) mod event;
 pub(crate) mod filters;
+pub(crate) mod fsck;
 pub(crate) mod host_config;
 pub(crate) mod image;
 pub(crate) mod manifest_descriptor;

@@ -4,6 +4,7 @@ mod apparmor;
 mod arguments;
 mod doors;
 mod ending;
+mod fsck;
 mod keys;
 mod launch_spec;
 mod logging;
@@ -35,6 +36,7 @@ use hoist_model::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::doors::Doors;
+pub(crate) use self::fsck::at_rest as fsck;
 use self::reload::{LogLevel, Reload};
 use self::settings::Settings;
 

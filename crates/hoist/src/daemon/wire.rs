@@ -18,7 +18,7 @@ use hoist_engine::volumes::Volumes;
 use hoist_image::ContentStore;
 use hoist_model::{Timestamp, UserMapping, chain};
 use hoist_net::{Instance, OccupiedBridge};
-use hoist_store::Store;
+use hoist_store::{Store, StoreError};
 use ipnet::IpNet;
 use sha2::Digest as _;
 use tokio::sync::mpsc;
@@ -65,13 +65,7 @@ pub(crate) async fn wire(
     super::lost_store::refuse(&settings.data_root)?;
     // Requests wait for its writer, a thread that takes after this one. Without short slices nothing breaks.
     let _ = hoist_sys::process::set_slice(super::SLICE);
-    let store = Store::builder()
-        .table::<ContainerRecord>()
-        .table::<ImageRecord>()
-        .table::<TagRecord>()
-        .table::<VolumeRecord>()
-        .table::<NetworkRecord>()
-        .open(&settings.data_root.join("store"));
+    let store = open_store(&settings.data_root);
     let _ = hoist_sys::process::set_slice(0);
     let store = store?;
 
@@ -186,6 +180,17 @@ pub(crate) async fn wire(
         exits,
         networks,
     })
+}
+
+/// The records of a data root.
+pub(super) fn open_store(data_root: &Path) -> Result<Store, StoreError> {
+    Store::builder()
+        .table::<ContainerRecord>()
+        .table::<ImageRecord>()
+        .table::<TagRecord>()
+        .table::<VolumeRecord>()
+        .table::<NetworkRecord>()
+        .open(&data_root.join("store"))
 }
 
 /// Hands ends of processes to whom they concern, until the runtime is gone.

@@ -16,6 +16,7 @@ mod broken_disk;
 mod crowd;
 mod defaults;
 mod exits;
+mod fsck;
 mod full_disk;
 mod kept_mount;
 mod killed_start;

@@ -153,7 +153,11 @@ impl Inventory {
     }
 
     fn temporary_or_unknown(&mut self, name: &str, path: PathBuf) {
-        let temporary = [".tmp-", ".gone-", Blanks::PREFIX];
+        // Made ahead for what is to come: part of every engine that was ended.
+        if name.starts_with(Blanks::PREFIX) {
+            return;
+        }
+        let temporary = [".tmp-", ".gone-"];
         let temporary = temporary.iter().any(|prefix| name.starts_with(prefix));
         self.stray(
             path,

@@ -7,6 +7,7 @@ mod inventory;
 mod layer;
 mod tree;
 
+use std::io;
 use std::path::Path;
 
 use hoist_model::Digest;
@@ -27,4 +28,20 @@ pub fn check_blob(root: &Path, digest: &Digest) -> Result<Option<u64>, ContentEr
         Err(ContentError::NotFound(_)) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// A blob's bytes, checked against its name; see [`check_blob`].
+///
+/// # Errors
+/// As of [`ContentStore::get`].
+pub fn read_blob(root: &Path, digest: &Digest) -> Result<Vec<u8>, ContentError> {
+    ContentStore::at(root).get(digest, u64::MAX)
+}
+
+/// Removes a file or a whole directory that is a [`Stray`] which an engine left. Blocking.
+///
+/// # Errors
+/// The file system's.
+pub fn remove_leftover(path: &Path) -> io::Result<()> {
+    crate::removal::remove_any(path)
 }
