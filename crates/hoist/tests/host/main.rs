@@ -13,6 +13,8 @@ mod attack_image;
 mod attack_process;
 mod attack_state;
 mod broken_disk;
+mod chance;
+mod collected;
 mod crowd;
 mod defaults;
 mod exits;

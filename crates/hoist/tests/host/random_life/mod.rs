@@ -6,7 +6,6 @@
 //! `HOIST_RANDOM_SECONDS` is how long to go on (20), `HOIST_RANDOM_SEED` where to begin; with `HOIST_RANDOM_SECONDS=0`
 //! that seed alone is run.
 
-mod chance;
 mod check;
 mod deeds;
 mod faults;
@@ -17,11 +16,11 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use chance::Chance;
 use kernel::Held;
 use serde_json::Value;
 use subject::Subject;
 
+use crate::chance::Chance;
 use crate::world::World;
 
 /// Calls and faults of one seed.

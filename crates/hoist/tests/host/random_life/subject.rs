@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::chance::Chance;
+use crate::chance::Chance;
 
 /// Lines that [`Program::Talker`] writes.
 pub(super) const LINES: usize = 300;
