@@ -85,9 +85,19 @@ impl Session {
         repository: &Repository,
     ) -> Self {
         let scope = Some(format!("repository:{}:pull", repository.path()));
+        Self::for_origin(transport, origin, scope, None)
+    }
+
+    /// Asks this server, whatever name a repository has there.
+    pub(crate) fn for_origin(
+        transport: Transport,
+        origin: Origin,
+        scope: Option<String>,
+        credentials: Option<Credentials>,
+    ) -> Self {
         Self {
             endpoint: OnceCell::new_with(Some(origin.clone())),
-            ..Self::for_host(transport, &origin.authority(), scope, None, false)
+            ..Self::for_host(transport, &origin.authority(), scope, credentials, false)
         }
     }
 

@@ -90,6 +90,26 @@ pub(crate) struct Serve {
         help_heading = "Access"
     )]
     pub(crate) token_key: Option<PathBuf>,
+    /// Be a cache of this registry, https://registry-1.docker.io
+    #[arg(long, value_name = "URL", help_heading = "Cache")]
+    pub(crate) proxy: Option<String>,
+    /// Name to log in there with
+    #[arg(long, value_name = "NAME", requires_all = ["proxy", "proxy_password_file"], help_heading = "Cache")]
+    pub(crate) proxy_user: Option<String>,
+    /// File with that name's password
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "proxy_user",
+        help_heading = "Cache"
+    )]
+    pub(crate) proxy_password_file: Option<PathBuf>,
+    /// How long a tag is believed before it is asked for there again
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = time, help_heading = "Cache")]
+    pub(crate) proxy_fresh: std::time::Duration,
+    /// How long an image stays that nobody asks for
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = time, help_heading = "Cache")]
+    pub(crate) proxy_keep: std::time::Duration,
     /// Refuse to delete manifests, tags and blobs
     #[arg(long)]
     pub(crate) no_delete: bool,

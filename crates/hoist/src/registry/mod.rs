@@ -11,7 +11,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use hoist_http::{Listener, ServeOptions, serve};
-use hoist_registry::server::{AccessSettings, Server, ServerSettings};
+use hoist_registry::Credentials;
+use hoist_registry::server::{AccessSettings, CacheSettings, Server, ServerSettings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -126,7 +127,7 @@ fn access(arguments: &Serve) -> AccessSettings {
     }
 }
 
-fn serve_settings(arguments: &Serve) -> ServerSettings {
+fn serve_settings(arguments: &Serve) -> anyhow::Result<ServerSettings> {
     let mut settings = settings(arguments.root.clone(), &arguments.ages);
     settings.deletes = !arguments.no_delete;
     settings.collect_every = Some(arguments.gc_every).filter(|every| !every.is_zero());
@@ -134,7 +135,33 @@ fn serve_settings(arguments: &Serve) -> ServerSettings {
     settings.tls = arguments.tls_cert.is_some();
     settings.url.clone_from(&arguments.url);
     settings.warning.clone_from(&arguments.warning);
-    settings
+    settings.cache = cache(arguments)?;
+    Ok(settings)
+}
+
+/// Which registry is cached, if one is.
+fn cache(arguments: &Serve) -> anyhow::Result<Option<CacheSettings>> {
+    let Some(url) = &arguments.proxy else {
+        return Ok(None);
+    };
+    let credentials = match (&arguments.proxy_user, &arguments.proxy_password_file) {
+        (Some(user), Some(file)) => {
+            let password = std::fs::read_to_string(file)
+                .with_context(|| format!("reading {}", file.display()))?;
+            Some(Credentials::basic(
+                user,
+                password.trim_end_matches(['\r', '\n']),
+            ))
+        }
+        _ => None,
+    };
+    Ok(Some(CacheSettings {
+        url: url.clone(),
+        credentials,
+        fresh: arguments.proxy_fresh,
+        keep: arguments.proxy_keep,
+        client: hoist_registry::Settings::default(),
+    }))
 }
 
 async fn serve_until_told(arguments: &Serve) -> anyhow::Result<()> {
@@ -155,7 +182,7 @@ async fn serve_until_told(arguments: &Serve) -> anyhow::Result<()> {
         .metrics
         .map(|address| Listener::tcp(address, None))
         .transpose()?;
-    let server = Server::open(serve_settings(arguments))?;
+    let server = Server::open(serve_settings(arguments)?)?;
     let open_to_all = matches!(access(arguments), AccessSettings::Open);
     for listener in &listeners {
         tracing::info!(address = listener.address(), root = %arguments.root.display(), open_to_all, "the registry listens");

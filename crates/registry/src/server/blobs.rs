@@ -16,6 +16,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio_util::io::ReaderStream;
 
 use super::access::{Right, Who};
+use super::cache::Cache;
 use super::failure::{Code, Failure};
 use super::manifests::DIGEST;
 use super::names::{ContentDigest, RepositoryName};
@@ -62,10 +63,49 @@ async fn get(
             Ok(size.map(|size| (None, size)))
         })
         .await?;
-    let Some((file, size)) = found else {
-        return Err(unknown(&name, &digest));
+    let (file, size) = match (found, &server.0.cache) {
+        (Some(found), _) => found,
+        (None, Some(cache)) => return cached(server, cache, &name, &digest, request).await,
+        (None, None) => return Err(unknown(&name, &digest)),
     };
-    let mut response = Response::new(Body::empty());
+    give(server, &digest, file, size, request)
+}
+
+/// A blob that is not here, of a cache.
+async fn cached(
+    server: &Server,
+    cache: &Arc<Cache>,
+    name: &RepositoryName,
+    digest: &ContentDigest,
+    request: &Parts,
+) -> Result<Response, Failure> {
+    let missing = || unknown(name, digest);
+    if request.method == Method::HEAD {
+        let size = Box::pin(cache.blob_size(name, digest, missing)).await?;
+        return give(server, digest, None, size.unwrap_or(0), request);
+    }
+    let fetched = Box::pin(cache.blob(server, name, digest, missing)).await?;
+    if let Some((body, size)) = fetched {
+        let mut response = Response::new(body);
+        describe(&mut response, digest);
+        // A part is given once all of it is here; until then all of it is, which RFC 9110 §14.2 allows.
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, size.into());
+        server.0.metrics.answered.fetch_add(size, Ordering::Relaxed);
+        return Ok(response);
+    }
+    let wanted = digest.clone();
+    let found = server
+        .blocking("reading a blob", move |shared| {
+            shared.storage.open_content(&wanted)
+        })
+        .await?;
+    let (file, size) = found.ok_or_else(missing)?;
+    give(server, digest, Some(file), size, request)
+}
+
+fn describe(response: &mut Response, digest: &ContentDigest) {
     let headers = response.headers_mut();
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(
@@ -79,11 +119,25 @@ async fn get(
         header::CACHE_CONTROL,
         HeaderValue::from_static("max-age=31536000"),
     );
+}
+
+/// A blob that is here, or its head.
+fn give(
+    server: &Server,
+    digest: &ContentDigest,
+    file: Option<File>,
+    size: u64,
+    request: &Parts,
+) -> Result<Response, Failure> {
+    let mut response = Response::new(Body::empty());
+    describe(&mut response, digest);
     let range = match asked_range(&request.headers, size) {
         Asked::All => 0..size,
         Asked::Part(range) => {
             let text = format!("bytes {}-{}/{size}", range.start, range.end - 1);
-            headers.insert(header::CONTENT_RANGE, value(text));
+            response
+                .headers_mut()
+                .insert(header::CONTENT_RANGE, value(text));
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             range
         }

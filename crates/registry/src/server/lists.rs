@@ -8,6 +8,7 @@ use http::{HeaderName, StatusCode, Uri, header};
 use serde_json::json;
 
 use super::access::Who;
+use super::cache::Cache;
 use super::failure::{Code, Failure};
 use super::names::{ContentDigest, RepositoryName};
 use super::{Server, json, parameter, query, value};
@@ -51,16 +52,15 @@ pub(super) async fn tags(
 ) -> Result<Response, Failure> {
     let most = page(uri)?;
     let last = parameter(uri, "last");
+    let unknown = || Failure::new(Code::NameUnknown, format!("repository {name} is not known"));
+    if let Some(cache) = &server.0.cache {
+        return cached(cache, &name, uri, "application/json", unknown).await;
+    }
     let asked = name.clone();
     let tags = server
         .blocking("listing tags", move |shared| shared.storage.tags(&asked))
         .await?;
-    let Some(tags) = tags else {
-        return Err(Failure::new(
-            Code::NameUnknown,
-            format!("repository {name} is not known"),
-        ));
-    };
+    let tags = tags.ok_or_else(unknown)?;
     let after =
         tags.partition_point(|tag| last.as_deref().is_some_and(|last| tag.as_str() <= last));
     let rest = &tags[after..];
@@ -72,6 +72,28 @@ pub(super) async fn tags(
         let path = format!("/v2/{name}/tags/list");
         let next = link(&path, &[("n", &most.to_string()), ("last", last)]);
         response.headers_mut().insert(header::LINK, next);
+    }
+    Ok(response)
+}
+
+/// A list of the cached registry's.
+async fn cached(
+    cache: &Cache,
+    name: &RepositoryName,
+    uri: &Uri,
+    kind: &str,
+    unknown: impl FnOnce() -> Failure,
+) -> Result<Response, Failure> {
+    let target = uri
+        .path_and_query()
+        .map_or(uri.path(), |target| target.as_str());
+    let (text, link) = Box::pin(cache.list(name, target, unknown)).await?;
+    let mut response = json(StatusCode::OK, text);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, value(kind));
+    if let Some(link) = link {
+        response.headers_mut().insert(header::LINK, link);
     }
     Ok(response)
 }
@@ -101,6 +123,11 @@ pub(super) async fn referrers(
     subject: ContentDigest,
     uri: &Uri,
 ) -> Result<Response, Failure> {
+    if let Some(cache) = &server.0.cache {
+        let unknown = || Failure::new(Code::NameUnknown, format!("repository {name} is not known"));
+        let kind = hoist_image::document::media_type::OCI_INDEX;
+        return cached(cache, &name, uri, kind, unknown).await;
+    }
     let kinds: Vec<String> = query(uri)
         .filter_map(|(name, value)| (name == "artifactType").then_some(value))
         .collect();

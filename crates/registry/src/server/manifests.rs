@@ -45,13 +45,21 @@ async fn get(
     reference: Reference,
     request: &Parts,
 ) -> Result<Response, Failure> {
+    if let Some(cache) = &server.0.cache {
+        let unknown = || unknown(&name, &reference);
+        Box::pin(cache.refresh(server, &name, &reference, unknown)).await?;
+    }
     let (asked, by) = (name.clone(), reference.clone());
+    let is_cache = server.0.cache.is_some();
     let wants_bytes = request.method == Method::GET;
     let found = server
         .blocking("reading a manifest", move |shared| {
             let Some((digest, link)) = shared.storage.manifest(&asked, &by)? else {
                 return Ok(None);
             };
+            if is_cache {
+                shared.storage.touch_manifest(&asked, &digest)?;
+            }
             let bytes = match wants_bytes {
                 true => shared.storage.read_manifest(&digest)?,
                 false => Some(Vec::new()),

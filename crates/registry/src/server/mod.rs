@@ -9,6 +9,7 @@
 
 mod access;
 mod blobs;
+mod cache;
 mod document;
 mod failure;
 mod grant;
@@ -33,6 +34,7 @@ use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 
 use self::access::{Control, Here, Right};
+use self::cache::Cache;
 use self::failure::{Code, Failure};
 use self::metrics::Metrics;
 use self::route::Route;
@@ -40,6 +42,7 @@ use self::storage::{Ages, Storage};
 use self::uploads::Uploads;
 
 pub use self::access::{AccessError, AccessSettings};
+pub use self::cache::{CacheSettings, InvalidUpstream};
 pub use self::metrics::Counts;
 pub use self::storage::StorageError;
 
@@ -67,6 +70,8 @@ pub struct ServerSettings {
     pub url: Option<String>,
     /// What every reply warns of (OCI distribution 1.1, "Warnings").
     pub warning: Option<String>,
+    /// Which registry this one is a cache of, if it is one.
+    pub cache: Option<CacheSettings>,
 }
 
 impl ServerSettings {
@@ -83,6 +88,7 @@ impl ServerSettings {
             tls: false,
             url: None,
             warning: None,
+            cache: None,
         }
     }
 }
@@ -99,6 +105,7 @@ struct Shared {
     access: Control,
     metrics: Metrics,
     warning: Option<HeaderValue>,
+    cache: Option<Arc<Cache>>,
 }
 
 /// Why a server could not be opened.
@@ -110,6 +117,9 @@ pub enum OpenError {
     /// Its users, rights or keys.
     #[error(transparent)]
     Access(#[from] AccessError),
+    /// The address of the registry to be cached.
+    #[error(transparent)]
+    Upstream(#[from] InvalidUpstream),
 }
 
 impl OpenError {
@@ -119,6 +129,7 @@ impl OpenError {
         match self {
             Self::Storage(source) => source.class(),
             Self::Access(source) => source.class(),
+            Self::Upstream(_) => hoist_model::ErrorClass::InvalidArgument,
         }
     }
 }
@@ -140,6 +151,7 @@ impl Server {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(settings: ServerSettings) -> Result<Self, OpenError> {
+        let cache = settings.cache.clone().map(Cache::new).transpose()?;
         let storage = Arc::new(Storage::open(&settings.root)?);
         let uploads = Arc::new(Uploads::new(Arc::clone(&storage)));
         let access = Control::open(settings.access.clone(), || storage.token_key())?;
@@ -151,6 +163,7 @@ impl Server {
             access,
             metrics: Metrics::default(),
             warning,
+            cache: cache.map(Arc::new),
         })))
     }
 
@@ -182,6 +195,9 @@ impl Server {
             blobs: self.0.settings.blob_age,
             uploads: self.0.settings.upload_age,
         };
+        if let Some(cache) = &self.0.cache {
+            self.0.storage.forget_manifests(cache.settings.keep)?;
+        }
         let uploads = &self.0.uploads;
         uploads.forget_idle(IDLE_UPLOAD);
         let done = self.0.storage.collect(ages, &|id| uploads.is_busy(id))?;
@@ -311,6 +327,14 @@ async fn answer(
             Code::Unsupported,
             "this registry deletes nothing",
         ));
+    }
+    let writes = matches!(method, Method::POST | Method::PATCH | Method::PUT);
+    if let Some(cache) = server.0.cache.as_ref().filter(|_| writes) {
+        let text = format!(
+            "this registry is a cache of {}: push there",
+            cache.settings.url
+        );
+        return Err(Failure::new(Code::Unsupported, text));
     }
     match route {
         Route::Base => Ok(json(StatusCode::OK, "{}")),

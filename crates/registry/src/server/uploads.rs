@@ -13,16 +13,17 @@ use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::task::JoinHandle;
 
+use super::cache::Progress;
 use super::names::{Algorithm, ContentDigest, Hasher, RepositoryName, hex};
 use super::storage::{Storage, StorageError};
 
@@ -76,6 +77,8 @@ pub(crate) struct Upload {
     hasher: Option<Hasher>,
     touched: Instant,
     is_over: bool,
+    /// Who is told how far it is.
+    watched: Option<watch::Sender<Progress>>,
 }
 
 impl std::fmt::Debug for Upload {
@@ -118,6 +121,7 @@ impl Uploads {
             hasher: Some(Hasher::new(algorithm.unwrap_or(Algorithm::Sha256))),
             touched: Instant::now(),
             is_over: false,
+            watched: None,
         };
         let upload = Arc::new(tokio::sync::Mutex::new(upload));
         let guard = Arc::clone(&upload)
@@ -170,6 +174,7 @@ impl Uploads {
             hasher: None,
             touched: Instant::now(),
             is_over: false,
+            watched: None,
         };
         let upload = Arc::new(tokio::sync::Mutex::new(upload));
         // Another request may have been faster: then its is the one.
@@ -251,6 +256,16 @@ impl Uploads {
 impl Upload {
     pub(crate) fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Where its file is, as soon as there is a byte of it.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Has somebody told how far it is, after each piece.
+    pub(crate) fn watch(&mut self, watched: watch::Sender<Progress>) {
+        self.watched = Some(watched);
     }
 
     /// Bytes that came.
@@ -388,6 +403,9 @@ async fn settle(
         .await
         .map_err(|_| failed(io::ErrorKind::Other.into()))?;
     upload.offset = writing.written;
+    if let Some(watched) = &upload.watched {
+        watched.send_modify(|progress| progress.written = writing.written);
+    }
     match done {
         Ok(()) => Ok(writing),
         Err(error) => {

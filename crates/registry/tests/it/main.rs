@@ -10,5 +10,6 @@ mod push;
 mod real;
 mod server;
 mod server_access;
+mod server_cache;
 mod server_support;
 mod support;

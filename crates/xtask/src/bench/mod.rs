@@ -9,6 +9,7 @@ mod logs;
 mod measures;
 mod names;
 mod paths;
+mod registry;
 mod report;
 mod statistics;
 mod stop;
@@ -30,7 +31,7 @@ use statistics::{Number, Samples};
 #[derive(Args)]
 pub(crate) struct Options {
     /// Measures to run, by a part of their name (floor roundtrip run exec stop logs parallel sequential memory
-    /// growth pull names attach publish traffic networks crowd); all when none is given.
+    /// growth pull registry names attach publish traffic networks crowd); all when none is given.
     measures: Vec<String>,
     /// The daemon's binary, in place of building the release binary.
     #[arg(long)]
@@ -74,6 +75,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
             .as_deref()
             .map(|script| Arena::start("docker", script))
             .transpose()?,
+        binary,
         divide: if options.quick { 10 } else { 1 },
     };
     let mut rows = Vec::new();
@@ -126,6 +128,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
 struct Arenas {
     hoist: Arena,
     docker: Option<Arena>,
+    binary: PathBuf,
     divide: usize,
 }
 
@@ -143,6 +146,7 @@ const MEASURES: &[(&str, Measure)] = &[
     ("parallel", parallel),
     ("sequential", sequential),
     ("pull", pull),
+    ("registry", registry::registry),
     ("names", names::names),
     ("attach", paths::attach),
     ("publish", paths::publish),

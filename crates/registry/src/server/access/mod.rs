@@ -216,6 +216,10 @@ impl Control {
             .ok()
             .and_then(|bytes| String::from_utf8(bytes).ok());
         let decoded = decoded.ok_or_else(wrong)?;
+        if decoded == ":" {
+            // What containers/image (skopeo, podman) sends where it has no login.
+            return Ok(Who::Anonymous);
+        }
         let (name, password) = decoded.split_once(':').ok_or_else(wrong)?;
         match self.check(name, password).await {
             true => Ok(Who::User(name.to_owned())),

@@ -134,6 +134,20 @@ impl Storage {
         Ok(is_there)
     }
 
+    /// Makes content that is here a blob of a repository.
+    pub(crate) fn mark_content(
+        &self,
+        repository: &RepositoryName,
+        digest: &ContentDigest,
+    ) -> Result<(), StorageError> {
+        let _linking = self.linking();
+        self.note([digest]);
+        match self.blob_path(digest).exists() {
+            true => self.mark(repository, digest),
+            false => Ok(()),
+        }
+    }
+
     /// Says that a repository has a blob. Under [`Storage::linking`].
     fn mark(
         &self,

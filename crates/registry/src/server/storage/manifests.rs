@@ -1,8 +1,9 @@
 //! Manifests, tags and what refers to them.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Read;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use super::{Storage, StorageError, found};
 use crate::server::document::{Checked, DEEPEST};
@@ -85,6 +86,66 @@ impl Storage {
         Ok(text.and_then(|text| text.trim_end().parse().ok()))
     }
 
+    /// How long ago a tag was set, or found to be as it was.
+    pub(crate) fn tag_age(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<Option<Duration>, StorageError> {
+        let path = self.tag_path(repository, tag);
+        let status = found(fs::metadata(&path)).map_err(StorageError::at("reading", &path))?;
+        let modified = status.and_then(|status| status.modified().ok());
+        // A clock that was set back: as old as can be.
+        Ok(modified.map(|time| time.elapsed().unwrap_or(Duration::MAX)))
+    }
+
+    /// A tag was found to be as it was.
+    pub(crate) fn touch_tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<(), StorageError> {
+        let path = self.tag_path(repository, tag);
+        let at = StorageError::at("marking", &path);
+        match found(File::open(&path)).map_err(&at)? {
+            Some(file) => file.set_modified(SystemTime::now()).map_err(at),
+            None => Ok(()),
+        }
+    }
+
+    /// A manifest was asked for: it is young again.
+    pub(crate) fn touch_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &ContentDigest,
+    ) -> Result<(), StorageError> {
+        let path = self.manifest_path(repository, digest);
+        let at = StorageError::at("marking", &path);
+        match found(File::open(&path)).map_err(&at)? {
+            Some(file) => file.set_modified(SystemTime::now()).map_err(at),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes out of all repositories the manifests that nobody asked for in so long.
+    pub(crate) fn forget_manifests(&self, age: Duration) -> Result<(), StorageError> {
+        self.each_repository(&mut |repository| {
+            let directory = self.repository_path(repository).join("_manifests");
+            for name in self.names_in(&directory)? {
+                let path = directory.join(&name);
+                let status =
+                    found(fs::metadata(&path)).map_err(StorageError::at("reading", &path))?;
+                let modified = status.and_then(|status| status.modified().ok());
+                let is_old =
+                    modified.is_some_and(|time| time.elapsed().is_ok_and(|found| found >= age));
+                if let (true, Some(digest)) = (is_old, ContentDigest::of_file_name(&name)) {
+                    self.remove_manifest(repository, &digest)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// What a repository knows of a manifest.
     pub(crate) fn manifest(
         &self,
@@ -137,11 +198,38 @@ impl Storage {
         checked: &Checked,
         tag: Option<&Tag>,
     ) -> Result<(), PutRefused> {
+        self.put(repository, digest, bytes, checked, tag, true)
+    }
+
+    /// The same of a manifest that another registry vouches for: what it names comes when it is asked for.
+    pub(crate) fn put_cached_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &ContentDigest,
+        bytes: &[u8],
+        checked: &Checked,
+        tag: Option<&Tag>,
+    ) -> Result<(), PutRefused> {
+        self.put(repository, digest, bytes, checked, tag, false)
+    }
+
+    fn put(
+        &self,
+        repository: &RepositoryName,
+        digest: &ContentDigest,
+        bytes: &[u8],
+        checked: &Checked,
+        tag: Option<&Tag>,
+        is_whole: bool,
+    ) -> Result<(), PutRefused> {
         // From here to the end nothing is collected, and a collection that runs learns what is needed now.
         let _linking = self.linking();
         let named = checked.blobs.iter().chain(&checked.manifests);
         self.note(named.map(|descriptor| &descriptor.digest).chain([digest]));
-        let depth = self.look_for_parts(repository, checked)?;
+        let depth = match is_whole {
+            true => self.look_for_parts(repository, checked)?,
+            false => 0,
+        };
         if found(fs::metadata(self.blob_path(digest)))
             .map_err(StorageError::at("looking for", &self.blob_path(digest)))?
             .is_none()
