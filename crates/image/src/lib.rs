@@ -20,6 +20,7 @@ pub mod fuzzing;
 mod garbage;
 mod import;
 mod load;
+mod partial;
 mod removal;
 mod save;
 mod scatter;
@@ -34,6 +35,7 @@ pub use content::{ContentError, ContentStore};
 pub use garbage::{CollectError, Collected, Named, collect_garbage};
 pub use import::{ImportError, ImportOptions, import_rootfs};
 pub use load::{LoadError, load_archive};
+pub use partial::PartialBlob;
 pub use save::{SaveError, SavedImage, save_images};
 pub use scatter::scatter;
 pub use snapshot::{

@@ -1,17 +1,19 @@
 //! One layer's download: socket → digest → bounded channel, resumed where connections break.
 //!
 //! The worker at the channel's other end ([`crate::unpack`]) commits only after it was told that every byte came
-//! and the digest is right. If the download is given up, in whatever way, the channel closes without that word.
+//! and the digest is right. If the download is given up, in whatever way, the channel closes without that word, and of a large
+//! layer the worker keeps what came: the next pull, of this engine or of one after a kill, goes on there.If the download is given up, in whatever way, the channel closes without that word.
 
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hoist_http::client::ResponseBody;
-use hoist_image::Snapshotter;
 use hoist_image::document::Descriptor;
+use hoist_image::{ContentStore, PartialBlob, Snapshotter};
 use hoist_model::{Digest, ImageReference, LayerPhase, Progress};
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -29,6 +31,8 @@ const REAL_PROGRESS: u64 = 1 << 20;
 /// When a layer turns out unreadable with no more than this to come, the rest is fetched to learn whether its
 /// digest is wrong too: that is the better message.
 const WORTH_KNOWING: u64 = 64 << 20;
+/// A layer of fewer bytes is fetched anew where it was cut off.
+const WORTH_KEEPING: u64 = 8 << 20;
 /// Between two reports of one layer's download.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
@@ -39,6 +43,7 @@ pub(crate) async fn store(
     descriptor: Descriptor,
     diff_id: Digest,
     snapshotter: Arc<dyn Snapshotter>,
+    content: Arc<ContentStore>,
     progress: ProgressReport,
 ) -> Result<(), PullError> {
     let report = |phase| {
@@ -61,35 +66,24 @@ pub(crate) async fn store(
             shared.downloads.acquire().await.ok()
         }
     };
-    let (pieces, receiver) = mpsc::channel(PIECES);
-    let held = Arc::clone(&progress);
-    let worker = tokio::task::spawn_blocking(move || {
-        let unpacked = unpack(receiver, &*snapshotter, &diff_id);
-        drop(held);
-        unpacked
-    });
-    let mut download = Download {
+    let mut fetch = Fetch {
         session: &session,
         reference: &reference,
         descriptor: &descriptor,
-        pieces: Some(pieces),
-        hasher: Sha256::new(),
-        received: 0,
-        reported: None,
-        report: &report,
+        diff_id: &diff_id,
+        snapshotter,
+        content,
+        progress: &progress,
     };
-    let fetched = download.run().await;
-    drop(download);
-    // The channel is closed, so the worker ends; it is awaited even when the download failed, so that nothing
-    // of it is left when this returns.
-    let written = worker
-        .await
-        .map_err(|_| PullError::Worker(descriptor.digest.clone()))?;
-    fetched?;
-    written.map_err(|cause| PullError::Layer {
-        digest: descriptor.digest.clone(),
-        cause,
-    })?;
+    let mut fetched = Box::pin(fetch.attempt(true, &report)).await;
+    if let Err(Fetched::Resumed(error)) = fetched {
+        tracing::debug!(layer = %descriptor.digest, %error, "what was kept of it is wrong: fetching it anew");
+        fetched = Box::pin(fetch.attempt(false, &report)).await;
+    }
+    match fetched {
+        Ok(()) => {}
+        Err(Fetched::Resumed(error) | Fetched::Whole(error)) => return Err(error),
+    }
     report(LayerPhase::Extracting {
         current: descriptor.size,
         total: descriptor.size,
@@ -98,12 +92,117 @@ pub(crate) async fn store(
     Ok(())
 }
 
+/// Why a layer did not come.
+enum Fetched {
+    /// It is not what was promised, and its beginning had come earlier: that may be what is wrong.
+    Resumed(PullError),
+    Whole(PullError),
+}
+
+/// What one layer is fetched with.
+struct Fetch<'a> {
+    session: &'a Session,
+    reference: &'a ImageReference,
+    descriptor: &'a Descriptor,
+    diff_id: &'a Digest,
+    snapshotter: Arc<dyn Snapshotter>,
+    content: Arc<ContentStore>,
+    progress: &'a ProgressReport,
+}
+
+impl Fetch<'_> {
+    async fn attempt(&mut self, resume: bool, report: &impl Fn(LayerPhase)) -> Result<(), Fetched> {
+        let (partial, hasher) = self.partial(resume).await;
+        let received = partial.as_ref().map_or(0, PartialBlob::length);
+        let (pieces, receiver) = mpsc::channel(PIECES);
+        let (snapshotter, diff_id) = (Arc::clone(&self.snapshotter), self.diff_id.clone());
+        let keeps = partial.is_some();
+        // Who holds the sink knows that a worker may still be writing.
+        let held = Arc::clone(self.progress);
+        let worker = tokio::task::spawn_blocking(move || {
+            let unpacked = unpack(receiver, &*snapshotter, &diff_id, partial);
+            drop(held);
+            unpacked
+        });
+        let mut download = Download {
+            session: self.session,
+            reference: self.reference,
+            descriptor: self.descriptor,
+            pieces: Some(pieces),
+            keeps: keeps && received == 0,
+            hasher,
+            received,
+            reported: None,
+            report,
+        };
+        let fetched = download.run().await;
+        drop(download);
+        // The channel is closed, so the worker ends; it is awaited even when the download failed, so that nothing
+        // of it is left when this returns.
+        let written = worker.await;
+        let digest = || self.descriptor.digest.clone();
+        let failed = |wrong: bool, error| match wrong && received > 0 {
+            true => Fetched::Resumed(error),
+            false => Fetched::Whole(error),
+        };
+        let written = written.map_err(|_| Fetched::Whole(PullError::Worker(digest())))?;
+        fetched.map_err(|error| {
+            let wrong = matches!(error, PullError::Mismatch { .. } | PullError::Size { .. });
+            failed(wrong, error)
+        })?;
+        written.map_err(|cause| {
+            let digest = digest();
+            failed(true, PullError::Layer { digest, cause })
+        })
+    }
+
+    /// What an earlier attempt left of the layer, with its digest so far; an empty place for what comes if there is nothing.
+    /// Small layers are not worth it.
+    async fn partial(&self, resume: bool) -> (Option<PartialBlob>, Sha256) {
+        if self.descriptor.size < WORTH_KEEPING {
+            return (None, Sha256::new());
+        }
+        let (content, descriptor) = (Arc::clone(&self.content), self.descriptor.clone());
+        let opened = tokio::task::spawn_blocking(move || -> io::Result<_> {
+            let mut hasher = Sha256::new();
+            let Some(mut partial) = content.partial(&descriptor.digest)? else {
+                return Ok((None, hasher));
+            };
+            if partial.length() > 0 && (!resume || partial.length() > descriptor.size) {
+                partial.discard();
+                match content.partial(&descriptor.digest)? {
+                    Some(empty) if empty.length() == 0 => partial = empty,
+                    _ => return Ok((None, hasher)),
+                }
+            }
+            let mut reader = partial.read()?;
+            let mut buffer = vec![0; 256 << 10];
+            loop {
+                match reader.read(&mut buffer)? {
+                    0 => return Ok((Some(partial), hasher)),
+                    count => hasher.update(&buffer[..count]),
+                }
+            }
+        });
+        match opened.await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a layer's download cannot be resumed");
+                (None, Sha256::new())
+            }
+            Err(_) => (None, Sha256::new()),
+        }
+    }
+}
+
 struct Download<'a, R> {
     session: &'a Session,
     reference: &'a ImageReference,
     descriptor: &'a Descriptor,
     /// `None` once the worker gave up.
     pieces: Option<mpsc::Sender<Piece>>,
+    /// Whether the worker can keep what comes, which it is not told yet.
+    keeps: bool,
     hasher: Sha256,
     received: u64,
     reported: Option<Instant>,
@@ -134,7 +233,10 @@ impl<R: Fn(LayerPhase)> Download<'_, R> {
             failures += 1;
             if failures >= settings.max_attempts {
                 return Err(match failure {
-                    size @ PullError::Size { .. } => size,
+                    size @ PullError::Size { .. } => {
+                        self.wrong().await;
+                        size
+                    }
                     last => PullError::Attempts {
                         attempts: failures,
                         last: Box::new(last),
@@ -145,9 +247,14 @@ impl<R: Fn(LayerPhase)> Download<'_, R> {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+        self.verify().await
+    }
+
+    async fn verify(&mut self) -> Result<(), PullError> {
         (self.report)(LayerPhase::Verifying);
         let found = Digest::from_sha256(&std::mem::take(&mut self.hasher).finalize().into());
         if found != self.descriptor.digest {
+            self.wrong().await;
             return Err(PullError::Mismatch {
                 what: "filesystem layer",
                 wanted: self.descriptor.digest.clone(),
@@ -160,6 +267,14 @@ impl<R: Fn(LayerPhase)> Download<'_, R> {
             let _ = pieces.send(Piece::Verified).await;
         }
         Ok(())
+    }
+
+    /// Tells the worker that what came is worth nothing.
+    async fn wrong(&mut self) {
+        if let Some(pieces) = self.pieces.take() {
+            // A worker that is gone keeps nothing.
+            let _ = pieces.send(Piece::Wrong).await;
+        }
     }
 
     /// One request, from where we are to its end.
@@ -186,6 +301,17 @@ impl<R: Fn(LayerPhase)> Download<'_, R> {
                 return Err(self.session.refused(target, response, &named).await);
             }
         };
+        // Only where the registry can go on in the middle is it worth a copy of what came.
+        let ranges = response.headers().get(ACCEPT_RANGES);
+        let ranges = ranges.is_some_and(|unit| unit.as_bytes() == b"bytes");
+        if self.keeps
+            && (ranges || response.status() == StatusCode::PARTIAL_CONTENT)
+            && self.received == 0
+            && let Some(pieces) = &self.pieces
+        {
+            self.keeps = false;
+            let _ = pieces.send(Piece::Keep).await;
+        }
         let mut body = response.into_body();
         while let Some(mut chunk) = self.chunk(&mut body, target).await? {
             if skip > 0 {

@@ -27,7 +27,7 @@ pub type ProgressReport = Arc<dyn Fn(Progress) + Send + Sync>;
 /// Layers come first, the config and the manifests last: whatever interrupts a pull, there is no document of an image
 /// that is not whole. Layers that were stored before a failure stay, for the next attempt to find; whoever owns
 /// the image table removes those that no image has. Dropping the future ends the connections; a layer in
-/// the making is dropped by its worker a moment later.
+/// the making is dropped by its worker a moment later, and what came of it is kept for the next attempt where the registry answers ranges.
 ///
 /// Reports `Pulling from …`, every layer's phases and `Digest: …`; the `Status: …` line is the caller's, who knows
 /// what the tag meant before.
@@ -134,7 +134,7 @@ async fn from(session: Session, store: &Store<'_>) -> Result<StoredImage, PullEr
         reference,
         &chosen,
         &layers,
-        snapshotter,
+        (content, snapshotter),
         progress,
     ))
     .await?;
@@ -193,7 +193,7 @@ async fn store_layers(
     reference: &ImageReference,
     chosen: &Chosen,
     diff_ids: &[Digest],
-    snapshotter: &Arc<dyn Snapshotter>,
+    (content, snapshotter): (&Arc<ContentStore>, &Arc<dyn Snapshotter>),
     progress: &ProgressReport,
 ) -> Result<u64, PullError> {
     let reference = Arc::new(reference.clone());
@@ -214,6 +214,7 @@ async fn store_layers(
             descriptor.clone(),
             diff_id.clone(),
             Arc::clone(snapshotter),
+            Arc::clone(content),
             Arc::clone(progress),
         );
         tasks.spawn(store);

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use bytes::Bytes;
 use hoist_image::decompress::Decompressor;
-use hoist_image::{LayerError, LayerWriter, Snapshotter};
+use hoist_image::{LayerError, LayerWriter, PartialBlob, Snapshotter};
 use hoist_model::Digest;
 use tokio::sync::mpsc;
 
@@ -24,16 +24,52 @@ const BUFFERS: usize = 4;
 
 /// A piece of a layer on its way here.
 pub(crate) enum Piece {
+    /// What comes is worth keeping: whoever asks again may go on where this ends.
+    Keep,
     Data(Bytes),
     /// Everything came and the digest is right.
     Verified,
+    /// Everything came and is not what was promised.
+    Wrong,
 }
 
 /// Stores what comes through the channel as one layer. Blocking.
 ///
-/// Commits only after [`Piece::Verified`]; a channel that closes without it leaves nothing.
+/// Commits only after [`Piece::Verified`]; a channel that closes without it leaves nothing but, in `partial`, what came so far.
+/// What that has already is read first.
 pub(crate) fn unpack(
-    pieces: mpsc::Receiver<Piece>,
+    channel: mpsc::Receiver<Piece>,
+    snapshotter: &dyn Snapshotter,
+    diff_id: &Digest,
+    partial: Option<PartialBlob>,
+) -> Result<(), LayerError> {
+    let mut pieces = Pieces {
+        channel,
+        current: Bytes::new(),
+        kept: None,
+        keep: false,
+        partial,
+        end: None,
+        given_up: false,
+    };
+    if let Some(partial) = pieces.partial.as_ref().filter(|kept| kept.length() > 0) {
+        let kept = partial
+            .read()
+            .map_err(|e| io_error("reading a part of", e))?;
+        pieces.kept = Some(Box::new(kept));
+        pieces.keep = true;
+    }
+    let unpacked = unpack_pieces(&mut pieces, snapshotter, diff_id);
+    // Given up before its end, it waits for the next attempt.
+    let waits = pieces.given_up && pieces.keep;
+    if let Some(partial) = pieces.partial.filter(|_| !waits) {
+        partial.discard();
+    }
+    unpacked
+}
+
+fn unpack_pieces(
+    pieces: &mut Pieces,
     snapshotter: &dyn Snapshotter,
     diff_id: &Digest,
 ) -> Result<(), LayerError> {
@@ -65,17 +101,12 @@ struct Buffer {
 
 /// Fills buffers until the stream and everything after it came, verified.
 fn decompress(
-    channel: mpsc::Receiver<Piece>,
+    pieces: &mut Pieces,
     full: &SyncSender<Buffer>,
     empty: &Receiver<Buffer>,
 ) -> Result<(), LayerError> {
     let invalid = |e: io::Error| LayerError::Invalid(e.to_string());
-    let mut pieces = Pieces {
-        channel,
-        current: Bytes::new(),
-        verified: false,
-    };
-    let mut decoder = Decompressor::new(&mut pieces, LAYER_LIMIT).map_err(invalid)?;
+    let mut decoder = Decompressor::new(&mut *pieces, LAYER_LIMIT).map_err(invalid)?;
     let mut made = 0;
     loop {
         let mut buffer = if made < BUFFERS {
@@ -143,24 +174,67 @@ fn io_error(action: &'static str, source: io::Error) -> LayerError {
     }
 }
 
-/// The channel as a reader; ends only with [`Piece::Verified`].
+/// The channel as a reader, after what was kept of an earlier one; ends only with [`Piece::Verified`].
 struct Pieces {
     channel: mpsc::Receiver<Piece>,
     current: Bytes,
-    verified: bool,
+    /// What is to be read first.
+    kept: Option<Box<dyn Read>>,
+    /// Whether what comes is kept.
+    keep: bool,
+    partial: Option<PartialBlob>,
+    /// Whether the whole is what was promised; unknown before its end.
+    end: Option<bool>,
+    /// Whether the channel closed before that was known.
+    given_up: bool,
+}
+
+impl Pieces {
+    /// Keeps a piece. A disk that cannot take it is no reason to give up what needs no copy of it.
+    fn keep(&mut self, data: &Bytes) {
+        if !self.keep {
+            return;
+        }
+        if let Some(partial) = &mut self.partial
+            && let Err(error) = partial.append(data)
+        {
+            tracing::debug!(%error, "a layer's download will not be resumed");
+            if let Some(partial) = self.partial.take() {
+                partial.discard();
+            }
+        }
+    }
 }
 
 impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() && !self.verified {
+        if let Some(kept) = &mut self.kept {
+            match kept.read(buffer)? {
+                0 => self.kept = None,
+                count => return Ok(count),
+            }
+        }
+        while self.current.is_empty() && self.end.is_none() {
             match self.channel.blocking_recv() {
-                Some(Piece::Data(data)) => self.current = data,
-                Some(Piece::Verified) => self.verified = true,
+                Some(Piece::Keep) => self.keep = true,
+                Some(Piece::Data(data)) => {
+                    self.keep(&data);
+                    self.current = data;
+                }
+                Some(Piece::Verified) => self.end = Some(true),
+                Some(Piece::Wrong) => self.end = Some(false),
                 None => {
+                    self.given_up = true;
                     let text = "the download was given up";
                     return Err(io::Error::new(io::ErrorKind::ConnectionAborted, text));
                 }
             }
+        }
+        if self.current.is_empty() && self.end == Some(false) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "it is not what was promised",
+            ));
         }
         let count = buffer.len().min(self.current.len());
         buffer[..count].copy_from_slice(&self.current.split_to(count));

@@ -22,6 +22,7 @@ mod fsck;
 mod full_disk;
 mod kept_mount;
 mod killed_start;
+mod large_pull;
 mod logs;
 mod metrics;
 mod networks;

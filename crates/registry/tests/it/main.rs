@@ -8,6 +8,7 @@ mod identity;
 mod proxied;
 mod push;
 mod real;
+mod resumed;
 mod server;
 mod server_access;
 mod server_cache;

@@ -102,7 +102,19 @@ pub(crate) fn client() -> Client {
 
 /// Two layers: a small one, and one of 4 MiB that no compressor shrinks.
 pub(crate) fn image() -> ImageBuilder {
-    let mut noise = vec![0u8; 4 << 20];
+    ImageBuilder::new()
+        .layer(TarBuilder::new().file("small", 0o644, "small").finish())
+        .layer(
+            TarBuilder::new()
+                .file("noise", 0o644, noise(4 << 20))
+                .finish(),
+        )
+        .compression(Compression::Gzip)
+}
+
+/// Bytes that no compressor shrinks.
+pub(crate) fn noise(length: usize) -> Vec<u8> {
+    let mut noise = vec![0u8; length];
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     for byte in &mut noise {
         state ^= state << 13;
@@ -110,8 +122,5 @@ pub(crate) fn image() -> ImageBuilder {
         state ^= state << 17;
         *byte = state.to_le_bytes()[3];
     }
-    ImageBuilder::new()
-        .layer(TarBuilder::new().file("small", 0o644, "small").finish())
-        .layer(TarBuilder::new().file("noise", 0o644, noise).finish())
-        .compression(Compression::Gzip)
+    noise
 }
