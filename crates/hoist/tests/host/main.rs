@@ -21,6 +21,7 @@ mod exits;
 mod fsck;
 mod full_disk;
 mod kept_mount;
+mod killed_images;
 mod killed_start;
 mod large_pull;
 mod logs;
