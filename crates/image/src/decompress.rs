@@ -173,6 +173,22 @@ mod tests {
         }
     }
 
+    /// A frame of blocks that each repeat one byte: four bytes for 128 KiB.
+    #[test]
+    fn a_frame_that_is_nearly_nothing_is_read_to_its_end() {
+        for blocks in [1u64, 3, 40, 2000] {
+            let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58];
+            for number in 1..=blocks {
+                let header = u32::from(number == blocks) | 1 << 1 | (128 << 10) << 3;
+                frame.extend_from_slice(&header.to_le_bytes()[..3]);
+                frame.push(0);
+            }
+            let mut decoder = Decompressor::new(frame.as_slice(), 1 << 30).unwrap();
+            let count = io::copy(&mut decoder, &mut io::sink()).unwrap();
+            assert_eq!(count, blocks << 17, "{blocks} blocks");
+        }
+    }
+
     #[test]
     fn bombs_cuts_and_flips_are_errors() {
         let text = vec![0; 1 << 20];

@@ -218,6 +218,14 @@ pub enum PullError {
     /// A document cannot be stored.
     #[error(transparent)]
     Content(#[from] ContentError),
+    /// The registry failed, and the mirrors that were asked before it had failed, too.
+    #[error("{last} (asked before: {})", .mirrors.join("; "))]
+    AfterMirrors {
+        /// The registry's failure.
+        last: Box<PullError>,
+        /// Each mirror and what it met.
+        mirrors: Vec<String>,
+    },
     /// All attempts failed.
     #[error("download failed after attempts={attempts}: {last}")]
     Attempts {
@@ -259,7 +267,7 @@ impl PullError {
             | Self::Document { .. } => ErrorClass::InvalidArgument,
             Self::Layer { cause, .. } => cause.class(),
             Self::Content(source) => source.class(),
-            Self::Attempts { last, .. } => last.class(),
+            Self::Attempts { last, .. } | Self::AfterMirrors { last, .. } => last.class(),
             // Docker answers 500 to what a registry or the network did (errdefs.Unknown).
             Self::Refused(_)
             | Self::Search(_)

@@ -118,9 +118,10 @@ impl Fetch<'_> {
         let (snapshotter, diff_id) = (Arc::clone(&self.snapshotter), self.diff_id.clone());
         let keeps = partial.is_some();
         // Who holds the sink knows that a worker may still be writing.
+        let size = self.descriptor.size;
         let held = Arc::clone(self.progress);
         let worker = tokio::task::spawn_blocking(move || {
-            let unpacked = unpack(receiver, &*snapshotter, &diff_id, partial);
+            let unpacked = unpack(receiver, &*snapshotter, &diff_id, size, partial);
             drop(held);
             unpacked
         });

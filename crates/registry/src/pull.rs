@@ -16,7 +16,7 @@ use crate::error::PullError;
 use crate::manifest::{Chosen, choose, config, digest_of};
 use crate::origin::Origin;
 use crate::session::Session;
-use crate::transport::Transport;
+use crate::transport::{Transport, unreachable};
 
 /// Where a pull's reports go. Called from runtime threads; must not block. Whoever stores something for the pull holds it: when
 /// the last is dropped, nothing more of the pull is stored, also of one whose future was dropped.
@@ -58,20 +58,33 @@ pub async fn pull(
         DOCKER_HUB => &client.0.settings.mirrors,
         _ => &[],
     };
+    let mut tried = Vec::new();
     for mirror in mirrors {
         match Box::pin(from_mirror(client, mirror, &store)).await {
             Ok(image) => return Ok(image),
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
-                tracing::warn!(%mirror, error = hoist_model::chain(error), "pulling from the next");
+                let error = hoist_model::chain(error);
+                tracing::warn!(%mirror, %error, "pulling from the next");
+                tried.push(format!("mirror {mirror}: {error}"));
             }
         }
     }
     let transport = Transport::new(Arc::clone(&client.0), repository.host());
     let session = Session::new(transport, repository, credentials);
     // Found before anything is said: "Pulling from" a registry that does not answer would mislead.
-    session.endpoint().await?;
-    from(session, &store).await
+    let pulled = async {
+        session.endpoint().await?;
+        from(session, &store).await
+    };
+    match Box::pin(pulled).await {
+        // Who is offline wants to know of everything that was tried.
+        Err(last) if !tried.is_empty() && unreachable(&last) => Err(PullError::AfterMirrors {
+            last: Box::new(last),
+            mirrors: tried,
+        }),
+        pulled => pulled,
+    }
 }
 
 /// What is wanted, and where it goes.

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use hoist_image::document::{
     CONFIG_LIMIT, Descriptor, Document, MANIFEST_LIMIT, Manifest, media_type,
 };
@@ -25,7 +25,7 @@ use crate::manifest::digest_of;
 use crate::pull::ProgressReport;
 use crate::session::{LONGEST_PAUSE, Session};
 use crate::transport::Transport;
-use crate::upload::{Begun, Uploads};
+use crate::upload::{Begun, Place, Uploads};
 
 /// Pieces compressed ahead of the connection.
 const PIECES: usize = 4;
@@ -336,13 +336,19 @@ impl LayerUpload {
         Ok((self.layer, descriptor))
     }
 
-    /// Compresses and sends the layer, beginning anew where a connection broke.
+    /// Compresses and sends the layer. Where a connection broke, it goes on at the byte that the registry has it to: a layer
+    /// is compressed to the same bytes every time.
     async fn send(&self, uploads: &Uploads<'_>) -> Result<Descriptor, PullError> {
         let settings = &self.session.transport.shared().settings;
         let mut pause = settings.backoff;
         let mut number = 1;
+        let mut begun = None;
         loop {
-            match Box::pin(self.attempt(uploads)).await {
+            let known = match begun.take() {
+                Some(place) => uploads.progress(&place).await.unwrap_or_default(),
+                None => None,
+            };
+            match Box::pin(self.attempt(uploads, known, &mut begun)).await {
                 Err(error) if error.is_transient() && number < settings.max_attempts => {
                     tracing::debug!(layer = %self.layer, %error, number, "uploading a layer again");
                     tokio::time::sleep(pause).await;
@@ -354,18 +360,31 @@ impl LayerUpload {
         }
     }
 
-    async fn attempt(&self, uploads: &Uploads<'_>) -> Result<Descriptor, PullError> {
-        let Begun::At(place) = uploads.begin(None).await? else {
-            return Err(PullError::Protocol {
-                host: self.repository.host().to_owned(),
-                reason: "it says that a layer is there which it was not told of".to_owned(),
-            });
+    /// One upload, or the rest of one of which the registry has so many bytes; `begun` is where it can be asked for that later.
+    async fn attempt(
+        &self,
+        uploads: &Uploads<'_>,
+        known: Option<(Place, u64)>,
+        begun: &mut Option<Place>,
+    ) -> Result<Descriptor, PullError> {
+        let (place, skip) = match known {
+            Some(known) => known,
+            None => match uploads.begin(None).await? {
+                Begun::At(place) => (place, 0),
+                Begun::Mounted => {
+                    return Err(PullError::Protocol {
+                        host: self.repository.host().to_owned(),
+                        reason: "it says that a layer is there which it was not told of".to_owned(),
+                    });
+                }
+            },
         };
+        *begun = Some(place.clone());
         let (sender, pieces) = mpsc::channel(PIECES);
         let (snapshotter, layer) = (Arc::clone(&self.snapshotter), self.layer.clone());
         let progress = Arc::clone(&self.progress);
         let worker = tokio::task::spawn_blocking(move || {
-            compress(&*snapshotter, &layer, &progress, &sender)
+            compress(&*snapshotter, &layer, &progress, &sender, skip)
         });
         let sent = uploads.stream(place, pieces).await;
         // The channel is closed, so the worker ends.
@@ -389,12 +408,14 @@ impl LayerUpload {
     }
 }
 
-/// Compresses a layer into the channel; its digest and its bytes then.
+/// Compresses a layer into the channel, but for the first bytes, of which the registry has `skip`; the digest and the bytes of the
+/// whole then.
 fn compress(
     snapshotter: &dyn Snapshotter,
     layer: &Digest,
     progress: &ProgressReport,
     pieces: &mpsc::Sender<io::Result<Bytes>>,
+    mut skip: u64,
 ) -> Result<(Digest, u64), PullError> {
     let unreadable = |cause| PullError::Layer {
         digest: layer.clone(),
@@ -418,9 +439,16 @@ fn compress(
     let done = hoist_image::gzip(&mut tar, |piece| {
         hasher.update(&piece);
         size += piece.len() as u64;
+        let mut piece = Bytes::from(piece);
+        let over = usize::try_from(skip).map_or(piece.len(), |skip| skip.min(piece.len()));
+        piece.advance(over);
+        skip -= over as u64;
+        if piece.is_empty() {
+            return Ok(());
+        }
         // Nobody there any more: the connection has the reason.
         pieces
-            .blocking_send(Ok(piece.into()))
+            .blocking_send(Ok(piece))
             .map_err(|_| io::ErrorKind::BrokenPipe.into())
     });
     let failure = match done {

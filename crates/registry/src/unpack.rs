@@ -18,6 +18,10 @@ use tokio::sync::mpsc;
 
 /// What one layer may decompress to.
 const LAYER_LIMIT: u64 = 256 << 30;
+/// What any layer may decompress to, and how many times its own size a larger one: what gzip makes of zeros, of which zstd makes
+/// thirty times as many.
+const FREE: u64 = 1 << 30;
+const RATIO: u64 = 1100;
 const BUFFER: usize = 256 << 10;
 /// Buffers that go round between the two threads.
 const BUFFERS: usize = 4;
@@ -36,13 +40,15 @@ pub(crate) enum Piece {
 /// Stores what comes through the channel as one layer. Blocking.
 ///
 /// Commits only after [`Piece::Verified`]; a channel that closes without it leaves nothing but, in `partial`, what came so far.
-/// What that has already is read first.
+/// What that has already is read first. `size` is the layer's as it comes.
 pub(crate) fn unpack(
     channel: mpsc::Receiver<Piece>,
     snapshotter: &dyn Snapshotter,
     diff_id: &Digest,
+    size: u64,
     partial: Option<PartialBlob>,
 ) -> Result<(), LayerError> {
+    let limit = size.saturating_mul(RATIO).clamp(FREE, LAYER_LIMIT);
     let mut pieces = Pieces {
         channel,
         current: Bytes::new(),
@@ -59,7 +65,7 @@ pub(crate) fn unpack(
         pieces.kept = Some(Box::new(kept));
         pieces.keep = true;
     }
-    let unpacked = unpack_pieces(&mut pieces, snapshotter, diff_id);
+    let unpacked = unpack_pieces(&mut pieces, snapshotter, diff_id, limit);
     // Given up before its end, it waits for the next attempt.
     let waits = pieces.given_up && pieces.keep;
     if let Some(partial) = pieces.partial.filter(|_| !waits) {
@@ -72,6 +78,7 @@ fn unpack_pieces(
     pieces: &mut Pieces,
     snapshotter: &dyn Snapshotter,
     diff_id: &Digest,
+    limit: u64,
 ) -> Result<(), LayerError> {
     let layer = snapshotter.layer_writer()?;
     std::thread::scope(|scope| {
@@ -81,7 +88,7 @@ fn unpack_pieces(
             .name("layer writer".to_owned())
             .spawn_scoped(scope, move || write(layer, &filled, &spent))
             .map_err(|e| io_error("starting", e))?;
-        let decoded = decompress(pieces, &full, &empty);
+        let decoded = decompress(pieces, limit, &full, &empty);
         drop(full);
         let written = writer.join().unwrap_or_else(|_| {
             let panicked = io::Error::other("the layer writer panicked");
@@ -102,11 +109,12 @@ struct Buffer {
 /// Fills buffers until the stream and everything after it came, verified.
 fn decompress(
     pieces: &mut Pieces,
+    limit: u64,
     full: &SyncSender<Buffer>,
     empty: &Receiver<Buffer>,
 ) -> Result<(), LayerError> {
     let invalid = |e: io::Error| LayerError::Invalid(e.to_string());
-    let mut decoder = Decompressor::new(&mut *pieces, LAYER_LIMIT).map_err(invalid)?;
+    let mut decoder = Decompressor::new(&mut *pieces, limit).map_err(invalid)?;
     let mut made = 0;
     loop {
         let mut buffer = if made < BUFFERS {

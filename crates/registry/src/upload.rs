@@ -13,7 +13,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use hoist_http::client::{ClientError, ResponseBody, empty, full, streamed};
 use hoist_model::{Digest, Repository};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, LOCATION, RANGE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::Frame;
 use tokio::sync::mpsc;
@@ -24,6 +24,7 @@ use crate::session::Session;
 use crate::transport::location;
 
 /// Where the registry wants the next piece of an upload.
+#[derive(Clone)]
 pub(crate) struct Place {
     origin: Origin,
     target: String,
@@ -120,6 +121,24 @@ impl Uploads<'_> {
         }
     }
 
+    /// How much of an upload the registry has, and where it wants the rest; nothing where it does not know it any more.
+    pub(crate) async fn progress(&self, place: &Place) -> Result<Option<(Place, u64)>, PullError> {
+        let none = HeaderMap::new();
+        let asked = self
+            .session
+            .send(&place.origin, Method::GET, &place.target, &none, empty);
+        let response = asked.await?;
+        if response.status() != StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        let last = received(response.headers());
+        let next = match response.headers().contains_key(LOCATION) {
+            true => self::place(&place.origin, &response)?,
+            false => place.clone(),
+        };
+        Ok(last.map(|count| (next, count)))
+    }
+
     /// Tells the registry that the upload is whole; `bytes` are its last, or all of it.
     pub(crate) async fn finish(
         &self,
@@ -171,6 +190,15 @@ impl Uploads<'_> {
     async fn refused(&self, target: &str, response: Response<ResponseBody>) -> PullError {
         self.session.refused_push(target, response).await
     }
+}
+
+/// `Range: 0-<last>`: how many bytes a registry has of an upload. One that has none says `0-0` (distribution `blobupload.go`), as one
+/// of one byte does: that byte is then sent once more, from the start.
+fn received(headers: &HeaderMap) -> Option<u64> {
+    let range = headers.get(RANGE)?.to_str().ok()?;
+    let range = range.strip_prefix("bytes=").unwrap_or(range);
+    let last: u64 = range.strip_prefix("0-")?.parse().ok()?;
+    (last > 0).then_some(last + 1)
 }
 
 fn octets() -> HeaderMap {

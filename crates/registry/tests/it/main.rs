@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests and their helpers")]
 
+mod confusion;
 mod fake;
 mod hostile;
 mod identity;

@@ -1,14 +1,18 @@
 //! Pushes: what is sent, what is not sent again, and what registries do wrong.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hoist_image::{KnownManifest, OutgoingImage, PushedImage, StoredImage};
 use hoist_model::{Digest, ImageReference, Progress, UploadPhase};
 use hoist_registry::{Client, PullError, push};
-use hoist_testkit::{LocalRegistry, RegistryOptions, skip};
+use hoist_testkit::{LocalRegistry, RegistryOptions, TemporaryDirectory, skip};
 
 use crate::fake::{Asked, Fake, Said, reply};
+use crate::server_support::Served;
 use crate::support::{House, client, image, settings};
 
 impl House {
@@ -254,4 +258,62 @@ async fn a_layer_that_rotted_here_is_not_sent() {
         .iter()
         .any(|asked| asked.target.contains("/manifests/"));
     assert!(!named);
+}
+
+/// Passes connections on to a registry; the first upload that comes by is cut off after so many bytes.
+fn cutting(registry: SocketAddr, after: usize) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let passed = Arc::new(AtomicUsize::new(0));
+    let (counted, cut) = (Arc::clone(&passed), Arc::new(AtomicBool::new(false)));
+    // Ends with the test's process: it holds nothing.
+    std::thread::spawn(move || {
+        for mut asker in listener.incoming().flatten() {
+            let (counted, cut) = (Arc::clone(&counted), Arc::clone(&cut));
+            std::thread::spawn(move || -> std::io::Result<()> {
+                let mut server = TcpStream::connect(registry)?;
+                let (mut from, mut to) = (server.try_clone()?, asker.try_clone()?);
+                std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+                let mut buffer = vec![0; 64 << 10];
+                let mut uploaded = None;
+                loop {
+                    let count = asker.read(&mut buffer)?;
+                    if buffer[..count].starts_with(b"PATCH ") {
+                        uploaded = Some(0);
+                    }
+                    server.write_all(&buffer[..count])?;
+                    counted.fetch_add(count, Ordering::Relaxed);
+                    if let Some(uploaded) = &mut uploaded {
+                        *uploaded += count;
+                        if *uploaded >= after && !cut.swap(true, Ordering::Relaxed) {
+                            return server.shutdown(Shutdown::Both);
+                        }
+                    }
+                    if count == 0 {
+                        return server.shutdown(Shutdown::Write);
+                    }
+                }
+            });
+        }
+    });
+    (address, passed)
+}
+
+#[tokio::test]
+async fn an_upload_that_was_cut_off_goes_on_where_the_registry_has_it_to() {
+    let root = TemporaryDirectory::new("served");
+    let registry = Served::on(root.path());
+    let (house, stored) = House::with_image();
+    let whole = 4 << 20;
+    let (proxy, passed) = cutting(registry.address, whole - (256 << 10));
+    let name = format!("{proxy}/cut:1");
+    let pushed = house.push(&client(), &stored, None, &name).await.unwrap();
+    let sent = passed.load(Ordering::Relaxed);
+    // What was on its way when it was cut comes again, and no more.
+    assert!(sent < whole + whole / 2, "{sent} bytes");
+    let other = House::new();
+    let there = format!("{}/cut:1", registry.address);
+    let pulled = other.pull(&client(), &there, None).await.unwrap();
+    assert_eq!((pulled.id, pulled.layers), (stored.id, stored.layers));
+    assert_eq!(pulled.manifest, Some(pushed.digest));
 }

@@ -247,6 +247,27 @@ async fn images_of_docker_hub_come_from_a_mirror_that_has_them_else_from_the_hub
 }
 
 #[tokio::test]
+async fn who_is_offline_hears_of_everything_that_was_tried() {
+    let mut settings = settings();
+    let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = away.local_addr().unwrap();
+    drop(away);
+    settings.hosts.insert("registry-1.docker.io".into(), nobody);
+    settings.mirrors = vec![format!("http://{nobody}"), "nonsense".to_owned()];
+    let error = House::new()
+        .pull(&Client::new(settings), "hello", None)
+        .await;
+    let error = error.unwrap_err().to_string();
+    let refused = format!("dial tcp {nobody}: connect: connection refused");
+    assert_eq!(
+        error,
+        format!(
+            "Get \"https://registry-1.docker.io/v2/\": {refused} (asked before: mirror http://{nobody}: Get \"http://{nobody}/v2/\": {refused}; mirror nonsense: registry nonsense: it is no mirror: expected scheme://host)"
+        )
+    );
+}
+
+#[tokio::test]
 async fn a_mirror_is_not_given_the_hubs_credentials() {
     let options = RegistryOptions {
         login: Login::Basic,
