@@ -7,6 +7,7 @@
 mod collection;
 mod configs;
 pub mod fsck;
+mod manifests;
 mod push;
 mod removal;
 mod usage;
@@ -34,6 +35,7 @@ use hoist_model::chain;
 /// Largest configuration document that is read back.
 const CONFIG_LIMIT: u64 = 4 << 20;
 
+pub use manifests::{ManifestKind, ManifestSummary};
 pub use push::Pushing;
 pub use usage::ImageUsage;
 

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use hoist_engine::images::ImageChange;
+use hoist_engine::images::{ImageChange, ManifestKind};
 use hoist_engine::records::ImageRecord;
-use hoist_model::{ImageReference, Timestamp};
+use hoist_model::{Digest, ImageReference, Timestamp};
 use http::StatusCode;
 use serde_json::Value;
 
@@ -14,6 +14,7 @@ use crate::clock::now;
 use crate::error::{ApiError, Reply};
 use crate::wire::filters::Filters;
 use crate::wire::image as wire;
+use crate::wire::image_manifests::manifests;
 
 const FILTERS: [&str; 7] = [
     "before",
@@ -47,6 +48,7 @@ pub(crate) async fn list(call: Call) -> Reply {
         // A parameter of its own until 1.41 (API history).
         patterns.extend(call.query.nonempty("filter").map(str::to_owned));
     }
+    let manifests = call.query.boolean("manifests") && call.version.at_least(47);
     let used = users(&call);
     let shared = if call.query.boolean("shared-size") {
         images.usage().shared
@@ -73,6 +75,9 @@ pub(crate) async fn list(call: Call) -> Reply {
         let containers = used.get(record.id.as_str()).copied().unwrap_or(0);
         let mut line = wire::summary(record, &references, containers, call.version);
         line.shared(shared.get(at_line).copied());
+        if manifests {
+            line.with_manifests(manifests_of(&call, record));
+        }
         lines.push(line);
     }
     ok(&lines)
@@ -92,6 +97,17 @@ pub(super) fn summaries(call: &Call, shared: &[u64]) -> Result<Vec<Value>, ApiEr
         lines.push(json_value(&line)?);
     }
     Ok(lines)
+}
+
+/// The manifests of an image, and who uses it.
+fn manifests_of(call: &Call, record: &ImageRecord) -> Vec<Value> {
+    let containers = call.engine().containers.list();
+    let users = containers.iter().filter_map(|container| {
+        let uses = container.spec.image_id.as_ref() == Some(&record.id);
+        uses.then(|| container.id.as_str().to_owned())
+    });
+    let all = call.engine().images.manifests(record);
+    manifests(record, &all, &users.collect::<Vec<_>>())
 }
 
 /// How many containers use each image.
@@ -250,16 +266,42 @@ pub(super) fn check_platform(name: &str, text: &str, record: &ImageRecord) -> Re
 
 /// `GET /images/{name}/json`.
 pub(crate) async fn inspect(call: Call) -> Reply {
+    let manifests = call.query.boolean("manifests") && call.version.at_least(48);
+    if manifests && call.query.nonempty("platform").is_some() {
+        return Err(ApiError::invalid(
+            "conflicting options: manifests and platform options cannot both be set",
+        ));
+    }
     let known = known(&call)?;
     let config = call.engine().images.config(&known.record.id)?;
     let driver = &call.facade.node.storage_driver;
-    ok(&wire::inspect(
-        &known.record,
-        &known.references,
-        &config,
-        driver,
-        call.version,
-    ))
+    let (record, references) = (&known.record, &known.references);
+    let mut told = wire::inspect(record, references, &config, driver, call.version);
+    if manifests {
+        told["Manifests"] = manifests_of(&call, record).into();
+    }
+    ok(&told)
+}
+
+/// `GET /images/{name}/attestations`: a pull brings the image alone, so there are none unless the index that it came by names
+/// some, which then are not here.
+pub(crate) async fn attestations(call: Call) -> Reply {
+    if call.query.all("platform").count() > 1 {
+        return Err(ApiError::invalid("only one platform can be given"));
+    }
+    let known = known(&call)?;
+    let all = call.engine().images.manifests(&known.record);
+    let of = |of: &Digest| Some(of) == known.record.manifest.as_ref();
+    if all
+        .iter()
+        .any(|one| matches!(&one.kind, ManifestKind::Attestation(about) if of(about)))
+    {
+        return Err(ApiError::missing(format!(
+            "the attestations of {} are not kept here: its registry has them",
+            call.name()
+        )));
+    }
+    ok(&[(); 0])
 }
 
 /// `GET /images/{name}/history`.

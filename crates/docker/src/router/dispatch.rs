@@ -61,6 +61,7 @@ pub(super) fn handler(id: &str) -> Option<Handler> {
 
         "ImageList" => |call| Box::pin(images::list(call)),
         "ImageInspect" => |call| Box::pin(images::inspect(call)),
+        "ImageAttestations" => |call| Box::pin(images::attestations(call)),
         "ImageHistory" => |call| Box::pin(images::history(call)),
         "ImagePrune" => |call| Box::pin(images::prune(call)),
         "ImageGet" | "ImageGetAll" => |call| Box::pin(save::save(call)),

@@ -40,9 +40,16 @@ pub(crate) struct ImageSummary<'a> {
     size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     virtual_size: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    manifests: Vec<Value>,
 }
 
 impl ImageSummary<'_> {
+    /// Tells of its manifests, too.
+    pub(crate) fn with_manifests(&mut self, manifests: Vec<Value>) {
+        self.manifests = manifests;
+    }
+
     /// Says how many of its bytes another image has, too; -1 is not known.
     pub(crate) fn shared(&mut self, bytes: Option<u64>) {
         self.shared_size = bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -181,6 +188,7 @@ pub(crate) fn summary<'a>(
         shared_size: -1,
         size: record.size,
         virtual_size: (!version.at_least(44)).then_some(record.size),
+        manifests: Vec::new(),
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod filters;
 pub(crate) mod fsck;
 pub(crate) mod host_config;
 pub(crate) mod image;
+pub(crate) mod image_manifests;
 pub(crate) mod manifest_descriptor;
 pub(crate) mod mounts;
 pub(crate) mod network;
