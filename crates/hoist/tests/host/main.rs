@@ -7,6 +7,7 @@
     reason = "a fixture that cannot be made must stop the test, with the place"
 )]
 
+mod archives;
 mod attack_api;
 mod attack_copy;
 mod attack_image;

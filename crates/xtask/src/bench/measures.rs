@@ -231,7 +231,7 @@ pub(super) fn pulls(world: &mut World, count: usize) -> anyhow::Result<Samples> 
 }
 
 /// busybox and two layers of 1,500 files each: about 310 MB of words, 95 MB in gzip. The same on every machine.
-fn big_image() -> anyhow::Result<ImageBuilder> {
+pub(super) fn big_image() -> anyhow::Result<ImageBuilder> {
     let mut image = ImageBuilder::busybox().context("busybox-static is not installed")?;
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = move || {

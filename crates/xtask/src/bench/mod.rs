@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: Hoist, Debian's Docker and the bare syscall floor, side by side in one run.
 
+mod archive;
 mod arena;
 mod binaries;
 mod client;
@@ -31,7 +32,7 @@ use statistics::{Number, Samples};
 #[derive(Args)]
 pub(crate) struct Options {
     /// Measures to run, by a part of their name (floor roundtrip run exec stop logs parallel sequential memory
-    /// growth pull registry names attach publish traffic networks crowd); all when none is given.
+    /// growth pull save registry names attach publish traffic networks crowd); all when none is given.
     measures: Vec<String>,
     /// The daemon's binary, in place of building the release binary.
     #[arg(long)]
@@ -146,6 +147,7 @@ const MEASURES: &[(&str, Measure)] = &[
     ("parallel", parallel),
     ("sequential", sequential),
     ("pull", pull),
+    ("save", archive::save),
     ("registry", registry::registry),
     ("names", names::names),
     ("attach", paths::attach),
