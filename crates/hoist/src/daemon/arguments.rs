@@ -4,6 +4,7 @@
 //! table, and named in one log line each, so that scripts written for dockerd run.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -78,6 +79,21 @@ pub(crate) struct Arguments {
     /// Address to serve Prometheus metrics on, 127.0.0.1:9323
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) metrics_addr: Option<String>,
+    /// Serve a registry on this address, 127.0.0.1:5000, with the engine's images in it
+    #[arg(long = "registry", value_name = "ADDRESS:PORT")]
+    pub(crate) registry: Option<SocketAddr>,
+    /// Users of that registry and their passwords, as `htpasswd -B` writes them; read again at SIGHUP
+    #[arg(long, value_name = "FILE", requires = "registry")]
+    pub(crate) registry_users: Option<PathBuf>,
+    /// What they, and others, may do there
+    #[arg(long, value_name = "FILE", requires = "registry_users")]
+    pub(crate) registry_rights: Option<PathBuf>,
+    /// Certificate to serve that registry with
+    #[arg(long, value_name = "FILE", requires_all = ["registry", "registry_tls_key"])]
+    pub(crate) registry_tls_cert: Option<PathBuf>,
+    /// Key of that certificate
+    #[arg(long, value_name = "FILE", requires = "registry_tls_cert")]
+    pub(crate) registry_tls_key: Option<PathBuf>,
     /// Speak TLS on TCP sockets; clients need no certificate
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = yes_or_no, value_name = "BOOL")]
     pub(crate) tls: Option<bool>,

@@ -18,7 +18,9 @@ mod registry;
 mod reload;
 mod remap;
 mod rlimits;
+mod served;
 mod settings;
+mod shelf;
 mod sockets;
 mod user_namespace;
 mod wire;
@@ -144,6 +146,10 @@ async fn serve(
     let delivery = tokio::spawn(wire::deliver(engine.clone(), wired.exits));
     let mut doors = Doors::new(api.router(), metrics, options);
     doors.serve(opened);
+    let served = match &placed.registry {
+        Some(own) => Some(served::ServedRegistry::start(&placed, own, wired.shelf)?),
+        None => None,
+    };
     sockets::tell_service_manager("READY=1");
     if let Err(error) = hoist_sys::code::let_go_of_code() {
         tracing::debug!(%error, "the code of the start stays in memory");
@@ -155,6 +161,9 @@ async fn serve(
             _ = hang_up.recv() => {
                 sockets::tell_service_manager("RELOADING=1");
                 reload.run(&mut doors).await;
+                if let Some(served) = &served {
+                    served.reload();
+                }
                 sockets::tell_service_manager("READY=1");
             }
         }
@@ -169,6 +178,9 @@ async fn serve(
         ending::end_containers(&engine, reload.settings.shutdown_timeout).await;
     }
     doors.close_all().await;
+    if let Some(served) = served {
+        served.stop();
+    }
     delivery.abort();
     engine.containers.shut_down().await;
     let busy = engine

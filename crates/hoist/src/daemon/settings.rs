@@ -14,6 +14,7 @@ use hoist_net::AddressPool;
 
 use super::arguments::Arguments;
 use super::keys;
+use super::served::RegistrySettings;
 
 mod containers;
 mod file;
@@ -72,6 +73,8 @@ pub(crate) struct Settings {
     pub(crate) labels: Vec<String>,
     /// Where metrics are served, if anywhere.
     pub(crate) metrics: Option<SocketAddr>,
+    /// The registry in this process, if there is one.
+    pub(crate) registry: Option<RegistrySettings>,
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) cgroup_driver: CgroupDriver,
     /// Whose subordinate ids the users of containers get, as written.
@@ -312,6 +315,12 @@ pub(crate) fn settle(arguments: Arguments, mut ignored: Vec<String>) -> anyhow::
             file.log_opts,
         )?,
         labels: labels(pick(arguments.labels, file.labels))?,
+        registry: arguments.registry.map(|address| RegistrySettings {
+            address,
+            users: arguments.registry_users,
+            rights: arguments.registry_rights,
+            tls: arguments.registry_tls_cert.zip(arguments.registry_tls_key),
+        }),
         metrics: arguments
             .metrics_addr
             .or(file.metrics_addr)

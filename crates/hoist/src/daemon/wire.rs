@@ -18,6 +18,7 @@ use hoist_engine::volumes::Volumes;
 use hoist_image::ContentStore;
 use hoist_model::{Timestamp, UserMapping, chain};
 use hoist_net::{Instance, OccupiedBridge};
+use hoist_registry::server::Shelf;
 use hoist_store::{Store, StoreError};
 use ipnet::IpNet;
 use sha2::Digest as _;
@@ -29,6 +30,7 @@ use super::node::{self, Confinement, Found};
 use super::registry::RegistrySource;
 use super::remap::Remapping;
 use super::settings::{DATA_ROOT, Settings};
+use super::shelf::EngineShelf;
 use super::zygote::ZygoteRuntime;
 
 /// For finding the address of a volume's server.
@@ -38,6 +40,8 @@ const NAME_DEADLINE: std::time::Duration = std::time::Duration::from_secs(20);
 pub(crate) struct Wired {
     pub(crate) engine: Engine,
     pub(crate) node: hoist_docker::Node,
+    /// The engine's images, for a registry in this process.
+    pub(crate) shelf: Arc<dyn Shelf>,
     /// Where images come from; a reload changes how it is spoken to.
     pub(crate) registry: Arc<RegistrySource>,
     /// What containers get at their start; a reload changes it.
@@ -87,7 +91,12 @@ pub(crate) async fn wire(
         content.clone(),
         snapshotter.clone(),
     ));
-    let images = Images::new(store.clone(), content, snapshotter.clone(), source.clone());
+    let images = Images::new(
+        store.clone(),
+        content.clone(),
+        snapshotter.clone(),
+        source.clone(),
+    );
 
     // The host's side: bridge, namespaces and ports; zygote, monitors and cgroups.
     let mut network_settings = network_settings(settings, instance.clone());
@@ -170,8 +179,10 @@ pub(crate) async fn wire(
         execs,
         events,
     };
+    let shelf = EngineShelf::new(engine.clone(), content, snapshotter);
     Ok(Wired {
         engine,
+        shelf: Arc::new(shelf),
         node,
         registry: source,
         confinement,

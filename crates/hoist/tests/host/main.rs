@@ -33,6 +33,7 @@ mod random_life;
 mod registry_clients;
 mod registry_crash;
 mod registry_served;
+mod registry_shelf;
 mod remapped;
 mod service;
 mod syncs;

@@ -1,6 +1,7 @@
 //! The snapshotter port: layers in, overlay mounts out.
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -294,8 +295,8 @@ pub trait Snapshotter: Send + Sync {
     /// go with the returned value.
     fn remove_layer(&self, diff_id: &Digest) -> Result<Doomed, LayerError>;
 
-    /// The layer's uncompressed tar, byte for byte. Fails with `NotFound`.
-    fn open_tar(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>, LayerError>;
+    /// The layer's uncompressed tar, byte for byte, in a file that nobody changes. Fails with `NotFound`.
+    fn open_tar(&self, diff_id: &Digest) -> Result<File, LayerError>;
 
     /// Makes a container's writable directories over `layers`, bottom first, and sees to it that mount points for what every
     /// container is given (`/proc`, `/etc/hosts`, …) are among its lowers. Fails with `Exists`, `Layer(NotFound)`,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -246,11 +246,10 @@ impl<F: LayerForm> Snapshotter for Snapshots<F> {
         self.files.remove(diff_id)
     }
 
-    fn open_tar(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>, LayerError> {
+    fn open_tar(&self, diff_id: &Digest) -> Result<File, LayerError> {
         self.files.summary(diff_id)?;
         let path = self.files.tar(diff_id);
-        let file = File::open(&path).map_err(io_at("opening", &path))?;
-        Ok(Box::new(file))
+        File::open(&path).map_err(io_at("opening", &path))
     }
 
     fn prepare(&self, key: &ContainerId, layers: &[Digest], ids: Ids) -> Result<(), SnapshotError> {

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
 use hoist_http::Connection;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version, header};
@@ -20,6 +21,7 @@ use super::cache::Cache;
 use super::failure::{Code, Failure};
 use super::manifests::DIGEST;
 use super::names::{ContentDigest, RepositoryName};
+use super::shelf::HeldBlob;
 use super::uploads::{Upload, UploadError, receive};
 use super::{Server, parameter, route, value};
 
@@ -55,20 +57,48 @@ async fn get(
     let is_get = request.method == Method::GET;
     let found = server
         .blocking("reading a blob", move |shared| {
-            if is_get {
-                let found = shared.storage.open_blob(&from, &wanted)?;
-                return Ok(found.map(|(file, size)| (Some(file), size)));
-            }
-            let size = shared.storage.blob_size(&from, &wanted)?;
-            Ok(size.map(|size| (None, size)))
+            let own = match is_get {
+                true => {
+                    let found = shared.storage.open_blob(&from, &wanted)?;
+                    found.map(|(file, size)| Found::File(Some(file), size))
+                }
+                false => {
+                    let size = shared.storage.blob_size(&from, &wanted)?;
+                    size.map(|size| Found::File(None, size))
+                }
+            };
+            let shelf = shared.settings.shelf.as_deref();
+            let held = || shelf.and_then(|shelf| shelf.blob(&from, &wanted));
+            Ok(own.or_else(|| {
+                Some(match held()? {
+                    HeldBlob::Config(bytes) => Found::Bytes(bytes),
+                    HeldBlob::Layer(file, size) => Found::File(is_get.then_some(file), size),
+                })
+            }))
         })
         .await?;
     let (file, size) = match (found, &server.0.cache) {
-        (Some(found), _) => found,
+        (Some(Found::File(file, size)), _) => (file, size),
+        (Some(Found::Bytes(bytes)), _) => {
+            let mut response = Response::new(Body::empty());
+            describe(&mut response, &digest);
+            response
+                .headers_mut()
+                .insert(header::CONTENT_LENGTH, bytes.len().into());
+            *response.body_mut() = Body::from(bytes);
+            return Ok(response);
+        }
         (None, Some(cache)) => return cached(server, cache, &name, &digest, request).await,
         (None, None) => return Err(unknown(&name, &digest)),
     };
     give(server, &digest, file, size, request)
+}
+
+/// Where a blob is.
+enum Found {
+    /// In a file, which is open if its bytes are wanted, and its bytes.
+    File(Option<File>, u64),
+    Bytes(Bytes),
 }
 
 /// A blob that is not here, of a cache.

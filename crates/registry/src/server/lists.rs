@@ -10,7 +10,7 @@ use serde_json::json;
 use super::access::Who;
 use super::cache::Cache;
 use super::failure::{Code, Failure};
-use super::names::{ContentDigest, RepositoryName};
+use super::names::{ContentDigest, RepositoryName, Tag};
 use super::{Server, json, parameter, query, value};
 
 /// How many repositories a page has that says nothing.
@@ -58,7 +58,23 @@ pub(super) async fn tags(
     }
     let asked = name.clone();
     let tags = server
-        .blocking("listing tags", move |shared| shared.storage.tags(&asked))
+        .blocking("listing tags", move |shared| {
+            let own = shared.storage.tags(&asked)?;
+            let shelf = shared.settings.shelf.as_deref();
+            let held = shelf.and_then(|shelf| shelf.tags(&asked));
+            if own.is_none() && held.is_none() {
+                return Ok(None);
+            }
+            let mut tags = own.unwrap_or_default();
+            tags.extend(
+                held.unwrap_or_default()
+                    .iter()
+                    .filter_map(|tag| Tag::parse(tag)),
+            );
+            tags.sort_unstable();
+            tags.dedup();
+            Ok(Some(tags))
+        })
         .await?;
     let tags = tags.ok_or_else(unknown)?;
     let after =
@@ -103,9 +119,21 @@ pub(super) async fn catalog(server: &Server, who: Who, uri: &Uri) -> Result<Resp
     let last = parameter(uri, "last");
     let (names, is_all) = server
         .blocking("listing repositories", move |shared| {
-            shared.storage.repositories(last.as_deref(), most, &|name| {
-                shared.access.shows(&who, name)
-            })
+            let shown = |name: &RepositoryName| shared.access.shows(&who, name);
+            let (mut names, mut is_all) =
+                shared.storage.repositories(last.as_deref(), most, &shown)?;
+            if let Some(shelf) = shared.settings.shelf.as_deref() {
+                let held = shelf.repositories().into_iter();
+                let held = held.filter_map(|(name, _)| RepositoryName::parse(&name));
+                let after =
+                    |name: &RepositoryName| last.as_deref().is_none_or(|last| name.as_str() > last);
+                names.extend(held.filter(|name| after(name) && shown(name)));
+                names.sort_unstable();
+                names.dedup();
+                is_all &= names.len() <= most;
+                names.truncate(most);
+            }
+            Ok((names, is_all))
         })
         .await?;
     let texts: Vec<&str> = names.iter().map(RepositoryName::as_str).collect();

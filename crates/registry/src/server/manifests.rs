@@ -10,8 +10,9 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use super::document::{Checked, LARGEST, Unreadable};
 use super::failure::{Code, Failure};
 use super::names::{Algorithm, ContentDigest, Reference, RepositoryName, Tag};
-use super::storage::PutRefused;
-use super::{Server, value};
+use super::shelf::HeldBlob;
+use super::storage::{ManifestLink, PutRefused};
+use super::{Server, Shared, Shelf, StorageError, value};
 
 pub(super) const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
@@ -55,7 +56,12 @@ async fn get(
     let found = server
         .blocking("reading a manifest", move |shared| {
             let Some((digest, link)) = shared.storage.manifest(&asked, &by)? else {
-                return Ok(None);
+                let shelf = shared.settings.shelf.as_deref();
+                let held = shelf.and_then(|shelf| shelf.manifest(&asked, &by));
+                return Ok(held.map(|(digest, bytes)| {
+                    let link = ManifestLink::of_image(bytes.len() as u64);
+                    (digest, link, bytes)
+                }));
             };
             if is_cache {
                 shared.storage.touch_manifest(&asked, &digest)?;
@@ -185,6 +191,9 @@ async fn store(
     let (name, digest) = (name.clone(), digest.clone());
     let stored = server
         .blocking("storing a manifest", move |shared| {
+            if let Some(shelf) = shared.settings.shelf.as_deref() {
+                take_over(shared, shelf, &name, &checked)?;
+            }
             match shared
                 .storage
                 .put_manifest(&name, &digest, &bytes, &checked, tag.as_ref())
@@ -205,6 +214,28 @@ async fn store(
     })
 }
 
+/// Makes what of a shelf a manifest names the server's own: it was told to be there, so it was not pushed.
+fn take_over(
+    shared: &Shared,
+    shelf: &(dyn Shelf + 'static),
+    name: &RepositoryName,
+    checked: &Checked,
+) -> Result<(), StorageError> {
+    for blob in &checked.blobs {
+        if shared.storage.blob_size(name, &blob.digest)?.is_some() {
+            continue;
+        }
+        match shelf.blob(name, &blob.digest) {
+            Some(HeldBlob::Layer(file, _)) => {
+                shared.storage.link_file(name, &blob.digest, &file)?
+            }
+            Some(HeldBlob::Config(bytes)) => shared.storage.put_blob(name, &blob.digest, &bytes)?,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
 async fn delete(
     server: &Server,
     name: RepositoryName,
@@ -218,6 +249,15 @@ async fn delete(
         })
         .await?;
     if !was_there {
+        let (from, what) = (name.clone(), reference.clone());
+        let held = server.blocking("looking for a manifest", move |shared| {
+            let shelf = shared.settings.shelf.as_deref();
+            Ok(shelf.is_some_and(|shelf| shelf.manifest(&from, &what).is_some()))
+        });
+        if held.await? {
+            let text = "this image is the engine's: docker rmi removes it";
+            return Err(Failure::new(Code::Unsupported, text));
+        }
         return Err(unknown(&name, &reference));
     }
     let mut response = Response::new(Body::empty());

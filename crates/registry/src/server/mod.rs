@@ -18,6 +18,7 @@ mod manifests;
 mod metrics;
 mod names;
 mod route;
+mod shelf;
 mod storage;
 mod uploads;
 
@@ -44,6 +45,7 @@ use self::uploads::Uploads;
 pub use self::access::{AccessError, AccessSettings};
 pub use self::cache::{CacheSettings, InvalidUpstream};
 pub use self::metrics::Counts;
+pub use self::shelf::{HeldImage, Shelf};
 pub use self::storage::StorageError;
 
 /// An upload that no request worked on for so long is out of memory; its file stays for [`ServerSettings::upload_age`].
@@ -72,6 +74,8 @@ pub struct ServerSettings {
     pub warning: Option<String>,
     /// Which registry this one is a cache of, if it is one.
     pub cache: Option<CacheSettings>,
+    /// Images that are given beside the directory's.
+    pub shelf: Option<Arc<dyn Shelf>>,
 }
 
 impl ServerSettings {
@@ -89,6 +93,7 @@ impl ServerSettings {
             url: None,
             warning: None,
             cache: None,
+            shelf: None,
         }
     }
 }

@@ -13,5 +13,6 @@ mod resumed;
 mod server;
 mod server_access;
 mod server_cache;
+mod server_shelf;
 mod server_support;
 mod support;

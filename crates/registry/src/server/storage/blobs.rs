@@ -1,9 +1,14 @@
 //! Content, and which repository has it.
 
 use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, CWD};
+use rustix::io::Errno;
 
 use super::{Storage, StorageError, durable, found};
 use crate::server::names::{ContentDigest, RepositoryName};
@@ -105,6 +110,17 @@ impl Storage {
         repository: &RepositoryName,
         digest: &ContentDigest,
     ) -> Result<(), StorageError> {
+        let mode = fs::set_permissions(file, Permissions::from_mode(0o400));
+        mode.map_err(StorageError::at("storing", file))?;
+        self.place_blob(file, repository, digest)
+    }
+
+    fn place_blob(
+        &self,
+        file: &Path,
+        repository: &RepositoryName,
+        digest: &ContentDigest,
+    ) -> Result<(), StorageError> {
         let path = self.blob_path(digest);
         let at = StorageError::at("storing", &path);
         let _linking = self.linking();
@@ -112,7 +128,6 @@ impl Storage {
         if path.exists() {
             fs::remove_file(file).map_err(at)?;
         } else {
-            fs::set_permissions(file, Permissions::from_mode(0o400)).map_err(&at)?;
             durable::place(file, &path).map_err(at)?;
         }
         self.mark(repository, digest)
@@ -132,6 +147,46 @@ impl Storage {
             self.mark(to, digest)?;
         }
         Ok(is_there)
+    }
+
+    /// Makes a file that somebody else keeps, and never changes, a blob of a repository: another name of the same file where that can
+    /// be, else a copy.
+    pub(crate) fn link_file(
+        &self,
+        repository: &RepositoryName,
+        digest: &ContentDigest,
+        file: &File,
+    ) -> Result<(), StorageError> {
+        let temporary = self.temporary();
+        let at = StorageError::at("storing", &temporary);
+        let source = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let flags = AtFlags::SYMLINK_FOLLOW;
+        match rustix::fs::linkat(CWD, source.as_str(), CWD, &temporary, flags) {
+            Ok(()) => {}
+            Err(Errno::XDEV | Errno::MLINK | Errno::PERM | Errno::OPNOTSUPP) => {
+                let mut copy = File::create(&temporary).map_err(&at)?;
+                let mut whole = file;
+                std::io::copy(&mut whole, &mut copy).map_err(&at)?;
+                copy.sync_data().map_err(&at)?;
+            }
+            Err(error) => return Err(at(error.into())),
+        }
+        self.place_blob(&temporary, repository, digest)
+    }
+
+    /// Keeps some bytes, whose digest this is, as a blob of a repository.
+    pub(crate) fn put_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &ContentDigest,
+        bytes: &[u8],
+    ) -> Result<(), StorageError> {
+        let temporary = self.temporary();
+        let at = StorageError::at("storing", &temporary);
+        let mut file = File::create(&temporary).map_err(&at)?;
+        file.write_all(bytes).map_err(&at)?;
+        file.sync_data().map_err(at)?;
+        self.place_blob(&temporary, repository, digest)
     }
 
     /// Makes content that is here a blob of a repository.

@@ -20,6 +20,15 @@ pub(crate) struct ManifestLink {
 }
 
 impl ManifestLink {
+    /// Of an image's manifest that is in no repository here.
+    pub(crate) fn of_image(size: u64) -> Self {
+        Self {
+            media_type: hoist_image::document::media_type::OCI_MANIFEST.to_owned(),
+            size,
+            depth: 0,
+        }
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let mut words = text.split_ascii_whitespace();
         Some(Self {

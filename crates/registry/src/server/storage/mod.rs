@@ -35,7 +35,7 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 use rustix::fs::FlockOperation;
 
 pub(crate) use self::collect::Ages;
-pub(crate) use self::manifests::PutRefused;
+pub(crate) use self::manifests::{ManifestLink, PutRefused};
 use super::names::ContentDigest;
 
 const FORMAT: &str = "hoist-registry 1\n";
@@ -155,10 +155,15 @@ impl Storage {
         self.root.join("uploads")
     }
 
+    /// A name for a file that is being written.
+    fn temporary(&self) -> PathBuf {
+        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
+        self.uploads().join(format!(".tmp-{number}"))
+    }
+
     /// Writes a small file whole or not at all, in place of an older one. Its directory exists afterwards.
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
-        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.uploads().join(format!(".tmp-{number}"));
+        let temporary = self.temporary();
         durable::write(&temporary, path, bytes).map_err(|error| {
             // Already failing: what cannot be removed now is swept at the next start.
             let _ = fs::remove_file(&temporary);
