@@ -1,0 +1,407 @@
+//! `.dockerignore`: which files of a context are left out.
+//!
+//! Docker's own rules (Dockerfile reference, ".dockerignore files"; behaviour of moby/patternmatcher 0.6), which are neither git's nor a shell's:
+//! patterns are relative to the context's root, `**` is any number of directories, a pattern that matches a directory holds for
+//! all below it, `!` takes files back in, and the last pattern that matches decides.
+
+use hoist_model::ErrorClass;
+use thiserror::Error;
+
+/// The patterns of one file, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ignore {
+    patterns: Vec<IgnorePattern>,
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct IgnorePattern {
+    /// It began with `!`.
+    includes: bool,
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Literal(char),
+    /// `?`: one character that is no slash.
+    One,
+    /// `*`: any that are no slashes.
+    Run,
+    /// `**/`: nothing, or anything that ends with a slash.
+    Directories,
+    /// `**` at the end, or before an ending: anything.
+    Rest,
+    /// `[a-z]`, `[^a-z]`: never a slash.
+    Set {
+        negated: bool,
+        ranges: Vec<(char, char)>,
+    },
+}
+
+/// A pattern that means nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("syntax error in pattern {pattern:?}: {reason}")]
+pub struct IgnoreError {
+    /// The pattern as it was written.
+    pub pattern: String,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+impl IgnoreError {
+    /// Always the file's author's to mend.
+    #[must_use]
+    pub const fn class(&self) -> ErrorClass {
+        ErrorClass::InvalidArgument
+    }
+}
+
+impl Ignore {
+    /// Reads a `.dockerignore`: one pattern a line, lines that begin with `#` and empty ones do not count.
+    ///
+    /// # Errors
+    /// A pattern that means nothing.
+    pub fn parse(text: &str) -> Result<Self, IgnoreError> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        Self::of(
+            text.lines()
+                .filter(|line| !line.starts_with('#'))
+                .map(str::trim)
+                .filter(|line| !line.is_empty()),
+        )
+    }
+
+    /// Takes patterns as they are, such as those of `COPY --exclude`.
+    ///
+    /// # Errors
+    /// A pattern that means nothing.
+    pub fn of<'p>(patterns: impl IntoIterator<Item = &'p str>) -> Result<Self, IgnoreError> {
+        let mut read = Vec::new();
+        for written in patterns {
+            let (includes, pattern) = match written.strip_prefix('!') {
+                Some(rest) => (true, rest.trim()),
+                None => (false, written),
+            };
+            let refused = |reason| IgnoreError {
+                pattern: written.to_owned(),
+                reason,
+            };
+            if includes && pattern.is_empty() {
+                return Err(refused("an exclamation mark needs a pattern behind it"));
+            }
+            let pattern = cleaned(pattern);
+            if pattern == "." {
+                // Nothing is called like this; Docker reads and never matches it.
+                continue;
+            }
+            read.push(IgnorePattern {
+                includes,
+                parts: parts(&pattern).map_err(refused)?,
+            });
+        }
+        Ok(Self { patterns: read })
+    }
+
+    /// Whether nothing is left out.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// Whether a path is left out. It is relative to the context's root, with slashes, without one at its beginning or end.
+    #[must_use]
+    pub fn matches(&self, path: &str) -> bool {
+        let mut ignored = false;
+        for pattern in &self.patterns {
+            if pattern.includes == ignored && pattern.matches_it_or_above(path) {
+                ignored = !pattern.includes;
+            }
+        }
+        ignored
+    }
+
+    /// Whether something below a directory that is left out can be in all the same: whoever walks the context may skip the directory if not.
+    #[must_use]
+    pub fn may_include_below(&self, directory: &str) -> bool {
+        self.patterns
+            .iter()
+            .any(|pattern| pattern.includes && pattern.may_match_below(directory))
+    }
+}
+
+impl IgnorePattern {
+    fn matches_it_or_above(&self, path: &str) -> bool {
+        self.matches(path)
+            || path
+                .match_indices('/')
+                .any(|(end, _)| self.matches(&path[..end]))
+    }
+
+    fn matches(&self, path: &str) -> bool {
+        let path: Vec<char> = path.chars().collect();
+        *self
+            .reached(&path)
+            .last()
+            .expect("a state per part and one before them")
+    }
+
+    /// Whether a longer path that begins with the directory can match. Too often true costs a walk; never false where one does.
+    fn may_match_below(&self, directory: &str) -> bool {
+        let mut prefix: Vec<char> = directory.chars().collect();
+        prefix.push('/');
+        self.reached(&prefix).contains(&true)
+    }
+
+    /// After the whole path: which numbers of parts can have matched it.
+    fn reached(&self, path: &[char]) -> Vec<bool> {
+        let skip = |mut states: Vec<bool>, at_boundary: bool| {
+            for at in 0..self.parts.len() {
+                let may_be_nothing = match self.parts[at] {
+                    Part::Run | Part::Rest => true,
+                    Part::Directories => at_boundary,
+                    _ => false,
+                };
+                states[at + 1] |= states[at] && may_be_nothing;
+            }
+            states
+        };
+        // `Directories` holds its state while it eats, and gives it on only where nothing was eaten or a slash was the last.
+        let mut states = vec![false; self.parts.len() + 1];
+        let mut inside = vec![false; self.parts.len()];
+        states[0] = true;
+        states = skip(states, true);
+        for &c in path {
+            let mut next = vec![false; self.parts.len() + 1];
+            let mut next_inside = vec![false; self.parts.len()];
+            for at in 0..self.parts.len() {
+                match &self.parts[at] {
+                    Part::Directories => {
+                        if states[at] || inside[at] {
+                            next_inside[at] = true;
+                            next[at + 1] |= c == '/';
+                        }
+                    }
+                    Part::Rest => next[at] |= states[at],
+                    Part::Run => next[at] |= states[at] && c != '/',
+                    Part::One => next[at + 1] |= states[at] && c != '/',
+                    Part::Literal(wanted) => next[at + 1] |= states[at] && c == *wanted,
+                    Part::Set { negated, ranges } => {
+                        let is_in = ranges.iter().any(|(low, high)| (*low..=*high).contains(&c));
+                        next[at + 1] |= states[at] && c != '/' && is_in != *negated;
+                    }
+                }
+            }
+            states = skip(next, true);
+            inside = next_inside;
+        }
+        states
+    }
+}
+
+/// Go's `filepath.Clean`, and no slash at the beginning.
+fn cleaned(pattern: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in pattern.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => {
+                parts.pop();
+            }
+            ".." if pattern.starts_with('/') => {}
+            part => parts.push(part),
+        }
+    }
+    if parts.is_empty() {
+        ".".to_owned()
+    } else {
+        parts.join("/")
+    }
+}
+
+fn parts(pattern: &str) -> Result<Vec<Part>, &'static str> {
+    // `**.md` is every path that ends like this, unlike `**x*`: Docker's matcher has a way of its own for what is only an ending.
+    if let Some(ending) = pattern.strip_prefix("**")
+        && !ending.is_empty()
+        && !ending.starts_with('/')
+        && !ending.contains(['*', '?', '[', ']', '\\'])
+    {
+        return Ok(std::iter::once(Part::Rest)
+            .chain(ending.chars().map(Part::Literal))
+            .collect());
+    }
+    let mut parts = Vec::new();
+    let mut chars = pattern.chars().peekable();
+    while let Some(c) = chars.next() {
+        parts.push(match c {
+            '*' if chars.next_if_eq(&'*').is_some() => {
+                chars.next_if_eq(&'/');
+                if chars.peek().is_none() {
+                    Part::Rest
+                } else {
+                    Part::Directories
+                }
+            }
+            '*' => Part::Run,
+            '?' => Part::One,
+            '[' => set(&mut chars)?,
+            '\\' => Part::Literal(chars.next().ok_or("a backslash has nothing behind it")?),
+            c => Part::Literal(c),
+        });
+    }
+    Ok(parts)
+}
+
+fn set(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Part, &'static str> {
+    const OPEN: &str = "a bracket is not closed";
+    let negated = chars.next_if_eq(&'^').is_some();
+    let mut ranges = Vec::new();
+    loop {
+        let mut bound = || match chars.next().ok_or(OPEN)? {
+            ']' => Ok(None),
+            '-' => Err("a dash in brackets stands between two characters"),
+            '\\' => chars.next().ok_or(OPEN).map(Some),
+            c => Ok(Some(c)),
+        };
+        let Some(low) = bound()? else {
+            if ranges.is_empty() {
+                return Err("brackets are empty");
+            }
+            return Ok(Part::Set { negated, ranges });
+        };
+        let high = if chars.next_if_eq(&'-').is_some() {
+            match chars.next().ok_or(OPEN)? {
+                ']' | '-' => return Err("a dash in brackets stands between two characters"),
+                '\\' => chars.next().ok_or(OPEN)?,
+                c => c,
+            }
+        } else {
+            low
+        };
+        ranges.push((low, high));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Ignore;
+
+    fn ignored(patterns: &str, paths: &[&str]) -> Vec<String> {
+        let ignore = Ignore::parse(patterns).expect(patterns);
+        paths
+            .iter()
+            .filter(|path| ignore.matches(path))
+            .map(|path| (*path).to_owned())
+            .collect()
+    }
+
+    const TREE: &[&str] = &[
+        "a",
+        "a/b",
+        "a/b/c.md",
+        "b",
+        "b/x.go",
+        "c.md",
+        "d/e/f.md",
+        "d/e/g.txt",
+        ".git",
+        ".git/config",
+        "x[y",
+        "z-1",
+    ];
+
+    #[test]
+    fn a_pattern_holds_for_all_below_it() {
+        assert_eq!(ignored("a", TREE), ["a", "a/b", "a/b/c.md"]);
+        assert_eq!(ignored("/a/b/", TREE), ["a/b", "a/b/c.md"]);
+        assert_eq!(ignored("./d/../c.md", TREE), ["c.md"]);
+        assert_eq!(ignored("*/b", TREE), ["a/b", "a/b/c.md"]);
+        assert_eq!(ignored("# a\n\n  .git  \n", TREE), [".git", ".git/config"]);
+    }
+
+    #[test]
+    fn two_stars_are_any_directories() {
+        assert_eq!(ignored("**/*.md", TREE), ["a/b/c.md", "c.md", "d/e/f.md"]);
+        assert_eq!(ignored("**/b", TREE), ["a/b", "a/b/c.md", "b", "b/x.go"]);
+        assert_eq!(ignored("d/**", TREE), ["d/e/f.md", "d/e/g.txt"]);
+        assert_eq!(ignored("d/**/f.md", TREE), ["d/e/f.md"]);
+        assert_eq!(ignored("**", TREE), TREE);
+        assert_eq!(ignored("**.md", TREE), ["a/b/c.md", "c.md", "d/e/f.md"]);
+        assert_eq!(
+            ignored("a**/b", &["a/b", "aX/b", "aX/Y/b", "ab"]),
+            ["a/b", "aX/b", "aX/Y/b", "ab"]
+        );
+    }
+
+    #[test]
+    fn the_last_that_matches_decides() {
+        assert_eq!(
+            ignored("**\n!c.md\n!a/b", &["a", "a/b", "a/b/c.md", "c.md"]),
+            ["a"]
+        );
+        assert_eq!(ignored("*.md\n!c.md\nc*", TREE), ["c.md"]);
+        assert_eq!(ignored("!a\na", TREE), ["a", "a/b", "a/b/c.md"]);
+    }
+
+    #[test]
+    fn characters_can_be_of_a_set_or_taken_literally() {
+        assert_eq!(
+            ignored("[a-b]", TREE),
+            ["a", "a/b", "a/b/c.md", "b", "b/x.go"]
+        );
+        assert_eq!(ignored("?.md", TREE), ["c.md"]);
+        assert_eq!(ignored("[^a-y]-1", TREE), ["z-1"]);
+        assert_eq!(ignored(r"x\[y", TREE), ["x[y"]);
+        assert_eq!(ignored("*.m?", TREE), ["c.md"]);
+    }
+
+    #[test]
+    fn a_pattern_that_means_nothing_is_named() {
+        for (pattern, said) in [
+            (
+                "a[",
+                "syntax error in pattern \"a[\": a bracket is not closed",
+            ),
+            ("[]", "syntax error in pattern \"[]\": brackets are empty"),
+            (
+                "[-a]",
+                "syntax error in pattern \"[-a]\": a dash in brackets stands between two characters",
+            ),
+            (
+                "a\\",
+                "syntax error in pattern \"a\\\\\": a backslash has nothing behind it",
+            ),
+            (
+                "!",
+                "syntax error in pattern \"!\": an exclamation mark needs a pattern behind it",
+            ),
+        ] {
+            assert_eq!(Ignore::parse(pattern).expect_err(pattern).to_string(), said);
+        }
+    }
+
+    #[test]
+    fn a_directory_is_skipped_only_if_nothing_in_it_can_be_in() {
+        let ignore = Ignore::parse("*\n!src/**/*.rs\n!a?/b").expect("patterns");
+        assert!(ignore.may_include_below("src"));
+        assert!(ignore.may_include_below("src/x/y"));
+        assert!(ignore.may_include_below("ax"));
+        assert!(!ignore.may_include_below("target"));
+        assert!(!ignore.may_include_below("ax/c"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_taken_back_in_is_never_skipped(
+            patterns in proptest::collection::vec("!?(\\*\\*/|\\*|\\?|a|b|/|\\[ab\\]){1,5}", 1..5),
+            path in "[ab](/[ab]){0,3}",
+        ) {
+            let ignore = Ignore::of(patterns.iter().map(String::as_str).filter(|p| *p != "!"));
+            if let Ok(ignore) = ignore && !ignore.matches(&path) {
+                for (end, _) in path.match_indices('/') {
+                    proptest::prop_assert!(!ignore.matches(&path[..end]) || ignore.may_include_below(&path[..end]));
+                }
+            }
+        }
+    }
+}
