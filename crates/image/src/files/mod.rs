@@ -10,6 +10,7 @@ mod error;
 mod name;
 mod pack;
 mod root;
+mod transfer;
 mod unpack;
 mod usage;
 
@@ -17,6 +18,7 @@ pub use difference::{Change, ChangeKind, differences, pack_changes};
 pub use error::FilesError;
 pub use pack::{export, pack, pack_as};
 pub use root::{PathStat, Root};
+pub use transfer::{Item, TransferOptions, transfer, transfer_digest, transfer_directory};
 pub use unpack::{Renamed, UnpackOptions, unpack};
 pub(crate) use usage::measure;
 pub use usage::usage;

@@ -101,6 +101,11 @@ impl<'r, W: Write> Packer<'r, W> {
         }
     }
 
+    /// What has several names from here on is written once more under the first of them.
+    pub(super) fn forget_names(&mut self) {
+        self.seen.clear();
+    }
+
     pub(super) fn finish(self) -> Result<(), FilesError> {
         let mut out = self.writer.finish().map_err(FilesError::Output)?;
         out.flush().map_err(FilesError::Output)
@@ -147,65 +152,47 @@ impl<'r, W: Write> Packer<'r, W> {
         found: &OwnedFd,
         label: Vec<u8>,
     ) -> Result<Option<OwnedFd>, FilesError> {
-        if label.len() > LONGEST {
-            return Err(failed("archiving", &label)(Errno::NAMETOOLONG));
-        }
-        let stat = fstat(found).map_err(failed("looking at", &label))?;
-        let major = rustix::fs::major(stat.st_rdev);
-        let minor = rustix::fs::minor(stat.st_rdev);
-        let (uid, gid) = self.root.to_container((stat.st_uid, stat.st_gid));
-        let mut entry = Entry {
-            path: label,
-            kind: EntryKind::Directory,
-            mode: permissions(&stat),
-            uid,
-            gid,
-            mtime: stat.st_mtime,
-            mtime_nanos: 0,
-            xattrs: Xattrs::new(),
+        let Some(described) = describe(self.root, found, label)? else {
+            return Ok(None);
         };
-        let type_ = FileType::from_raw_mode(stat.st_mode);
-        if type_ != FileType::Directory
+        self.write(described)
+    }
+
+    /// The same of a file that was looked at.
+    pub(super) fn write(&mut self, described: Described) -> Result<Option<OwnedFd>, FilesError> {
+        let Described {
+            mut entry,
+            content,
+            stat,
+        } = described;
+        let is_directory = matches!(content, Content::Directory(_));
+        if !is_directory
             && stat.st_nlink > 1
             && let Some(target) = self.first_name(&stat, &entry.path)
         {
             entry.kind = EntryKind::HardLink { target };
+            entry.xattrs.clear();
             self.entry(&entry)?;
             return Ok(None);
         }
-        match type_ {
-            FileType::Directory => {
-                let open = reopen(found, OFlags::RDONLY | OFlags::DIRECTORY);
-                let directory = open.map_err(failed("opening", &entry.path))?;
-                entry.xattrs = xattrs(self.root, &directory);
-                self.entry(&entry)?;
-                return Ok(Some(directory));
-            }
-            FileType::RegularFile => {
-                let open = reopen(found, OFlags::RDONLY);
-                let file = File::from(open.map_err(failed("opening", &entry.path))?);
-                let size = u64::try_from(stat.st_size).unwrap_or(0);
-                entry.kind = EntryKind::File { size, offset: 0 };
-                entry.xattrs = xattrs(self.root, &file);
+        match content {
+            Content::File(file) => {
+                let EntryKind::File { size, .. } = entry.kind else {
+                    unreachable!("content of a file comes with an entry of one");
+                };
                 let written = self.writer.file(&entry, size, file);
                 written.map_err(FilesError::Output)?;
-                return Ok(None);
+                Ok(None)
             }
-            FileType::Symlink => {
-                let target = readlinkat(found, "", Vec::new())
-                    .map_err(failed("reading", &entry.path))?
-                    .into_bytes();
-                entry.kind = EntryKind::Symlink { target };
-                entry.mode = 0o777;
+            Content::Directory(directory) => {
+                self.entry(&entry)?;
+                Ok(Some(directory))
             }
-            FileType::CharacterDevice => entry.kind = EntryKind::CharDevice { major, minor },
-            FileType::BlockDevice => entry.kind = EntryKind::BlockDevice { major, minor },
-            FileType::Fifo => entry.kind = EntryKind::Fifo,
-            // A tar has no word for a socket.
-            _ => return Ok(None),
+            Content::None => {
+                self.entry(&entry)?;
+                Ok(None)
+            }
         }
-        self.entry(&entry)?;
-        Ok(None)
     }
 
     /// The name under which a file with several is in the archive already; else this becomes it.
@@ -217,6 +204,78 @@ impl<'r, W: Write> Packer<'r, W> {
         }
         known
     }
+}
+
+/// A file as an archive tells of it, and open for what is in it.
+pub(super) struct Described {
+    pub(super) entry: Entry,
+    pub(super) content: Content,
+    pub(super) stat: Stat,
+}
+
+/// What is in a file.
+pub(super) enum Content {
+    None,
+    File(File),
+    Directory(OwnedFd),
+}
+
+/// Looks at a file. Of a socket there is nothing to tell: a tar has no word for it.
+pub(super) fn describe(
+    root: &Root,
+    found: &OwnedFd,
+    label: Vec<u8>,
+) -> Result<Option<Described>, FilesError> {
+    if label.len() > LONGEST {
+        return Err(failed("archiving", &label)(Errno::NAMETOOLONG));
+    }
+    let stat = fstat(found).map_err(failed("looking at", &label))?;
+    let major = rustix::fs::major(stat.st_rdev);
+    let minor = rustix::fs::minor(stat.st_rdev);
+    let (uid, gid) = root.to_container((stat.st_uid, stat.st_gid));
+    let mut entry = Entry {
+        path: label,
+        kind: EntryKind::Directory,
+        mode: permissions(&stat),
+        uid,
+        gid,
+        mtime: stat.st_mtime,
+        mtime_nanos: 0,
+        xattrs: Xattrs::new(),
+    };
+    let mut content = Content::None;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => {
+            let open = reopen(found, OFlags::RDONLY | OFlags::DIRECTORY);
+            let directory = open.map_err(failed("opening", &entry.path))?;
+            entry.xattrs = xattrs(root, &directory);
+            content = Content::Directory(directory);
+        }
+        FileType::RegularFile => {
+            let open = reopen(found, OFlags::RDONLY);
+            let file = File::from(open.map_err(failed("opening", &entry.path))?);
+            let size = u64::try_from(stat.st_size).unwrap_or(0);
+            entry.kind = EntryKind::File { size, offset: 0 };
+            entry.xattrs = xattrs(root, &file);
+            content = Content::File(file);
+        }
+        FileType::Symlink => {
+            let target = readlinkat(found, "", Vec::new())
+                .map_err(failed("reading", &entry.path))?
+                .into_bytes();
+            entry.kind = EntryKind::Symlink { target };
+            entry.mode = 0o777;
+        }
+        FileType::CharacterDevice => entry.kind = EntryKind::CharDevice { major, minor },
+        FileType::BlockDevice => entry.kind = EntryKind::BlockDevice { major, minor },
+        FileType::Fifo => entry.kind = EntryKind::Fifo,
+        _ => return Ok(None),
+    }
+    Ok(Some(Described {
+        entry,
+        content,
+        stat,
+    }))
 }
 
 fn level(directory: OwnedFd, label: Vec<u8>) -> Result<Level, FilesError> {

@@ -143,7 +143,7 @@ impl Root {
     }
 
     /// Follows every link of a path and answers the path without them; what is not there is taken as it is written.
-    fn follow(&self, path: &str) -> io::Result<String> {
+    pub(super) fn follow(&self, path: &str) -> io::Result<String> {
         let mut left: Vec<String> = components(path).rev().map(str::to_owned).collect();
         let mut done = String::new();
         let mut links = 0;
@@ -178,6 +178,34 @@ impl Root {
         } else {
             done
         })
+    }
+
+    /// The names in a directory, in order, links on the way to it followed; of what is no directory, none.
+    pub fn names(&self, path: &str) -> Result<Vec<String>, FilesError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let directory = match self.open(name::clean(path).as_bytes(), flags) {
+            Err(Errno::NOTDIR) => return Ok(Vec::new()),
+            result => result.map_err(failed("opening", path))?,
+        };
+        let names = super::pack::names(&directory).map_err(failed("reading", path))?;
+        Ok(names
+            .into_iter()
+            .rev()
+            .filter_map(|name| String::from_utf8(name).ok())
+            .collect())
+    }
+
+    /// Whether a path leads to a directory, links followed; nothing where it leads nowhere.
+    pub fn is_directory(&self, path: &str) -> Result<Option<bool>, FilesError> {
+        match self.open(name::clean(path).as_bytes(), OFlags::PATH) {
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(failed("looking at", path)(error)),
+            Ok(found) => {
+                let stat = fstat(&found).map_err(failed("looking at", path))?;
+                let kind = FileType::from_raw_mode(stat.st_mode);
+                Ok(Some(kind == FileType::Directory))
+            }
+        }
     }
 
     /// Opens a directory, making what is missing of it.
