@@ -19,6 +19,7 @@ mod source;
 mod tests;
 mod words;
 
+pub(crate) use error::nearest;
 pub use error::{DockerfileError, Lines, excerpt};
 pub use instruction::{
     Action, Argument, Command, Copied, Health, Instruction, Pair, Run, RunNetwork, Stage,
@@ -26,6 +27,7 @@ pub use instruction::{
 pub use mount::{Mount, MountError, MountKind, MountText, Sharing};
 pub use source::{Directives, HereDocument};
 pub use words::WordError;
+pub(crate) use words::{Expanded, Reading, expand};
 
 /// A Dockerfile that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,27 @@ pub struct Dockerfile {
     pub stages: Vec<Stage>,
     /// Instructions with an empty line inside, which Docker warns of.
     pub with_empty_lines: Vec<Lines>,
+}
+
+/// Reads an instruction that an image brought along in its `OnBuild`.
+///
+/// # Errors
+/// What is wrong with it; its lines are those of the text.
+pub(crate) fn parse_trigger(text: &str) -> Result<Vec<Instruction>, DockerfileError> {
+    let source = source::split(text)?;
+    source
+        .statements
+        .iter()
+        .map(
+            |statement| match parse::parse(statement, source.directives.escape)? {
+                parse::Parsed::Instruction(instruction) => Ok(*instruction),
+                parse::Parsed::From(_) => Err(DockerfileError::new(
+                    statement.lines,
+                    "FROM isn't allowed as an ONBUILD trigger",
+                )),
+            },
+        )
+        .collect()
 }
 
 impl Dockerfile {
