@@ -7,6 +7,8 @@
 use hoist_model::ErrorClass;
 use thiserror::Error;
 
+use crate::glob::Glob;
+
 /// The patterns of one file, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ignore {
@@ -18,25 +20,7 @@ pub struct Ignore {
 struct IgnorePattern {
     /// It began with `!`.
     includes: bool,
-    parts: Vec<Part>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
-    Literal(char),
-    /// `?`: one character that is no slash.
-    One,
-    /// `*`: any that are no slashes.
-    Run,
-    /// `**/`: nothing, or anything that ends with a slash.
-    Directories,
-    /// `**` at the end, or before an ending: anything.
-    Rest,
-    /// `[a-z]`, `[^a-z]`: never a slash.
-    Set {
-        negated: bool,
-        ranges: Vec<(char, char)>,
-    },
+    glob: Glob,
 }
 
 /// A pattern that means nothing.
@@ -97,7 +81,7 @@ impl Ignore {
             }
             read.push(IgnorePattern {
                 includes,
-                parts: parts(&pattern).map_err(refused)?,
+                glob: Glob::across_directories(&pattern).map_err(refused)?,
             });
         }
         Ok(Self { patterns: read })
@@ -126,81 +110,21 @@ impl Ignore {
     pub fn may_include_below(&self, directory: &str) -> bool {
         self.patterns
             .iter()
-            .any(|pattern| pattern.includes && pattern.may_match_below(directory))
+            .any(|pattern| pattern.includes && pattern.glob.may_match_below(directory))
     }
 }
 
 impl IgnorePattern {
     fn matches_it_or_above(&self, path: &str) -> bool {
-        self.matches(path)
+        self.glob.matches(path)
             || path
                 .match_indices('/')
-                .any(|(end, _)| self.matches(&path[..end]))
-    }
-
-    fn matches(&self, path: &str) -> bool {
-        let path: Vec<char> = path.chars().collect();
-        *self
-            .reached(&path)
-            .last()
-            .expect("a state per part and one before them")
-    }
-
-    /// Whether a longer path that begins with the directory can match. Too often true costs a walk; never false where one does.
-    fn may_match_below(&self, directory: &str) -> bool {
-        let mut prefix: Vec<char> = directory.chars().collect();
-        prefix.push('/');
-        self.reached(&prefix).contains(&true)
-    }
-
-    /// After the whole path: which numbers of parts can have matched it.
-    fn reached(&self, path: &[char]) -> Vec<bool> {
-        let skip = |mut states: Vec<bool>, at_boundary: bool| {
-            for at in 0..self.parts.len() {
-                let may_be_nothing = match self.parts[at] {
-                    Part::Run | Part::Rest => true,
-                    Part::Directories => at_boundary,
-                    _ => false,
-                };
-                states[at + 1] |= states[at] && may_be_nothing;
-            }
-            states
-        };
-        // `Directories` holds its state while it eats, and gives it on only where nothing was eaten or a slash was the last.
-        let mut states = vec![false; self.parts.len() + 1];
-        let mut inside = vec![false; self.parts.len()];
-        states[0] = true;
-        states = skip(states, true);
-        for &c in path {
-            let mut next = vec![false; self.parts.len() + 1];
-            let mut next_inside = vec![false; self.parts.len()];
-            for at in 0..self.parts.len() {
-                match &self.parts[at] {
-                    Part::Directories => {
-                        if states[at] || inside[at] {
-                            next_inside[at] = true;
-                            next[at + 1] |= c == '/';
-                        }
-                    }
-                    Part::Rest => next[at] |= states[at],
-                    Part::Run => next[at] |= states[at] && c != '/',
-                    Part::One => next[at + 1] |= states[at] && c != '/',
-                    Part::Literal(wanted) => next[at + 1] |= states[at] && c == *wanted,
-                    Part::Set { negated, ranges } => {
-                        let is_in = ranges.iter().any(|(low, high)| (*low..=*high).contains(&c));
-                        next[at + 1] |= states[at] && c != '/' && is_in != *negated;
-                    }
-                }
-            }
-            states = skip(next, true);
-            inside = next_inside;
-        }
-        states
+                .any(|(end, _)| self.glob.matches(&path[..end]))
     }
 }
 
 /// Go's `filepath.Clean`, and no slash at the beginning.
-fn cleaned(pattern: &str) -> String {
+pub(crate) fn cleaned(pattern: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in pattern.split('/') {
         match part {
@@ -216,69 +140,6 @@ fn cleaned(pattern: &str) -> String {
         ".".to_owned()
     } else {
         parts.join("/")
-    }
-}
-
-fn parts(pattern: &str) -> Result<Vec<Part>, &'static str> {
-    // `**.md` is every path that ends like this, unlike `**x*`: Docker's matcher has a way of its own for what is only an ending.
-    if let Some(ending) = pattern.strip_prefix("**")
-        && !ending.is_empty()
-        && !ending.starts_with('/')
-        && !ending.contains(['*', '?', '[', ']', '\\'])
-    {
-        return Ok(std::iter::once(Part::Rest)
-            .chain(ending.chars().map(Part::Literal))
-            .collect());
-    }
-    let mut parts = Vec::new();
-    let mut chars = pattern.chars().peekable();
-    while let Some(c) = chars.next() {
-        parts.push(match c {
-            '*' if chars.next_if_eq(&'*').is_some() => {
-                chars.next_if_eq(&'/');
-                if chars.peek().is_none() {
-                    Part::Rest
-                } else {
-                    Part::Directories
-                }
-            }
-            '*' => Part::Run,
-            '?' => Part::One,
-            '[' => set(&mut chars)?,
-            '\\' => Part::Literal(chars.next().ok_or("a backslash has nothing behind it")?),
-            c => Part::Literal(c),
-        });
-    }
-    Ok(parts)
-}
-
-fn set(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Part, &'static str> {
-    const OPEN: &str = "a bracket is not closed";
-    let negated = chars.next_if_eq(&'^').is_some();
-    let mut ranges = Vec::new();
-    loop {
-        let mut bound = || match chars.next().ok_or(OPEN)? {
-            ']' => Ok(None),
-            '-' => Err("a dash in brackets stands between two characters"),
-            '\\' => chars.next().ok_or(OPEN).map(Some),
-            c => Ok(Some(c)),
-        };
-        let Some(low) = bound()? else {
-            if ranges.is_empty() {
-                return Err("brackets are empty");
-            }
-            return Ok(Part::Set { negated, ranges });
-        };
-        let high = if chars.next_if_eq(&'-').is_some() {
-            match chars.next().ok_or(OPEN)? {
-                ']' | '-' => return Err("a dash in brackets stands between two characters"),
-                '\\' => chars.next().ok_or(OPEN)?,
-                c => c,
-            }
-        } else {
-            low
-        };
-        ranges.push((low, high));
     }
 }
 

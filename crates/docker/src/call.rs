@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::Bytes;
+use hoist_build::Builder;
 use hoist_engine::Engine;
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, Limited};
@@ -21,6 +22,7 @@ const BODY_LIMIT: usize = 8 << 20;
 /// What every handler may need of the daemon.
 pub(crate) struct Facade {
     pub(crate) engine: Engine,
+    pub(crate) builder: Builder,
     pub(crate) node: Node,
 }
 
@@ -38,6 +40,10 @@ pub(crate) struct Call {
 impl Call {
     pub(crate) fn engine(&self) -> &Engine {
         &self.facade.engine
+    }
+
+    pub(crate) fn builder(&self) -> &Builder {
+        &self.facade.builder
     }
 
     /// The object the path names.

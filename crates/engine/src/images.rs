@@ -4,6 +4,7 @@
 //! and containers. Layers nobody names any more are collected when nothing is being brought in, so that a pull
 //! can rely on a layer it found here.
 
+mod built;
 mod collection;
 mod configs;
 pub mod fsck;
@@ -13,7 +14,7 @@ mod removal;
 mod usage;
 
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hoist_image::document::ImageConfig;
 use hoist_image::files::{Change, Root};
@@ -35,6 +36,8 @@ use hoist_model::chain;
 /// Largest configuration document that is read back.
 const CONFIG_LIMIT: u64 = 4 << 20;
 
+pub use built::OtherLayers;
+pub use collection::Intake;
 pub use manifests::{ManifestKind, ManifestSummary};
 pub use push::Pushing;
 pub use usage::ImageUsage;
@@ -55,6 +58,8 @@ struct Inner {
     source: Arc<dyn ImageSource>,
     configs: Configs,
     collection: Arc<Collection>,
+    /// Who keeps layers beside images and containers.
+    others: OnceLock<OtherLayers>,
 }
 
 /// What a pull did.
@@ -108,6 +113,7 @@ impl Images {
             source,
             configs: Configs::default(),
             collection: Arc::default(),
+            others: OnceLock::new(),
         };
         Self {
             inner: Arc::new(inner),

@@ -44,3 +44,4 @@ pub use snapshot::{
     open_snapshotter,
 };
 pub use stored::{KnownManifest, OutgoingImage, PushedImage, StoredImage};
+pub use tar::CompleteTar;

@@ -121,11 +121,25 @@ impl StageState {
         if mount.target.as_deref() == Some("") {
             return Err(refused("invalid mount target \"/\"".to_owned()));
         }
+        if mount.from.is_some() && matches!(mount.kind, MountKind::Cache { .. }) {
+            let what = "a cache mount that begins with other files";
+            return Err(PlanError::Missing { lines, what });
+        }
+        if mount.source.is_some() && matches!(mount.kind, MountKind::Cache { .. }) {
+            // A path in what programs wrote: it must not lead out by their links.
+            let what = "a part of a cache mount";
+            return Err(PlanError::Missing { lines, what });
+        }
+        if mount.kind == MountKind::Bind && !mount.read_only {
+            let what = "a bind mount that can be written to";
+            return Err(PlanError::Missing { lines, what });
+        }
+        if matches!(mount.kind, MountKind::Ssh { .. }) {
+            let what = "the ssh agent of whoever builds";
+            return Err(PlanError::Missing { lines, what });
+        }
         let input = match mount.kind {
             MountKind::Bind => planner.from(mount.from.as_deref(), self.number, lines)?,
-            MountKind::Cache { .. } if mount.from.is_some() => {
-                planner.from(mount.from.as_deref(), self.number, lines)?
-            }
             _ => Input::Nothing,
         };
         // Its name was for finding the input: the same input under another name is the same step.

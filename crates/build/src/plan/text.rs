@@ -47,6 +47,17 @@ impl Operation {
     }
 }
 
+impl Operation {
+    /// What is done, on one line, for people.
+    pub(crate) fn headline(&self) -> String {
+        match self {
+            Self::Run(run) => format!("RUN {}", run.words.join(" ")),
+            Self::Copy(copy) => format!("COPY {} {}", copy.sources.join(" "), copy.destination),
+            Self::Directory { path, .. } => format!("WORKDIR {path}"),
+        }
+    }
+}
+
 impl RunStep {
     fn write(&self, text: &mut String, name: &dyn Fn(&Input) -> String) -> fmt::Result {
         writeln!(text, "run {:?}", self.words)?;
@@ -102,6 +113,13 @@ impl RunStep {
 }
 
 impl CopyStep {
+    /// All that decides what it brings, and what that is called.
+    pub(crate) fn content_text(&self) -> String {
+        let (sources, exclude, parents) = (&self.sources, &self.exclude, self.parents);
+        let destination = &self.destination;
+        format!("{sources:?} without {exclude:?} to {destination:?} {parents}")
+    }
+
     fn write(&self, text: &mut String, name: &dyn Fn(&Input) -> String) -> fmt::Result {
         writeln!(
             text,

@@ -144,7 +144,7 @@ pub(crate) async fn prune(call: Call) -> Reply {
 }
 
 /// An instant, or how long ago it was (`24h`, `1h30m`).
-fn moment(text: &str) -> Result<Timestamp, ApiError> {
+pub(super) fn moment(text: &str) -> Result<Timestamp, ApiError> {
     if let Ok(at) = Timestamp::parse_api(text) {
         return Ok(at);
     }

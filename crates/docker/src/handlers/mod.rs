@@ -5,6 +5,8 @@ pub(crate) mod attach;
 mod body_reader;
 mod body_writer;
 mod bridge;
+pub(crate) mod build;
+pub(crate) mod build_cache;
 pub(crate) mod changes;
 pub(crate) mod containers;
 pub(crate) mod events;

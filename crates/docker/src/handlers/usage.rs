@@ -1,6 +1,5 @@
 //! `GET /system/df`.
 
-use hoist_model::EventKind;
 use serde_json::{Map, Value, json};
 
 use crate::call::{Call, ok};
@@ -130,29 +129,19 @@ pub(crate) async fn usage(call: Call) -> Reply {
         }
     }
     if wanted.build_cache {
-        // There is no builder yet, and so no cache.
-        let none = Counted {
-            items: Vec::new(),
-            active: 0,
-            size: 0,
-            reclaimable: 0,
-        };
+        let items = super::build_cache::list(call.builder())?;
+        let counted = Counted::of(
+            items,
+            |item| item["Size"].as_u64().unwrap_or(0),
+            |item| item["InUse"].as_bool() == Some(true),
+        );
         if sums {
-            put("BuildCacheUsage", none.json(verbose));
+            put("BuildCacheUsage", counted.json(verbose));
         }
         if lists {
-            put("BuildCache", Value::Array(Vec::new()));
-            put("BuilderSize", 0.into());
+            put("BuilderSize", counted.size.into());
+            put("BuildCache", Value::Array(counted.items));
         }
     }
     ok(&reply)
-}
-
-/// `POST /build/prune`. There is no builder yet, and so nothing to free.
-pub(crate) async fn prune_build_cache(call: Call) -> Reply {
-    let event = hoist_engine::events::pruned(EventKind::Builder, 0);
-    if let Err(error) = call.engine().events.tell(event).await {
-        return Err(ApiError::new(error.class(), hoist_model::chain(&error)));
-    }
-    ok(&json!({ "CachesDeleted": null, "SpaceReclaimed": 0 }))
 }

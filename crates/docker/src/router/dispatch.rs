@@ -6,8 +6,8 @@ use std::pin::Pin;
 use crate::call::Call;
 use crate::error::Reply;
 use crate::handlers::{
-    archive, attach, changes, containers, events, execs, fsck, images, logs, networks, observe,
-    registry, save, system, transfer, update, usage, volumes, websocket,
+    archive, attach, build, build_cache, changes, containers, events, execs, fsck, images, logs,
+    networks, observe, registry, save, system, transfer, update, usage, volumes, websocket,
 };
 
 pub(super) type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
@@ -59,6 +59,7 @@ pub(super) fn handler(id: &str) -> Option<Handler> {
         "ExecResize" => |call| Box::pin(execs::resize(call)),
         "ExecInspect" => |call| Box::pin(execs::inspect(call)),
 
+        "ImageBuild" => |call| Box::pin(build::build(call)),
         "ImageList" => |call| Box::pin(images::list(call)),
         "ImageInspect" => |call| Box::pin(images::inspect(call)),
         "ImageAttestations" => |call| Box::pin(images::attestations(call)),
@@ -86,7 +87,7 @@ pub(super) fn handler(id: &str) -> Option<Handler> {
         "NetworkConnect" => |call| Box::pin(networks::connect(call)),
         "NetworkDisconnect" => |call| Box::pin(networks::disconnect(call)),
         "NetworkPrune" => |call| Box::pin(networks::prune(call)),
-        "BuildPrune" => |call| Box::pin(usage::prune_build_cache(call)),
+        "BuildPrune" => |call| Box::pin(build_cache::prune(call)),
         "NetworkInspect" => |call| Box::pin(networks::inspect(call)),
         _ => return None,
     };

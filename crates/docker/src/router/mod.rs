@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::body::Body;
 use axum::response::IntoResponse;
+use hoist_build::Builder;
 use hoist_engine::Engine;
 use hoist_model::ErrorClass;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
@@ -27,17 +28,25 @@ pub struct Api {
 impl Api {
     /// The API over this engine on this node.
     #[must_use]
-    pub fn new(engine: Engine, node: Node) -> Self {
+    pub fn new(engine: Engine, builder: Builder, node: Node) -> Self {
+        let facade = Facade {
+            engine,
+            builder,
+            node,
+        };
         Self {
-            facade: Arc::new(RwLock::new(Arc::new(Facade { engine, node }))),
+            facade: Arc::new(RwLock::new(Arc::new(facade))),
         }
     }
 
     /// From the next request on, the node is told of like this.
     pub fn renew(&self, node: Node) {
         let mut facade = self.facade.write().unwrap_or_else(PoisonError::into_inner);
-        let engine = facade.engine.clone();
-        *facade = Arc::new(Facade { engine, node });
+        *facade = Arc::new(Facade {
+            engine: facade.engine.clone(),
+            builder: facade.builder.clone(),
+            node,
+        });
     }
 
     /// The whole API as a service: every path with and without `/v1.NN`.

@@ -1,5 +1,7 @@
 //! `X-Registry-Auth` and the body of `POST /auth` (API 1.55, section "Authentication").
 
+use std::collections::HashMap;
+
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -61,6 +63,29 @@ pub(crate) fn from_header(header: Option<&str>) -> Option<Credentials> {
         && credentials.identity_token.is_empty()
         && credentials.registry_token.is_empty();
     (!empty).then_some(credentials)
+}
+
+/// Reads `X-Registry-Config`: credentials by registry, as clients name registries. `None` is a malformed header.
+pub(crate) fn by_registry(header: Option<&str>) -> Option<HashMap<String, Credentials>> {
+    let Some(header) = header else {
+        return Some(HashMap::new());
+    };
+    let configs: HashMap<String, AuthConfig> =
+        serde_json::from_str(&decode(header.trim())?).ok()?;
+    let configs = configs.into_iter().map(|(name, config)| {
+        let name = name
+            .trim_start_matches("https://")
+            .trim_start_matches("http://");
+        let host = name.split('/').next().unwrap_or(name);
+        // The default registry under the name that clients keep its login by.
+        let host = if host == "index.docker.io" {
+            "docker.io"
+        } else {
+            host
+        };
+        (host.to_owned(), Credentials::from(config))
+    });
+    Some(configs.collect())
 }
 
 #[cfg(test)]

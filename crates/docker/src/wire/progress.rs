@@ -21,9 +21,23 @@ pub(crate) struct Line {
     pub(crate) error_detail: Option<ErrorDetail>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
-    /// For programs: what a push made of a tag.
+    /// For programs: what came of it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) aux: Option<PushedTag>,
+    pub(crate) aux: Option<Aux>,
+}
+
+/// What a program that reads the stream wants to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Aux {
+    /// What a push made of a tag.
+    Pushed(PushedTag),
+    /// The image that a build made (moby `types.BuildResult`).
+    Built {
+        /// Its id.
+        #[serde(rename = "ID")]
+        id: Digest,
+    },
 }
 
 /// API 1.55 `PushImageInfo`'s result, in docker's own spelling (moby `types.PushResult`).
@@ -45,6 +59,9 @@ pub(crate) struct Detail {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct ErrorDetail {
+    /// The exit code of a build's program, which the client ends with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<i32>,
     message: String,
 }
 
@@ -69,9 +86,29 @@ impl Line {
     pub(crate) fn failure(message: &str) -> Self {
         Self {
             error_detail: Some(ErrorDetail {
+                code: None,
                 message: message.to_owned(),
             }),
             error: Some(message.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// The same of a program that ended with this code.
+    pub(crate) fn failure_with_code(message: &str, code: Option<i32>) -> Self {
+        Self {
+            error_detail: Some(ErrorDetail {
+                code,
+                message: message.to_owned(),
+            }),
+            ..Self::failure(message)
+        }
+    }
+
+    /// The image that a build made.
+    pub(crate) fn built(id: Digest) -> Self {
+        Self {
+            aux: Some(Aux::Built { id }),
             ..Self::default()
         }
     }
@@ -91,11 +128,11 @@ pub(crate) fn push_lines(progress: &Progress) -> Vec<Line> {
     };
     let aux = Line {
         detail: Some(Detail::default()),
-        aux: Some(PushedTag {
+        aux: Some(Aux::Pushed(PushedTag {
             tag: tag.clone(),
             digest: digest.clone(),
             size: *size,
-        }),
+        })),
         ..Line::default()
     };
     vec![line(progress), aux]

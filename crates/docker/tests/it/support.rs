@@ -23,6 +23,32 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fake::{FakeNetwork, FakeRuntime, FakeSource, now};
 
+/// Runs nothing.
+struct NoPrograms;
+
+impl hoist_build::ports::Executor for NoPrograms {
+    fn run(
+        &self,
+        request: hoist_build::ports::RunRequest,
+        _: hoist_build::ports::OutputFn,
+    ) -> hoist_build::ports::BoxFuture<
+        'static,
+        Result<hoist_build::ports::RunOutcome, hoist_build::ports::PortError>,
+    > {
+        let exit_code = match request.words.last().map(String::as_str) {
+            Some("false") => 1,
+            _ => 0,
+        };
+        Box::pin(async move {
+            Ok(hoist_build::ports::RunOutcome {
+                exit_code,
+                out_of_memory: false,
+                layer: None,
+            })
+        })
+    }
+}
+
 pub(crate) struct Server {
     pub(crate) client: Client,
     pub(crate) socket: std::path::PathBuf,
@@ -43,6 +69,7 @@ pub(crate) async fn start() -> Option<Server> {
         .table::<TagRecord>()
         .table::<VolumeRecord>()
         .table::<NetworkRecord>()
+        .table::<hoist_build::CacheRecord>()
         .open(&root.join("state"))
         .unwrap();
     let content = Arc::new(ContentStore::open(root).unwrap());
@@ -80,8 +107,18 @@ pub(crate) async fn start() -> Option<Server> {
         networks,
         volumes,
         execs: execs.clone(),
-        events: Events::new(store),
+        events: Events::new(store.clone()),
     };
+    let (content, snapshotter) = engine.images.stores();
+    let builder = hoist_build::Builder::new(hoist_build::Parts {
+        store,
+        content,
+        snapshotter,
+        executor: Arc::new(NoPrograms),
+        cache_mounts: root.join("build"),
+        scratch: root.join("scratch"),
+        clock: now,
+    });
     tokio::spawn(async move {
         while let Some(notice) = notices.recv().await {
             execs.notice(&notice).await;
@@ -94,7 +131,7 @@ pub(crate) async fn start() -> Option<Server> {
         group: None,
     };
     let listener = Listener::unix(&socket, options).unwrap();
-    let app = Api::new(engine, node(root.display().to_string())).router();
+    let app = Api::new(engine, builder, node(root.display().to_string())).router();
     let options = ServeOptions {
         hijackable: is_hijackable,
         grace: Duration::from_secs(1),

@@ -131,7 +131,10 @@ impl Containers {
     }
 
     /// The container's upper directory, and how it differs from the image. Blocking.
-    fn compare(&self, record: &ContainerRecord) -> Result<(Root, Vec<Change>), ContainerError> {
+    pub(super) fn compare(
+        &self,
+        record: &ContainerRecord,
+    ) -> Result<(Root, Vec<Change>), ContainerError> {
         let snapshotter = self.inner.parts.images.snapshotter();
         // Both with the ids that its processes see.
         let lower = snapshotter.view(&record.layers, Ids::Host);

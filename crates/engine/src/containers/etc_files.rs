@@ -8,34 +8,34 @@ use std::path::{Path, PathBuf};
 
 use hoist_model::container::{NetworkMode, default_hostname};
 
-use super::actor::Actor;
+use super::Containers;
 use crate::error::ContainerError;
 use crate::records::{ContainerRecord, NetworkAttachment};
 
-impl Actor {
+impl Containers {
     /// Writes the files and answers where each goes: (path in the container, path on the host).
-    pub(super) fn write_etc_files(&self) -> Result<Vec<(String, PathBuf)>, ContainerError> {
-        let record = &self.record;
-        let network = &self.containers.inner.parts.network;
-        let directory = self.containers.etc_directory(&record.id);
+    pub(super) fn write_etc_files(
+        &self,
+        record: &ContainerRecord,
+    ) -> Result<Vec<(String, PathBuf)>, ContainerError> {
+        let network = &self.inner.parts.network;
+        let directory = self.etc_directory(&record.id);
         let shares_network = matches!(record.spec.network.mode, NetworkMode::Container(_));
         let mut files = vec![("hostname", format!("{}\n", hostname(record)))];
         let mut answers = Vec::with_capacity(3);
         if let (true, NetworkMode::Container(name)) = (shares_network, &record.spec.network.mode) {
             // Whoever shares a network namespace shares the names that go with it.
-            let other = self
-                .containers
-                .etc_directory(&self.containers.resolve(name)?.id);
+            let other = self.etc_directory(&self.resolve(name)?.id);
             for file in ["hosts", "resolv.conf"] {
                 answers.push((format!("/etc/{file}"), other.join(file)));
             }
         } else {
-            let linked = self.containers.link_hosts(record)?;
+            let linked = self.link_hosts(record)?;
             files.push(("hosts", hosts(record, network.host_gateway(), &linked)?));
             files.push(("resolv.conf", network.resolv_conf(record)));
         }
         super::create::make_private_directory(&directory)?;
-        let mapping = self.containers.mapping(&record.spec);
+        let mapping = self.mapping(&record.spec);
         let owner = mapping.map(|mapping| mapping.root());
         for (name, text) in files {
             let path = directory.join(name);

@@ -32,7 +32,7 @@ impl Actor {
             ipc: self.joined_ipc()?,
         };
         let environment = self.containers.link_environment(&self.record)?;
-        let etc_files = self.write_etc_files()?;
+        let etc_files = self.containers.write_etc_files(&self.record)?;
         let detached = self.image_mounts().await?;
         let rootfs = rootfs.await?;
         // What of it is discarded is never synced. One that cannot be kept is taken down by the monitor.

@@ -11,6 +11,7 @@
 //! answers at once.
 
 mod actor;
+mod build_step;
 mod changes;
 mod copy_up;
 mod create;
@@ -51,10 +52,11 @@ use hoist_image::Ids;
 use hoist_model::container::{ContainerSpec, LogFormat, LogOptions};
 use hoist_model::{ContainerId, UserMapping};
 use hoist_store::{Store, StoreError};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::build_step::{RunningStep, StepMount, StepRequest};
 pub use self::changes::CommitRequest;
 pub(crate) use self::events::{container_event, prune_event};
 pub use self::files::ContainerFiles;
@@ -118,6 +120,8 @@ struct Inner {
     unwritten: Mutex<HashMap<ContainerId, Arc<ContainerRecord>>>,
     /// Files of resting containers that someone looks at.
     views: view::Views,
+    /// Who waits for the end of a step, by the step. Held for single look-ups and changes.
+    steps: Mutex<HashMap<ContainerId, oneshot::Sender<ExitNotice>>>,
     /// Directories for containers to come.
     blanks: hoist_image::Blanks,
     /// What is to be unmounted and deleted soon. Held for single changes.
@@ -154,6 +158,7 @@ impl Containers {
             actors: Mutex::default(),
             unwritten: Mutex::default(),
             views: view::Views::default(),
+            steps: Mutex::default(),
             blanks: hoist_image::Blanks::default(),
             chores: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -219,10 +224,13 @@ impl Containers {
 
     /// Hands the end of a process to whom it concerns. Ends of execs are not ours.
     pub fn notice(&self, notice: ExitNotice) {
-        if let ProcessOwner::Container(id) = &notice.of
-            && let Ok(handle) = self.handle(id)
-        {
+        let ProcessOwner::Container(id) = &notice.of else {
+            return;
+        };
+        if let Ok(handle) = self.handle(id) {
             let _ = handle.inbox.send(Message::Ended(notice));
+        } else if let Some(waiting) = self.steps().remove(id) {
+            let _ = waiting.send(notice);
         }
     }
 
@@ -299,6 +307,13 @@ impl Containers {
     fn unwritten(&self) -> MutexGuard<'_, HashMap<ContainerId, Arc<ContainerRecord>>> {
         self.inner
             .unwritten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn steps(&self) -> MutexGuard<'_, HashMap<ContainerId, oneshot::Sender<ExitNotice>>> {
+        self.inner
+            .steps
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }

@@ -41,7 +41,7 @@ impl Collection {
 
 /// Something is being brought in, or read: nothing is collected meanwhile.
 #[derive(Debug)]
-pub(super) struct Intake {
+pub struct Intake {
     /// `None` once it was let go of.
     shared: Option<OwnedRwLockReadGuard<()>>,
     collection: Arc<Collection>,
@@ -50,7 +50,7 @@ pub(super) struct Intake {
 
 impl Intake {
     /// All that was brought in has its names now. Without this, what came is collected if nobody names it.
-    pub(super) fn finish(mut self) {
+    pub(crate) fn finish(mut self) {
         self.in_vain = false;
     }
 }
@@ -86,7 +86,7 @@ impl Drop for Alone {
 
 impl Images {
     /// Waits while names are being taken away, and then keeps them.
-    pub(super) async fn intake(&self) -> Intake {
+    pub async fn intake(&self) -> Intake {
         let collection = self.inner.collection.clone();
         let shared = collection.intake.clone().read_owned().await;
         Intake {
@@ -184,6 +184,7 @@ impl Images {
 /// Takes the names away. Blocking; the caller has the intake alone.
 pub(super) fn collect_now(inner: &Inner) -> Collected {
     let mut named = named_by(&inner.store.snapshot());
+    named.layers.extend(inner.other_layers());
     named.follow(&inner.content);
     collect_garbage(&named, &inner.content, inner.snapshotter.as_ref())
 }

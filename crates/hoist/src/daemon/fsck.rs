@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use hoist_build::cached_layers;
 use hoist_cli::AtRest;
 use hoist_engine::images::Images;
 use hoist_engine::images::fsck::{FsckOptions, fsck_at_rest};
@@ -41,7 +42,7 @@ fn check(asked: &AtRest<'_>) -> anyhow::Result<Value> {
         opened => opened?,
     };
     let image_root = root.join("image");
-    let found = fsck_at_rest(&store.snapshot(), &image_root)?;
+    let found = fsck_at_rest(&store.snapshot(), &image_root, cached_layers(&store))?;
     if !asked.repair || found.findings.is_empty() {
         return Ok(hoist_docker::fsck_report(&found));
     }
@@ -95,5 +96,7 @@ fn images(
         content.clone(),
         snapshotter.clone(),
     ));
-    Ok(Images::new(store, content, snapshotter, source))
+    let images = Images::new(store.clone(), content, snapshotter, source);
+    images.keep_layers_of(Arc::new(move || cached_layers(&store)));
+    Ok(images)
 }

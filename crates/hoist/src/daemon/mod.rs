@@ -2,6 +2,7 @@
 
 mod apparmor;
 mod arguments;
+mod build;
 mod doors;
 mod ending;
 mod fsck;
@@ -130,7 +131,7 @@ async fn serve(
         grace: GRACE,
         head_deadline: hoist_http::HEAD_DEADLINE,
     };
-    let api = hoist_docker::Api::new(wired.engine, wired.node.clone());
+    let api = hoist_docker::Api::new(wired.engine, wired.builder, wired.node.clone());
     let mut reload = Reload {
         words,
         settings,

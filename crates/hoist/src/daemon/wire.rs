@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use hoist_build::{Builder, CacheRecord};
 use hoist_engine::Engine;
 use hoist_engine::containers::{Containers, Parts};
 use hoist_engine::events::Events;
@@ -39,6 +40,7 @@ const NAME_DEADLINE: std::time::Duration = std::time::Duration::from_secs(20);
 /// A whole engine, ready to serve.
 pub(crate) struct Wired {
     pub(crate) engine: Engine,
+    pub(crate) builder: Builder,
     pub(crate) node: hoist_docker::Node,
     /// The engine's images, for a registry in this process.
     pub(crate) shelf: Arc<dyn Shelf>,
@@ -146,7 +148,7 @@ pub(crate) async fn wire(
     let execs = Execs::new(store.clone(), containers.clone(), runtime.clone());
     hoist_engine::health::probe(&containers, &execs);
     containers.hear_ooms(ooms);
-    let events = Events::new(store);
+    let events = Events::new(store.clone());
     let confinement = Confinement {
         cgroups: runtime.cgroups().version(),
         apparmor,
@@ -180,8 +182,11 @@ pub(crate) async fn wire(
         events,
     };
     let shelf = EngineShelf::new(engine.clone(), content, snapshotter);
+    // What makes images of Dockerfiles.
+    let builder = super::build::builder(settings, &store, &engine);
     Ok(Wired {
         engine,
+        builder,
         shelf: Arc::new(shelf),
         node,
         registry: source,
@@ -201,6 +206,7 @@ pub(super) fn open_store(data_root: &Path) -> Result<Store, StoreError> {
         .table::<TagRecord>()
         .table::<VolumeRecord>()
         .table::<NetworkRecord>()
+        .table::<CacheRecord>()
         .open(&data_root.join("store"))
 }
 

@@ -63,8 +63,11 @@ impl Normaliser {
         let replaced = HEX.replace_all(text, |found: &Captures<'_>| {
             let prefix = found.get(1).map_or("", |prefix| prefix.as_str());
             let short = &found[2][..12];
-            // All digits: a number, not an id, unless it is one that was seen in full.
-            let seen = ids.iter().any(|id| id == short);
+            // All digits: a number, not an id, unless it is one that was seen in full or stands where a build tells of ids.
+            let before = &text[..found.get(0).map_or(0, |whole| whole.start())];
+            let of_a_build = ["---> ", "---> Running in ", "Successfully built "];
+            let seen = ids.iter().any(|id| id == short)
+                || of_a_build.iter().any(|words| before.ends_with(words));
             if !seen && found[2].len() == 12 && short.bytes().all(|byte| byte.is_ascii_digit()) {
                 return found[0].to_owned();
             }

@@ -18,7 +18,7 @@ pub use difference::{Change, ChangeKind, differences, pack_changes};
 pub use error::FilesError;
 pub use pack::{export, pack, pack_as};
 pub use root::{PathStat, Root};
-pub use transfer::{Item, TransferOptions, transfer, transfer_digest, transfer_directory};
+pub use transfer::{Item, Source, TransferOptions, transfer, transfer_digest, transfer_directory};
 pub use unpack::{Renamed, UnpackOptions, unpack};
 pub(crate) use usage::measure;
 pub use usage::usage;

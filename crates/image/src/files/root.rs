@@ -1,6 +1,6 @@
 //! A container's root, and finding names below it.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -178,6 +178,27 @@ impl Root {
         } else {
             done
         })
+    }
+
+    /// What is in a regular file of at most `limit` bytes, links on the way to it followed; of anything else, `NotFound`.
+    pub fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>, FilesError> {
+        let found = self.open(name::clean(path).as_bytes(), OFlags::PATH);
+        let found = found.map_err(failed("opening", path))?;
+        let stat = fstat(&found).map_err(failed("looking at", path))?;
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(FilesError::NotFound(path.to_owned()));
+        }
+        if size > limit {
+            return Err(failed("reading", path)(Errno::FBIG));
+        }
+        let file = reopen(&found, OFlags::RDONLY).map_err(failed("opening", path))?;
+        let mut content = Vec::new();
+        std::fs::File::from(file)
+            .take(limit)
+            .read_to_end(&mut content)
+            .map_err(failed("reading", path))?;
+        Ok(content)
     }
 
     /// The names in a directory, in order, links on the way to it followed; of what is no directory, none.

@@ -26,13 +26,22 @@ pub struct Item {
     pub to: String,
 }
 
+/// Items of one tree.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// The tree.
+    pub root: &'a Root,
+    /// In the order in which they are written.
+    pub items: &'a [Item],
+}
+
 /// What changes on the way.
 pub struct TransferOptions<'a> {
     /// Whose everything becomes; as it was where nothing is said.
     pub owner: Option<(u32, u32)>,
     /// Makes permissions of permissions; told whether it is a directory.
     pub mode: Option<&'a dyn Fn(u16, bool) -> u16>,
-    /// Whether a path of the source, without a slash at its beginning, stays behind with all that is below it.
+    /// Whether a path below an item, without a slash at its beginning, stays behind with all that is below it.
     pub skip: &'a dyn Fn(&str) -> bool,
 }
 
@@ -41,13 +50,12 @@ pub struct TransferOptions<'a> {
 /// # Errors
 /// See [`FilesError`]; an item that is not there is `NotFound`.
 pub fn transfer_digest(
-    from: &Root,
-    items: &[Item],
+    sources: &[Source<'_>],
     options: &TransferOptions<'_>,
 ) -> Result<[u8; 32], FilesError> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 128 << 10];
-    walk(from, items, options, &mut |_, described| {
+    walk(sources, options, &mut |_, described| {
         let Described { entry, content, .. } = described;
         let kind = match &entry.kind {
             EntryKind::File { size, .. } => format!("file {size}"),
@@ -94,21 +102,20 @@ pub fn transfer_digest(
 /// # Errors
 /// See [`FilesError`]; a directory never gives way to something else, nor something else to a directory.
 pub fn transfer(
-    from: &Root,
-    items: &[Item],
+    sources: &[Source<'_>],
     options: &TransferOptions<'_>,
     below: &Root,
     out: impl Write,
 ) -> Result<usize, FilesError> {
     let mut layer = Layer {
-        packer: Packer::new(from, out),
+        packer: Packer::new(below, out),
         below,
         owner: options.owner.unwrap_or((0, 0)),
         written: HashSet::new(),
         made: HashSet::new(),
         entries: 0,
     };
-    walk(from, items, options, &mut |is_top, described| {
+    walk(sources, options, &mut |is_top, described| {
         layer.put(is_top, described)
     })?;
     let entries = layer.entries;
@@ -306,12 +313,13 @@ fn entered(described: Described) -> Option<Entered> {
 /// Shows every file of the items to `visit` under its new name, a directory before what is in it, in order of names; a
 /// directory that it gives back is gone into.
 fn walk(
-    from: &Root,
-    items: &[Item],
+    sources: &[Source<'_>],
     options: &TransferOptions<'_>,
     visit: &mut dyn FnMut(bool, Described) -> Result<Option<Entered>, FilesError>,
 ) -> Result<(), FilesError> {
-    for item in items {
+    let items = sources.iter();
+    let items = items.flat_map(|source| source.items.iter().map(|item| (source.root, item)));
+    for (from, item) in items {
         let path = name::clean(&item.from);
         let found = from
             .open(path.as_bytes(), OFlags::PATH)
@@ -326,7 +334,7 @@ fn walk(
         let mut stack = vec![Below {
             names: names(&entered.directory).map_err(failed("reading", &item.from))?,
             directory: entered.directory,
-            from: path.trim_matches('/').as_bytes().to_vec(),
+            from: Vec::new(),
             to: entered.label,
         }];
         while let Some(top) = stack.last_mut() {
@@ -392,7 +400,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::path::Path;
 
-    use super::{Item, TransferOptions, transfer, transfer_digest, transfer_directory};
+    use super::{Item, Source, TransferOptions, transfer, transfer_digest, transfer_directory};
     use crate::files::{FilesError, Root};
     use crate::tar::{Archive, EntryKind};
 
@@ -462,7 +470,11 @@ mod tests {
 
     fn moved(trees: &Trees, items: &[Item], options: &TransferOptions<'_>) -> String {
         let mut tar = Vec::new();
-        match transfer(&trees.from, items, options, &trees.below, &mut tar) {
+        let source = Source {
+            root: &trees.from,
+            items,
+        };
+        match transfer(&[source], options, &trees.below, &mut tar) {
             Ok(_) => listed(&tar),
             Err(error) => error.to_string(),
         }
@@ -489,7 +501,7 @@ mod tests {
         let options = TransferOptions {
             owner: Some((5, 6)),
             mode: Some(&|_, is_directory| if is_directory { 0o750 } else { 0o640 }),
-            skip: &|path| path == "a/deep",
+            skip: &|path| path == "deep",
         };
         expect_test::expect![[r"
             new 755 5:6 directory
@@ -550,7 +562,11 @@ mod tests {
     #[test]
     fn the_digest_is_of_content_and_not_of_time() {
         let trees = trees();
-        let digest = || transfer_digest(&trees.from, &[item("a", "/x")], &AS_IT_IS).unwrap();
+        let source = Source {
+            root: &trees.from,
+            items: &[item("a", "/x")],
+        };
+        let digest = || transfer_digest(&[source], &AS_IT_IS).unwrap();
         let first = digest();
         let file = trees.path.join("from/a/deep/x");
         let open = File::options().write(true).open(&file).unwrap();

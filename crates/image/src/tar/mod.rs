@@ -15,6 +15,7 @@
 //! Absent on purpose: sparse files, multi-volume archives, incremental dumps: refused by name.
 
 mod archive;
+mod complete;
 mod header;
 mod pax;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod tests;
 mod write;
 
 pub(crate) use archive::Archive;
+pub use complete::CompleteTar;
 use header::{BLOCK, Header};
 use pax::PaxRecords;
 pub(crate) use write::TarWriter;

@@ -53,6 +53,15 @@ const ARROWS: &[(&str, &str, &str)] = &[
         "sys",
         "volumes and bind mounts are opened as descriptors",
     ),
+    ("build", "image", "steps make layers of layers"),
+    ("build", "model", "digests, references, platforms"),
+    (
+        "build",
+        "runtime",
+        "owners of copied files are users of the image",
+    ),
+    ("build", "store", "the cache's entries live in the store"),
+    ("docker", "build", "images are built of Dockerfiles"),
     ("docker", "engine", "the API's verbs act on the engine"),
     ("docker", "http", "the API is spoken over it"),
     ("docker", "image", "load, save and import stream archives"),
@@ -72,6 +81,7 @@ const ARROWS: &[(&str, &str, &str)] = &[
     ("cli", "image", "`cp` and contexts pack and unpack archives"),
     ("cli", "model", "names, references, times"),
     ("cli", "render", "what verbs show"),
+    ("hoist", "build", "composition root"),
     ("hoist", "cgroup", "composition root"),
     ("hoist", "cli", "one binary: client and engine"),
     ("hoist", "docker", "serves the API"),
@@ -105,7 +115,9 @@ const OF_TESTS: &[(&str, &str, &str)] = &[(
 )];
 
 /// Crates that may run tokio; the others may use the runtime-agnostic `tokio::sync` only.
-const TOKIO: &[&str] = &["http", "registry", "engine", "docker", "cli", "hoist"];
+const TOKIO: &[&str] = &[
+    "http", "registry", "engine", "build", "docker", "cli", "hoist",
+];
 
 pub(super) fn check(house: &House) -> Vec<Finding> {
     let mut findings = Vec::new();

@@ -18,6 +18,8 @@ pub(super) struct Evidence {
     /// Of each document that could be read, its damage.
     pub(super) documents: BTreeMap<Digest, Look<Option<String>>>,
     pub(super) layers: BTreeMap<Digest, Look<LayerCheck>>,
+    /// Layers that belong to others than images and containers.
+    pub(super) kept: Vec<Digest>,
 }
 
 impl Evidence {

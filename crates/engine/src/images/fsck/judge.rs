@@ -258,6 +258,7 @@ fn unnamed(records: &Snapshot, evidence: &Evidence, findings: &mut Findings<'_>)
     // Containers that are being made or removed stand on layers, too.
     let stood_on = evidence.inventory.snapshots.values().flatten();
     named.layers.extend(stood_on.cloned());
+    named.layers.extend(evidence.kept.iter().cloned());
     for layer in evidence.inventory.layers.keys() {
         if !named.layers.contains(layer) {
             let text = format!("layer {layer} belongs to no image and no container");

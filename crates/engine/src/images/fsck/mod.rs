@@ -140,12 +140,18 @@ pub struct FsckOptions {
     pub credentials: BTreeMap<String, Credentials>,
 }
 
-/// Checks an image root that no engine has open, by its records. Only reads. Blocking.
+/// Checks an image root that no engine has open, by its records; `kept` are layers that others than images and containers have. Only
+/// reads. Blocking.
 ///
 /// # Errors
 /// When a directory cannot be read.
-pub fn fsck_at_rest(records: &Snapshot, root: &Path) -> Result<FsckReport, ImageError> {
+pub fn fsck_at_rest(
+    records: &Snapshot,
+    root: &Path,
+    kept: Vec<Digest>,
+) -> Result<FsckReport, ImageError> {
     let evidence = Evidence::gather(root, None).map_err(unreadable)?;
+    let evidence = Evidence { kept, ..evidence };
     let mut report = report(records, &evidence);
     report.findings = judge(records, &evidence, &|_| true);
     Ok(report)
@@ -214,7 +220,12 @@ impl Images {
 
     async fn gather(&self, only: Option<Evidence>) -> Result<Evidence, ImageError> {
         let root = self.inner.content.root().to_owned();
-        blocking(move || Evidence::gather(&root, only).map_err(unreadable)).await
+        let kept = self.inner.other_layers();
+        blocking(move || {
+            let evidence = Evidence::gather(&root, only).map_err(unreadable)?;
+            Ok(Evidence { kept, ..evidence })
+        })
+        .await
     }
 
     /// What nobody names is collected at once where an engine runs: what is there afterwards could not be.
@@ -227,6 +238,10 @@ impl Images {
             let collected = super::collection::collect_now(&inner);
             let records = inner.store.snapshot();
             let evidence = Evidence::names(inner.content.root()).map_err(unreadable)?;
+            let evidence = Evidence {
+                kept: inner.other_layers(),
+                ..evidence
+            };
             let unnamed = |problem: &Problem| {
                 matches!(
                     problem,

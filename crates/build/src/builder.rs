@@ -1,0 +1,368 @@
+//! One build from a Dockerfile's text to an image whose parts are all stored.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use futures_util::future::try_join_all;
+use hoist_image::document::{HistoryEntry, ImageConfig, RootFs};
+use hoist_image::{ContentError, ContentStore, LayerError, MAX_LAYERS, Snapshotter, StoredImage};
+use hoist_model::{Digest, ErrorClass, ImageReference, Timestamp, chain};
+use hoist_store::Store;
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use crate::cache::{Cache, CacheRecord};
+use crate::cache_mounts::CacheMounts;
+use crate::dockerfile::{Dockerfile, Lines};
+use crate::event::{BuildEvent, EventFn};
+use crate::plan::{Bases, Plan, PlanError, PlanOptions, Planned, plan};
+use crate::ports::{BaseImages, Executor, OutputFn, PortError, Surroundings};
+use crate::run::Secrets;
+use crate::solve::{FailedStep, InputError, Solver, StepError, Terms, Tools, hex};
+
+/// What a builder is made of.
+pub struct Parts {
+    /// Where the cache's entries are.
+    pub store: Store,
+    /// Where configs go.
+    pub content: Arc<ContentStore>,
+    /// Where layers are.
+    pub snapshotter: Arc<dyn Snapshotter>,
+    /// Who runs programs.
+    pub executor: Arc<dyn Executor>,
+    /// Directory of the directories of cache mounts.
+    pub cache_mounts: PathBuf,
+    /// A directory that does not outlive the engine, best in memory: scripts and secrets while they are of use. It is emptied now.
+    pub scratch: PathBuf,
+    /// The time of day.
+    pub clock: fn() -> Timestamp,
+}
+
+/// What is to be built.
+#[derive(Clone, Debug, Default)]
+pub struct BuildRequest {
+    /// The Dockerfile's text.
+    pub dockerfile: String,
+    /// Target, arguments, labels, platform, network.
+    pub options: PlanOptions,
+    /// Layers of the contexts, by name; that of no name is the build's.
+    pub contexts: BTreeMap<String, Vec<Digest>>,
+    /// Whether everything is done anew.
+    pub no_cache: bool,
+    /// Whether base images are asked for where they come from, though they are here.
+    pub pull: bool,
+    /// What the image will be called.
+    pub tags: Vec<ImageReference>,
+    /// Limits and names for its programs.
+    pub surroundings: Surroundings,
+    /// What `RUN --mount=type=secret` may ask for.
+    pub secrets: Secrets,
+}
+
+/// Why there is no image.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// The Dockerfile is wrong.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A base image could not be had.
+    #[error(transparent)]
+    Base(PortError),
+    /// A step failed; where it stands in the Dockerfile.
+    #[error("{}", chain(.error.as_ref()))]
+    Step {
+        /// The instruction.
+        lines: Option<Lines>,
+        /// Why.
+        error: Arc<StepError>,
+    },
+    /// More layers than an image can have.
+    #[error(
+        "the image would have {0} layers, more than {MAX_LAYERS}: join some RUN or COPY instructions"
+    )]
+    TooManyLayers(usize),
+    /// A layer could not be looked at.
+    #[error("reading a layer")]
+    Layer(#[from] LayerError),
+    /// The config could not be stored.
+    #[error("storing the image's config")]
+    Content(#[from] ContentError),
+    /// The config could not be written.
+    #[error("writing the image's config")]
+    Config(#[from] serde_json::Error),
+}
+
+impl BuildError {
+    /// The class of this failure.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Plan(error) => error.class(),
+            Self::Base(error) => error.class,
+            Self::Step { error, .. } => error.class(),
+            Self::TooManyLayers(_) => ErrorClass::InvalidArgument,
+            Self::Layer(error) => error.class(),
+            Self::Content(error) => error.class(),
+            Self::Config(_) => ErrorClass::Internal,
+        }
+    }
+
+    /// The lines of the Dockerfile that are to blame, if some are.
+    #[must_use]
+    pub const fn lines(&self) -> Option<Lines> {
+        match self {
+            Self::Plan(error) => error.lines(),
+            Self::Step { lines, .. } => *lines,
+            _ => None,
+        }
+    }
+
+    /// The code of a program that failed, for who passes it on.
+    #[must_use]
+    pub fn exit_code(&self) -> Option<i32> {
+        match self {
+            Self::Step { error, .. } => match error.as_ref() {
+                StepError::Exit { code, .. } => Some(*code),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// Builds images. One per engine.
+#[derive(Clone)]
+pub struct Builder {
+    tools: Arc<Tools>,
+    content: Arc<ContentStore>,
+    clock: fn() -> Timestamp,
+}
+
+/// What a prune of the cache let go of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Keys of entries.
+    pub keys: Vec<String>,
+    /// Bytes of their layers' files.
+    pub bytes: u64,
+}
+
+impl Builder {
+    /// Joins the parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        // What an engine that was killed left.
+        let _ = std::fs::remove_dir_all(&parts.scratch);
+        let tools = Tools {
+            snapshotter: parts.snapshotter,
+            executor: parts.executor,
+            cache: Cache::new(parts.store),
+            mounts: CacheMounts::new(parts.cache_mounts),
+            scratch: parts.scratch,
+            contents: Mutex::default(),
+        };
+        Self {
+            tools: Arc::new(tools),
+            content: parts.content,
+            clock: parts.clock,
+        }
+    }
+
+    /// Builds an image; base images come from `bases`. Its parts are all stored when this returns; it becomes an image when somebody takes note of it, and until then
+    /// nothing may be collected. Dropping the future ends what runs.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub async fn build(
+        &self,
+        request: BuildRequest,
+        bases: Arc<dyn BaseImages>,
+        events: EventFn,
+    ) -> Result<StoredImage, BuildError> {
+        let file = Dockerfile::parse(&request.dockerfile).map_err(PlanError::from)?;
+        let plan = Arc::new(self.plan(&file, &request, bases.as_ref(), &events).await?);
+        events(BuildEvent::Planned(plan.clone()));
+        let terms = Terms {
+            contexts: request.contexts,
+            no_cache: request.no_cache,
+            surroundings: request.surroundings,
+            secrets: request.secrets,
+            now: self.clock,
+            events,
+        };
+        let solver = Solver::new(self.tools.clone(), plan.clone(), terms);
+        let layers = solver.layers(&plan.files).await;
+        let layers = layers.map_err(|error| failed(&plan, error))?;
+        if layers.len() > MAX_LAYERS {
+            return Err(BuildError::TooManyLayers(layers.len()));
+        }
+        let image = self.image(&plan, &solver, &layers, request.tags).await?;
+        let used = (0..plan.steps.len()).filter_map(|step| solver.solved(step));
+        let used = used.map(|solved| solved.key.clone()).collect();
+        if let Err(error) = self.tools.cache.touch(used, (self.clock)()).await {
+            tracing::warn!(
+                error = chain(&error),
+                "uses of the build cache are not noted"
+            );
+        }
+        Ok(image)
+    }
+
+    /// Plans, finding base images until it knows enough.
+    async fn plan(
+        &self,
+        file: &Dockerfile,
+        request: &BuildRequest,
+        source: &dyn BaseImages,
+        events: &EventFn,
+    ) -> Result<Plan, BuildError> {
+        let mut bases = Bases::new();
+        loop {
+            let names = match plan(file, &request.options, &bases)? {
+                Planned::Ready(plan) => return Ok(*plan),
+                Planned::Needs(names) => names,
+            };
+            let found = names.into_iter().map(|name| async move {
+                let events = events.clone();
+                let output: OutputFn = Arc::new(move |_, bytes| {
+                    let text = String::from_utf8_lossy(bytes).into_owned();
+                    events(BuildEvent::Pulling(text));
+                });
+                let base = source.find(&name, request.pull, output).await;
+                Ok::<_, BuildError>((name, Arc::new(base.map_err(BuildError::Base)?)))
+            });
+            bases.extend(try_join_all(found).await?);
+        }
+    }
+
+    /// Puts the config together and stores it.
+    async fn image(
+        &self,
+        plan: &Plan,
+        solver: &Solver,
+        layers: &[Digest],
+        references: Vec<ImageReference>,
+    ) -> Result<StoredImage, BuildError> {
+        let mut config = ImageConfig {
+            author: plan.author.clone(),
+            config: plan.config.clone(),
+            rootfs: RootFs {
+                kind: "layers".to_owned(),
+                diff_ids: layers.to_vec(),
+            },
+            ..plan.base.clone()
+        };
+        // Fields that older builders wrote about the container that they committed are not true of this image.
+        for field in ["container", "container_config", "docker_version"] {
+            config.extra.remove(field);
+        }
+        config.created = None;
+        for line in &plan.history {
+            let solved = line.step.and_then(|step| solver.solved(step));
+            let created = solved.map(|solved| solved.created.to_string());
+            config.history.push(HistoryEntry {
+                created,
+                created_by: Some(line.created_by.clone()),
+                comment: Some("hoist".to_owned()),
+                empty_layer: solved.is_none_or(|solved| solved.layer.is_none()),
+                ..HistoryEntry::default()
+            });
+        }
+        let created = self.created(&config).await?;
+        // What changed nothing but the config was done when the image was.
+        for line in &mut config.history {
+            if line.comment.as_deref() == Some("hoist") && line.created.is_none() {
+                line.created = Some(created.to_string());
+            }
+        }
+        config.created = Some(created.to_string());
+        let bytes = serde_json::to_vec(&config)?;
+        let mut size = 0;
+        for layer in layers {
+            size += self.tools.snapshotter.layer(layer)?.file_bytes;
+        }
+        Ok(StoredImage {
+            id: self.content.put(&bytes)?,
+            layers: layers.to_vec(),
+            manifest: None,
+            size,
+            references,
+            config,
+        })
+    }
+
+    /// When an image like this was first made: the same image again is the same, to its id.
+    async fn created(&self, config: &ImageConfig) -> Result<Timestamp, BuildError> {
+        let mut hash = Sha256::new();
+        hash.update("hoist build image 1\n");
+        hash.update(serde_json::to_vec(config)?);
+        let key = hex(&hash.finalize());
+        if let Some(record) = self.tools.cache.get(&key) {
+            return Ok(record.created);
+        }
+        let now = (self.clock)();
+        let record = CacheRecord {
+            key,
+            layer: None,
+            size: 0,
+            description: "image".to_owned(),
+            created: now,
+            used: now,
+            uses: 1,
+        };
+        if let Err(error) = self.tools.cache.put(record).await {
+            tracing::warn!(error = chain(&error), "an image's time is not cached");
+        }
+        Ok(now)
+    }
+
+    /// The cache's entries, in no order.
+    #[must_use]
+    pub fn cached(&self) -> Vec<Arc<CacheRecord>> {
+        self.tools.cache.list()
+    }
+
+    /// Lets go of the entries that `wanted` says. Their layers go when they are collected.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn prune(
+        &self,
+        wanted: impl Fn(&CacheRecord) -> bool,
+    ) -> Result<Pruned, hoist_store::StoreError> {
+        let mut pruned = Pruned::default();
+        for record in self.cached() {
+            if wanted(&record) {
+                pruned.bytes += record.size;
+                pruned.keys.push(record.key.clone());
+            }
+        }
+        self.tools.cache.remove(pruned.keys.clone()).await?;
+        Ok(pruned)
+    }
+}
+
+fn failed(plan: &Plan, error: InputError) -> BuildError {
+    match error {
+        InputError::Own(error) => BuildError::Step {
+            lines: None,
+            error: Arc::new(error),
+        },
+        InputError::Step(FailedStep { step, error }) => {
+            let told = plan.told.iter().find(|told| told.step == Some(step));
+            BuildError::Step {
+                lines: told.map(|told| told.lines),
+                error,
+            }
+        }
+    }
+}
+
+/// Layers that cache entries keep, for who collects.
+#[must_use]
+pub fn cached_layers(store: &Store) -> Vec<Digest> {
+    let records = store.snapshot().list::<CacheRecord>();
+    let layers = records.iter().filter_map(|record| record.layer.clone());
+    layers.collect()
+}

@@ -1,0 +1,121 @@
+//! `RUN --mount=type=cache`: directories that stay from build to build.
+//!
+//! ```text
+//! <root>/<digest of the id>/      shared, locked; private while nobody else has it
+//! <root>/<digest of the id>-2/    private, while another has the first
+//! ```
+//!
+//! An id is never a path: what it contains cannot lead anywhere.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+
+use crate::dockerfile::{Mount, Sharing};
+use crate::solve::hex;
+
+/// The directories there are.
+#[derive(Clone, Debug)]
+pub(crate) struct CacheMounts {
+    root: PathBuf,
+    /// Who uses them: shared ones are read-locked. One entry per directory ever used. Held for single look-ups.
+    locks: Arc<Mutex<HashMap<String, Arc<RwLock<()>>>>>,
+}
+
+/// A directory that is in use.
+#[derive(Debug)]
+pub(crate) struct CacheMount {
+    pub(crate) path: PathBuf,
+    _held: Held,
+}
+
+#[derive(Debug)]
+enum Held {
+    Shared(#[allow(dead_code, reason = "held")] OwnedRwLockReadGuard<()>),
+    Alone(#[allow(dead_code, reason = "held")] OwnedRwLockWriteGuard<()>),
+}
+
+impl CacheMounts {
+    pub(crate) fn new(root: PathBuf) -> Self {
+        Self {
+            root,
+            locks: Arc::default(),
+        }
+    }
+
+    /// The directory of a mount, made if it is not there; waits where it is to be locked and another has it.
+    pub(crate) async fn take(&self, mount: &Mount, sharing: Sharing) -> io::Result<CacheMount> {
+        let target = mount.target.as_deref().unwrap_or_default();
+        let id = mount.id.as_deref().unwrap_or(target);
+        let name = hex(&Sha256::digest(id.as_bytes())[..16]);
+        let (name, held) = match sharing {
+            Sharing::Shared => {
+                let held = self.lock(&name).read_owned().await;
+                (name, Held::Shared(held))
+            }
+            Sharing::Locked => {
+                let held = self.lock(&name).write_owned().await;
+                (name, Held::Alone(held))
+            }
+            Sharing::Private => self.private(&name),
+        };
+        let path = self.root.join(name);
+        if !path.exists() {
+            make(&path, mount)?;
+        }
+        Ok(CacheMount { path, _held: held })
+    }
+
+    fn lock(&self, name: &str) -> Arc<RwLock<()>> {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.entry(name.to_owned()).or_default().clone()
+    }
+
+    /// The first of its directories that nobody has.
+    fn private(&self, name: &str) -> (String, Held) {
+        let names = (2..).map(|number: u32| format!("{name}-{number}"));
+        std::iter::once(name.to_owned())
+            .chain(names)
+            .find_map(|name| {
+                let held = self.lock(&name).try_write_owned().ok()?;
+                Some((name, Held::Alone(held)))
+            })
+            .expect("there are always more numbers")
+    }
+}
+
+/// Made under another name first: one that is there has its owner and mode.
+fn make(path: &Path, mount: &Mount) -> io::Result<()> {
+    let fresh = tempfile::Builder::new();
+    let parent = path.parent().unwrap_or(path);
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(parent)?;
+    let fresh = { fresh }.prefix(".new-").tempdir_in(parent)?;
+    let mode = mount.mode.unwrap_or(0o755);
+    fs::set_permissions(
+        fresh.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(mode),
+    )?;
+    chown(
+        fresh.path(),
+        Some(mount.uid.unwrap_or(0)),
+        Some(mount.gid.unwrap_or(0)),
+    )?;
+    match fs::rename(fresh.path(), path) {
+        // Another made it meanwhile.
+        Err(_) if path.exists() => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => {
+            let _ = fresh.keep();
+            Ok(())
+        }
+    }
+}

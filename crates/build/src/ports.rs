@@ -1,0 +1,135 @@
+//! What a build needs from outside: base images, and somebody who runs programs.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use hoist_model::container::Resources;
+use hoist_model::{Digest, ErrorClass};
+use thiserror::Error;
+
+use crate::plan::{Base, BaseName, BuildNetwork};
+
+/// A future that owns what it needs.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Takes what a program writes: whether it is an error, and the bytes. Called from any thread, must not block.
+pub type OutputFn = Arc<dyn Fn(Stream, &[u8]) + Send + Sync>;
+
+/// Where a program wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Output,
+    /// Standard error.
+    Error,
+}
+
+/// Why somebody outside could not do their part.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{message}")]
+pub struct PortError {
+    /// The whole sentence.
+    pub message: String,
+    /// Its kind.
+    pub class: ErrorClass,
+}
+
+/// Where base images come from.
+pub trait BaseImages: Send + Sync {
+    /// Finds an image: here, or if it is not here or `pull` says so, where it comes from.
+    fn find<'a>(
+        &'a self,
+        name: &'a BaseName,
+        pull: bool,
+        output: OutputFn,
+    ) -> BoxFuture<'a, Result<Base, PortError>>;
+}
+
+/// A program that is to run over layers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunRequest {
+    /// Bottom first.
+    pub layers: Vec<Digest>,
+    /// The program and its arguments.
+    pub words: Vec<String>,
+    /// `NAME=value`.
+    pub environment: Vec<String>,
+    /// Absolute; made if it is not there.
+    pub working_directory: String,
+    /// `user[:group]`; empty for root.
+    pub user: String,
+    /// Which network.
+    pub network: BuildNetwork,
+    /// With all privileges.
+    pub insecure: bool,
+    /// What it sees beside the layers.
+    pub mounts: Vec<ReadyMount>,
+    /// Limits and names that hold for the whole build.
+    pub surroundings: Surroundings,
+}
+
+/// What holds for all programs of a build.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Surroundings {
+    /// `name:address` for /etc/hosts.
+    pub extra_hosts: Vec<String>,
+    /// Bytes of /dev/shm, 0 for the default.
+    pub shm_size: i64,
+    /// Limits.
+    pub resources: Resources,
+    /// Parent cgroup; empty for the engine's.
+    pub cgroup_parent: String,
+}
+
+/// A mount whose files are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadyMount {
+    /// A path of other layers, read-only.
+    Layers {
+        /// Bottom first.
+        layers: Vec<Digest>,
+        /// In them; empty for all.
+        source: String,
+        /// Where it is seen.
+        target: String,
+    },
+    /// A path of the host.
+    Host {
+        /// What.
+        source: PathBuf,
+        /// Where it is seen.
+        target: String,
+        /// Whether it can be written to.
+        writable: bool,
+    },
+    /// Memory.
+    Memory {
+        /// Where it is seen.
+        target: String,
+        /// Bytes, 0 for no limit.
+        size: i64,
+    },
+}
+
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunOutcome {
+    /// 0 to 255.
+    pub exit_code: i32,
+    /// Whether it was killed for want of memory.
+    pub out_of_memory: bool,
+    /// What it changed, if it ended well and did.
+    pub layer: Option<Digest>,
+}
+
+/// Runs programs over layers. Dropping the future ends the program and leaves nothing.
+pub trait Executor: Send + Sync {
+    /// Runs a program to its end; what it writes goes to `output` as it comes. Fails where it could not be started.
+    fn run(
+        &self,
+        request: RunRequest,
+        output: OutputFn,
+    ) -> BoxFuture<'static, Result<RunOutcome, PortError>>;
+}

@@ -1,0 +1,461 @@
+//! Does what a plan says: every step once, side by side where none waits for another, none that was done before.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::try_join_all;
+use hoist_image::files::Root;
+use hoist_image::{Ids, LayerError, SnapshotError, Snapshotter};
+use hoist_model::{Digest, ErrorClass, Timestamp, chain};
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+use tokio::sync::OnceCell;
+
+use crate::cache::{Cache, CacheRecord};
+use crate::cache_mounts::CacheMounts;
+use crate::copy::{self, CopyError};
+use crate::event::{BuildEvent, EventFn};
+use crate::plan::{CopyStep, Input, Operation, Plan, RunStep, Step, StepId};
+use crate::ports::{BoxFuture, Executor, OutputFn, PortError, RunRequest, Surroundings};
+use crate::run::{RunError, Secrets};
+
+/// Why a step could not be done.
+#[derive(Debug, Error)]
+pub enum StepError {
+    /// A program ended with another code than 0.
+    #[error("The command '{}' returned a non-zero code: {code}{}", .words.join(" "), if *.out_of_memory { " (killed: out of memory)" } else { "" })]
+    Exit {
+        /// The program and its arguments.
+        words: Vec<String>,
+        /// The code.
+        code: i32,
+        /// Whether it was killed for want of memory.
+        out_of_memory: bool,
+    },
+    /// A program could not be run.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// Whoever runs programs could not.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// Files could not be copied.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// A context that nobody sent.
+    #[error("there is no build context{}", if .0.is_empty() { String::new() } else { format!(" {:?}", .0) })]
+    NoContext(String),
+    /// Layers could not be looked at.
+    #[error("looking at layers")]
+    Snapshot(#[from] SnapshotError),
+    /// A layer could not be stored.
+    #[error("storing a layer")]
+    Layer(#[from] LayerError),
+    /// A worker fell.
+    #[error("build worker: {0}")]
+    Worker(String),
+}
+
+impl StepError {
+    /// The class of this failure.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Exit { .. } | Self::NoContext(_) => ErrorClass::InvalidArgument,
+            Self::Run(error) => error.class(),
+            Self::Port(error) => error.class,
+            Self::Copy(error) => error.class(),
+            Self::Snapshot(error) => error.class(),
+            Self::Layer(error) => error.class(),
+            Self::Worker(_) => ErrorClass::Internal,
+        }
+    }
+}
+
+/// A failed step. Those that waited for it fail with it.
+#[derive(Clone, Debug)]
+pub struct FailedStep {
+    /// Which.
+    pub step: StepId,
+    /// Why.
+    pub error: Arc<StepError>,
+}
+
+/// What a step left: the layers of its files, bottom first, and whether the last is its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Solved {
+    pub(crate) layers: Arc<Vec<Digest>>,
+    pub(crate) layer: Option<Digest>,
+    pub(crate) created: Timestamp,
+    pub(crate) key: String,
+}
+
+/// What steps lean on.
+pub(crate) struct Tools {
+    pub(crate) snapshotter: Arc<dyn Snapshotter>,
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) cache: Cache,
+    pub(crate) mounts: CacheMounts,
+    /// Scripts, secrets and here-documents while they are of use.
+    pub(crate) scratch: PathBuf,
+    /// Content digests of what was copied from where: the same again need not be read again. Held for single look-ups.
+    pub(crate) contents: Mutex<BTreeMap<String, [u8; 32]>>,
+}
+
+/// What holds for one build.
+pub(crate) struct Terms {
+    pub(crate) contexts: BTreeMap<String, Vec<Digest>>,
+    pub(crate) no_cache: bool,
+    pub(crate) surroundings: Surroundings,
+    pub(crate) secrets: Secrets,
+    pub(crate) now: fn() -> Timestamp,
+    pub(crate) events: EventFn,
+}
+
+/// One build's steps on their way.
+pub(crate) struct Solver {
+    tools: Arc<Tools>,
+    plan: Arc<Plan>,
+    terms: Terms,
+    results: Vec<OnceCell<Result<Solved, FailedStep>>>,
+}
+
+/// More than these are forgotten, all at once: it costs a reading.
+const CONTENTS_LIMIT: usize = 10_000;
+
+impl Solver {
+    pub(crate) fn new(tools: Arc<Tools>, plan: Arc<Plan>, terms: Terms) -> Self {
+        let results = plan.steps.iter().map(|_| OnceCell::new()).collect();
+        Self {
+            tools,
+            plan,
+            terms,
+            results,
+        }
+    }
+
+    /// Does a step and all it needs. Dropping the future ends what runs.
+    pub(crate) fn step(&self, step: StepId) -> BoxFuture<'_, Result<Solved, FailedStep>> {
+        Box::pin(async move {
+            let result = self.results[step].get_or_init(|| self.solve(step)).await;
+            result.clone()
+        })
+    }
+
+    /// What a step left, once it was done.
+    pub(crate) fn solved(&self, step: StepId) -> Option<&Solved> {
+        self.results[step]
+            .get()
+            .and_then(|result| result.as_ref().ok())
+    }
+
+    /// The layers of an input, bottom first.
+    pub(crate) async fn layers(&self, input: &Input) -> Result<Arc<Vec<Digest>>, InputError> {
+        Ok(match input {
+            Input::Nothing => Arc::default(),
+            Input::Image(layers) => Arc::new(layers.clone()),
+            Input::Step(step) => self.step(*step).await.map_err(InputError::Step)?.layers,
+            Input::Context(name) => {
+                let context = self.terms.contexts.get(name);
+                let missing = || InputError::Own(StepError::NoContext(name.clone()));
+                Arc::new(context.ok_or_else(missing)?.clone())
+            }
+        })
+    }
+
+    async fn solve(&self, number: StepId) -> Result<Solved, FailedStep> {
+        let step = &self.plan.steps[number];
+        let own = |error: StepError| FailedStep {
+            step: number,
+            error: Arc::new(error),
+        };
+        let inputs = step.inputs();
+        let inputs = inputs.into_iter().map(|input| self.layers(input));
+        let inputs = try_join_all(inputs).await.map_err(|error| match error {
+            InputError::Step(failed) => failed,
+            InputError::Own(error) => own(error),
+        })?;
+        let (below, others) = inputs.split_first().expect("a step is over something");
+        let key = self.key(step, below, others).await.map_err(own)?;
+        let known = self.tools.cache.get(&key).filter(|_| !self.terms.no_cache);
+        let known = known.filter(|record| {
+            let layer = record.layer.as_ref();
+            layer.is_none_or(|layer| self.tools.snapshotter.has_layer(layer))
+        });
+        if let Some(record) = known {
+            self.tell(BuildEvent::Done {
+                step: number,
+                cached: true,
+                key: key.clone(),
+                layer: record.layer.clone(),
+            });
+            return Ok(solved(below, record.layer.clone(), record.created, key));
+        }
+        self.tell(BuildEvent::Began(number, key.clone()));
+        let done = self.act(number, step, below, others).await;
+        let layer = done.map_err(own)?;
+        let now = (self.terms.now)();
+        let size = layer
+            .as_ref()
+            .map(|layer| self.tools.snapshotter.layer(layer));
+        let record = CacheRecord {
+            key: key.clone(),
+            layer: layer.clone(),
+            size: size
+                .and_then(Result::ok)
+                .map_or(0, |record| record.file_bytes),
+            description: step.operation.headline(),
+            created: now,
+            used: now,
+            uses: 1,
+        };
+        if let Err(error) = self.tools.cache.put(record).await {
+            tracing::warn!(error = chain(&error), "a build step is not cached");
+        }
+        self.tell(BuildEvent::Done {
+            step: number,
+            cached: false,
+            key: key.clone(),
+            layer: layer.clone(),
+        });
+        Ok(solved(below, layer, now, key))
+    }
+
+    /// A digest of what a step does to which files.
+    async fn key(
+        &self,
+        step: &Step,
+        below: &Arc<Vec<Digest>>,
+        others: &[Arc<Vec<Digest>>],
+    ) -> Result<String, StepError> {
+        let mut hash = Sha256::new();
+        // A new version of what steps do begins with another word here.
+        hash.update("hoist build step 1\n");
+        if let Operation::Copy(copy) = &step.operation {
+            let content = self.content(copy, &others[0]).await?;
+            hash.update(step.operation.text(&|_| "what it is".to_owned()));
+            hash.update(content);
+            if copy.link {
+                return Ok(hex(&hash.finalize()));
+            }
+        } else {
+            // In the order in which the text names them.
+            let names = Mutex::new(others.iter());
+            let name = |input: &Input| match input {
+                Input::Nothing => "nothing".to_owned(),
+                _ => {
+                    let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
+                    names
+                        .next()
+                        .map_or_else(String::new, |layers| chained(layers))
+                }
+            };
+            hash.update(step.operation.text(&name));
+        }
+        hash.update(chained(below));
+        Ok(hex(&hash.finalize()))
+    }
+
+    /// A digest of what a COPY brings, times left out.
+    async fn content(
+        &self,
+        step: &CopyStep,
+        from: &Arc<Vec<Digest>>,
+    ) -> Result<[u8; 32], StepError> {
+        let what = step.content_text();
+        let memo = format!("{}\n{what}", chained(from));
+        let contents = || {
+            let contents = &self.tools.contents;
+            contents.lock().unwrap_or_else(PoisonError::into_inner)
+        };
+        let known = contents().get(&memo).copied();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let (step, from) = (step.clone(), from.clone());
+        let snapshotter = self.tools.snapshotter.clone();
+        let digest = blocking(move || {
+            let from = view(snapshotter.as_ref(), &from)?;
+            Ok(copy::digest(&step, &from)?)
+        })
+        .await?;
+        let mut contents = contents();
+        if contents.len() >= CONTENTS_LIMIT {
+            contents.clear();
+        }
+        contents.insert(memo, digest);
+        Ok(digest)
+    }
+
+    async fn act(
+        &self,
+        number: StepId,
+        step: &Step,
+        below: &Arc<Vec<Digest>>,
+        others: &[Arc<Vec<Digest>>],
+    ) -> Result<Option<Digest>, StepError> {
+        match &step.operation {
+            Operation::Run(run) => self.run(number, run, below, others).await,
+            Operation::Copy(step) => {
+                let (step, from, below) = (step.clone(), others[0].clone(), below.clone());
+                let snapshotter = self.tools.snapshotter.clone();
+                let scratch = self.tools.scratch.clone();
+                blocking(move || {
+                    let from = view(snapshotter.as_ref(), &from)?;
+                    let below = if step.link { Arc::default() } else { below };
+                    let below = view(snapshotter.as_ref(), &below)?;
+                    let mut writer = snapshotter.layer_writer()?;
+                    let copied = copy::layer(&step, &from, &below, &scratch, &mut writer);
+                    finish(copied.map_err(Into::into), writer)
+                })
+                .await
+            }
+            Operation::Directory { path, owner } => {
+                let (path, owner, below) = (path.clone(), owner.clone(), below.clone());
+                let snapshotter = self.tools.snapshotter.clone();
+                blocking(move || {
+                    let below = view(snapshotter.as_ref(), &below)?;
+                    let mut writer = snapshotter.layer_writer()?;
+                    let made = copy::directory(&path, &owner, &below, &mut writer);
+                    finish(made.map_err(Into::into), writer)
+                })
+                .await
+            }
+        }
+    }
+
+    async fn run(
+        &self,
+        number: StepId,
+        run: &RunStep,
+        below: &Arc<Vec<Digest>>,
+        others: &[Arc<Vec<Digest>>],
+    ) -> Result<Option<Digest>, StepError> {
+        let prepared = crate::run::prepare(run, others, &self.tools, &self.terms.secrets);
+        let mut prepared = prepared.await?;
+        let mut environment = run.proxies.clone();
+        environment.extend(run.environment.iter().cloned());
+        environment.append(&mut prepared.environment);
+        let words = prepared.words.clone();
+        let request = RunRequest {
+            layers: below.to_vec(),
+            words: words.clone(),
+            environment,
+            working_directory: run.working_directory.clone(),
+            user: run.user.clone(),
+            network: run.network.clone(),
+            insecure: run.insecure,
+            mounts: std::mem::take(&mut prepared.mounts),
+            surroundings: self.terms.surroundings.clone(),
+        };
+        let events = self.terms.events.clone();
+        let output: OutputFn = Arc::new(move |stream, bytes| {
+            events(BuildEvent::Wrote(number, stream, bytes.to_vec()));
+        });
+        let outcome = self.tools.executor.run(request, output).await?;
+        if outcome.exit_code != 0 {
+            return Err(StepError::Exit {
+                words,
+                code: outcome.exit_code,
+                out_of_memory: outcome.out_of_memory,
+            });
+        }
+        Ok(outcome.layer)
+    }
+
+    fn tell(&self, event: BuildEvent) {
+        (self.terms.events)(event);
+    }
+}
+
+/// Why an input is not there.
+pub(crate) enum InputError {
+    /// The step that makes it failed.
+    Step(FailedStep),
+    /// It cannot be had.
+    Own(StepError),
+}
+
+impl Step {
+    /// What it is over, and then what it reads beside, in the order in which its text names it.
+    fn inputs(&self) -> Vec<&Input> {
+        let mut inputs = vec![&self.below];
+        match &self.operation {
+            Operation::Run(run) => {
+                let named = run.mounts.iter().map(|mount| &mount.input);
+                inputs.extend(named.filter(|input| **input != Input::Nothing));
+            }
+            Operation::Copy(copy) => inputs.push(&copy.from),
+            Operation::Directory { .. } => {}
+        }
+        inputs
+    }
+}
+
+fn solved(
+    below: &Arc<Vec<Digest>>,
+    layer: Option<Digest>,
+    created: Timestamp,
+    key: String,
+) -> Solved {
+    let layers = match &layer {
+        None => below.clone(),
+        Some(layer) => {
+            let mut layers = below.to_vec();
+            layers.push(layer.clone());
+            Arc::new(layers)
+        }
+    };
+    Solved {
+        layers,
+        layer,
+        created,
+        key,
+    }
+}
+
+/// Ends a layer's writing: nothing was written, nothing is kept.
+fn finish(
+    written: Result<usize, StepError>,
+    writer: Box<dyn hoist_image::LayerWriter>,
+) -> Result<Option<Digest>, StepError> {
+    match written {
+        Ok(0) => Ok(None),
+        Ok(_) => Ok(Some(writer.finish(None)?.diff_id)),
+        // A writer that refused a byte says why when it is asked to finish.
+        Err(StepError::Copy(error)) if error.is_output() => match writer.finish(None) {
+            Err(refused) => Err(refused.into()),
+            Ok(_) => Err(error.into()),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+pub(crate) fn view(
+    snapshotter: &dyn Snapshotter,
+    layers: &[Digest],
+) -> Result<Root, SnapshotError> {
+    snapshotter.view(layers, Ids::Host).map(Root::new)
+}
+
+fn chained(layers: &[Digest]) -> String {
+    let texts: Vec<String> = layers.iter().map(ToString::to_string).collect();
+    texts.join(" ")
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StepError> + Send + 'static,
+) -> Result<T, StepError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(StepError::Worker(io::Error::other(error).to_string())))
+}
