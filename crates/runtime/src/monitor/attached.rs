@@ -3,7 +3,7 @@
 //! ```text
 //! frame: [stream, 0, 0, 0, length as four bytes big-endian] and that many bytes     (API `ContainerAttach`)
 //!
-//! output ──► memory (64 KiB) ──► beside the log (64 MiB) ──► the container waits, 10 s ──► left out, and said
+//! output ──► memory (64 KiB) ──► beside the log (64 MiB, 256 of all) ──► the container waits, 10 s ──► left out, and said
 //! ```
 //!
 //! In Docker the container waits for a client that does not read, for ever. A slow client must not lose anything (its output
@@ -15,7 +15,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use super::spill::Spill;
+use super::spill::{Shelf, Spill};
 use crate::spec::Streams;
 
 /// The longest that the container waits for a client that takes nothing.
@@ -161,8 +161,8 @@ impl Attached {
         self.flush();
     }
 
-    /// Hands it output. What it does not take now may be kept in a file of this directory.
-    pub(super) fn give(&mut self, stream: u8, bytes: &[u8], disk: Option<BorrowedFd<'_>>) {
+    /// Hands it output. What it does not take now may be kept there.
+    pub(super) fn give(&mut self, stream: u8, bytes: &[u8], disk: Option<Shelf<'_>>) {
         let wanted = if stream == 2 {
             self.streams.stderr
         } else {
@@ -180,7 +180,7 @@ impl Attached {
     }
 
     /// Keeps a frame behind what is kept already.
-    fn keep(&mut self, stream: u8, bytes: &[u8], disk: Option<BorrowedFd<'_>>) {
+    fn keep(&mut self, stream: u8, bytes: &[u8], disk: Option<Shelf<'_>>) {
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes();
         let [a, b, c, d] = length;
         let head = [stream, 0, 0, 0, a, b, c, d];

@@ -179,6 +179,7 @@ impl Monitor {
             terminal: None,
             stdin_once: order.stdin_once,
             attached,
+            spilled: std::rc::Rc::default(),
             log,
             kept,
         };

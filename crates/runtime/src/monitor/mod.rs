@@ -17,8 +17,10 @@ mod output;
 mod spill;
 mod succession;
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 
 use hoist_model::Timestamp;
 use hoist_model::container::LogFormat;
@@ -29,6 +31,7 @@ use self::attached::Attached;
 pub(crate) use self::launch::{now, rehearse};
 use self::log::Log;
 use self::output::Output;
+use self::spill::Shelf;
 pub(crate) use self::succession::{Carried, Succession, run_successor};
 use crate::exit_record::{self, ExitRecord};
 use crate::message::{self, Kind};
@@ -142,6 +145,8 @@ struct Monitor {
     terminal: Option<OwnedFd>,
     stdin_once: bool,
     attached: Vec<Attached>,
+    /// Bytes that are kept on disk for attached clients.
+    spilled: Rc<Cell<u64>>,
     log: Option<Log>,
     /// For an engine to come.
     kept: Vec<OwnedFd>,
@@ -369,7 +374,9 @@ impl Monitor {
                 if let Some(log) = &mut self.log {
                     log.write(stream, bytes);
                 }
+                let kept = &self.spilled;
                 let disk = self.log.as_ref().and_then(Log::spills);
+                let disk = disk.map(|directory| Shelf { directory, kept });
                 for client in &mut self.attached {
                     client.give(stream, bytes, disk);
                 }

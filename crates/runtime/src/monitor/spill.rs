@@ -1,26 +1,42 @@
 //! Output that a client has not taken yet, beyond what is kept in memory: a file without a name, used as a ring.
 
+use std::cell::Cell;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::fs::{Mode, OFlags, ftruncate, openat};
 
 /// Bytes of output kept for one client on disk.
 pub(super) const ROOM: u64 = 64 << 20;
 
+/// Bytes kept for all clients of one container.
+pub(super) const ROOM_OF_ALL: u64 = 4 * ROOM;
+
+/// Where one container's clients keep what they have not taken.
+#[derive(Clone, Copy)]
+pub(super) struct Shelf<'a> {
+    pub(super) directory: BorrowedFd<'a>,
+    /// Bytes that are kept there by all of them.
+    pub(super) kept: &'a Rc<Cell<u64>>,
+}
+
 pub(super) struct Spill {
     file: OwnedFd,
+    /// Of all clients, this one's among them.
+    kept: Rc<Cell<u64>>,
     /// Where what is kept begins and ends, counted from the beginning of all output.
     begin: u64,
     end: u64,
 }
 
 impl Spill {
-    /// Makes the file in a directory; it is gone with its descriptor. `None` where the file system has no such files.
-    pub(super) fn new(directory: BorrowedFd<'_>) -> Option<Self> {
+    /// Makes the file; it is gone with its descriptor. `None` where the file system has no such files.
+    pub(super) fn new(shelf: Shelf<'_>) -> Option<Self> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = openat(directory, ".", flags, Mode::RUSR | Mode::WUSR).ok()?;
+        let file = openat(shelf.directory, ".", flags, Mode::RUSR | Mode::WUSR).ok()?;
         Some(Self {
             file,
+            kept: Rc::clone(shelf.kept),
             begin: 0,
             end: 0,
         })
@@ -32,7 +48,8 @@ impl Spill {
 
     /// Whether so much more can be kept.
     pub(super) fn has_room(&self, length: usize) -> bool {
-        self.end - self.begin + length as u64 <= ROOM
+        let length = length as u64;
+        self.end - self.begin + length <= ROOM && self.kept.get() + length <= ROOM_OF_ALL
     }
 
     /// Keeps all of it, or nothing: no room, or a disk that is full.
@@ -56,6 +73,7 @@ impl Spill {
                 Ok(0) | Err(_) => return false,
             }
         }
+        self.kept.set(self.kept.get() + (end - self.end));
         self.end = end;
         true
     }
@@ -73,17 +91,28 @@ impl Spill {
                 Ok(length @ 1..) => break length,
                 Ok(0) | Err(_) => {
                     // What the disk does not give back is lost; the rest may follow.
-                    self.begin += wanted as u64;
+                    self.advance(wanted as u64);
                     return 0;
                 }
             }
         };
-        self.begin += length as u64;
+        self.advance(length as u64);
         if self.is_empty() {
             let _ = ftruncate(&self.file, 0);
             (self.begin, self.end) = (0, 0);
         }
         length
+    }
+
+    fn advance(&mut self, length: u64) {
+        self.begin += length;
+        self.kept.set(self.kept.get().saturating_sub(length));
+    }
+}
+
+impl Drop for Spill {
+    fn drop(&mut self) {
+        self.advance(self.end - self.begin);
     }
 }
 
@@ -97,7 +126,8 @@ mod tests {
     fn what_goes_in_comes_out_around_the_end_of_the_ring() {
         let directory = tempfile::tempdir().unwrap();
         let directory = std::fs::File::open(directory.path()).unwrap();
-        let mut spill = Spill::new(directory.as_fd()).unwrap();
+        let kept = Rc::default();
+        let mut spill = Spill::new(shelf(&directory, &kept)).unwrap();
         let block = |number: u64| number.to_le_bytes().repeat(128 * 1024);
         let mut buffer = vec![0; 1 << 20];
         let (mut put, mut taken) = (0, 0);
@@ -121,5 +151,35 @@ mod tests {
         }
         assert_eq!(put, taken);
         assert_eq!(rustix::fs::fstat(&spill.file).unwrap().st_size, 0);
+        assert_eq!(kept.get(), 0);
+    }
+
+    #[test]
+    fn all_clients_of_a_container_share_a_bound() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = std::fs::File::open(directory.path()).unwrap();
+        let kept = Rc::default();
+        let mut spills: Vec<Spill> = (0..6)
+            .map(|_| Spill::new(shelf(&directory, &kept)).unwrap())
+            .collect();
+        let block = vec![7; 1 << 20];
+        let mut whole = 0;
+        for spill in &mut spills {
+            while spill.put(&block) {
+                whole += 1;
+            }
+        }
+        assert_eq!(whole, ROOM_OF_ALL >> 20);
+        assert!(!spills[5].has_room(1));
+        // What one gives up the next may have.
+        spills.remove(0);
+        assert!(spills[4].put(&block));
+        drop(spills);
+        assert_eq!(kept.get(), 0);
+    }
+
+    fn shelf<'a>(directory: &'a std::fs::File, kept: &'a Rc<Cell<u64>>) -> Shelf<'a> {
+        let directory = directory.as_fd();
+        Shelf { directory, kept }
     }
 }

@@ -132,6 +132,7 @@ impl Monitor {
             terminal,
             stdin_once: carried.stdin_once,
             attached: Vec::new(),
+            spilled: std::rc::Rc::default(),
             log,
             kept: fds.by_ref().take(carried.kept).collect(),
         })
