@@ -27,6 +27,7 @@ use hoist_store::{Class, Store, StoreError, Transaction};
 
 use crate::clock::now;
 use crate::error::ImageError;
+use crate::paced::paced;
 use crate::ports::{
     Credentials, Download, ImageSource, ProgressFn, RemoteImage, SearchHit, SourceError,
 };
@@ -326,7 +327,7 @@ impl Images {
     ) -> Result<Vec<(Arc<ImageRecord>, Vec<ImageReference>)>, ImageError> {
         let intake = self.intake().await;
         let inner = self.inner.clone();
-        let (stored, intake) = blocking(move || {
+        let (stored, intake) = at_pace(move || {
             let sink = |report| progress(report);
             let (content, snapshotter) = (&inner.content, inner.snapshotter.as_ref());
             let loaded =
@@ -363,7 +364,7 @@ impl Images {
             created: now(),
             reference: reference.cloned(),
         };
-        let (stored, intake) = blocking(move || {
+        let (stored, intake) = at_pace(move || {
             let (content, snapshotter) = (&inner.content, inner.snapshotter.as_ref());
             let imported = hoist_image::import_rootfs(archive, &options, content, snapshotter);
             let stored = imported.map_err(|error| refused(chain(&error), error.class()))?;
@@ -497,6 +498,18 @@ async fn blocking<T: Send + 'static>(
             ErrorClass::Internal,
         )),
     }
+}
+
+/// Runs work that goes at a client's pace.
+async fn at_pace<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
+) -> Result<T, ImageError> {
+    paced(work).await.unwrap_or_else(|error| {
+        Err(refused(
+            format!("image worker: {error}"),
+            ErrorClass::Internal,
+        ))
+    })
 }
 
 fn image_event(action: &str, actor: &str, name: &str, image: &ImageRecord) -> Event {

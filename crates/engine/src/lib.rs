@@ -15,6 +15,7 @@ pub mod images;
 mod logs;
 mod names;
 pub mod networks;
+mod paced;
 pub mod ports;
 pub mod records;
 pub mod volumes;

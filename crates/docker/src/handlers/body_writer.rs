@@ -12,9 +12,9 @@ use crate::call::with_type;
 use crate::error::{ApiError, Reply};
 
 /// Bytes collected before they are sent.
-const PIECE: usize = 128 << 10;
+const PIECE: usize = 64 << 10;
 /// Pieces that may wait for the client.
-const BACKLOG: usize = 4;
+const BACKLOG: usize = 2;
 
 /// Sends what is written in pieces; a client that left is a broken pipe.
 pub(super) struct BodyWriter {
@@ -24,18 +24,19 @@ pub(super) struct BodyWriter {
 
 impl Write for BodyWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.collected.extend_from_slice(bytes);
-        if self.collected.len() >= PIECE {
+        let length = bytes.len().min(PIECE - self.collected.len());
+        self.collected.extend_from_slice(&bytes[..length]);
+        if self.collected.len() == PIECE {
             self.flush()?;
         }
-        Ok(bytes.len())
+        Ok(length)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         if self.collected.is_empty() {
             return Ok(());
         }
-        let piece = std::mem::replace(&mut self.collected, Vec::with_capacity(PIECE + 512));
+        let piece = std::mem::replace(&mut self.collected, Vec::with_capacity(PIECE));
         self.pieces
             .blocking_send(piece.into())
             .map_err(|_| io::ErrorKind::BrokenPipe.into())
@@ -52,7 +53,7 @@ where
     let (sender, mut pieces) = mpsc::channel(BACKLOG);
     let writer = BodyWriter {
         pieces: sender,
-        collected: Vec::with_capacity(PIECE + 512),
+        collected: Vec::with_capacity(PIECE),
     };
     let work = tokio::spawn(work(writer));
     let end = async move {

@@ -1,5 +1,5 @@
-//! Bringing images here, and from here: pull, push, import and load. Replies are streams of progress; an error before the first line is an
-//! ordinary error reply, one after it travels in the stream.
+//! Bringing images here, and from here: pull, push, import and load. Replies are streams of progress; an error before the first
+//! line is an ordinary error reply, one after it travels in the stream.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -15,6 +15,8 @@ use hoist_engine::ports::ProgressFn;
 use hoist_model::{Digest, ImageReference, LayerPhase, Platform, Progress};
 use http::{Response, StatusCode};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 use super::body_reader;
 use crate::call::{Call, with_type};
@@ -27,7 +29,8 @@ const BACKLOG: usize = 256;
 /// The least time between two reports of one layer in one phase.
 const PACE: Duration = Duration::from_millis(100);
 
-/// The work: it ends with the lines that close the stream.
+/// The work: it ends with the lines that close the stream. It goes on while its client reads nothing, because others may wait for
+/// what it holds, and ends when the client leaves.
 type Work = Pin<Box<dyn Future<Output = Result<Vec<Line>, ApiError>> + Send>>;
 
 type Lines = mpsc::Receiver<Line>;
@@ -307,7 +310,7 @@ fn is_due(
 
 /// Where a streamed reply stands.
 struct Streaming {
-    work: Option<Work>,
+    work: Option<Going>,
     lines: Lines,
     last: std::vec::IntoIter<Line>,
 }
@@ -315,7 +318,7 @@ struct Streaming {
 impl Streaming {
     fn new(work: Work, lines: Lines) -> Self {
         Self {
-            work: Some(work),
+            work: Some(Going(tokio::spawn(work.in_current_span()))),
             lines,
             last: Vec::new().into_iter(),
         }
@@ -333,8 +336,12 @@ impl Streaming {
             tokio::select! {
                 biased;
                 Some(line) = self.lines.recv() => return Some(Ok(line)),
-                result = work => {
+                result = &mut work.0 => {
                     self.work = None;
+                    let broken = |error: tokio::task::JoinError| {
+                        Err(ApiError::new(hoist_model::ErrorClass::Internal, error.to_string()))
+                    };
+                    let result = result.unwrap_or_else(broken);
                     // What was reported before the end comes before the end.
                     let mut last = Vec::new();
                     while let Ok(line) = self.lines.try_recv() {
@@ -349,6 +356,15 @@ impl Streaming {
                 }
             }
         }
+    }
+}
+
+/// Work on a task of its own, which is given up with this.
+struct Going(JoinHandle<Result<Vec<Line>, ApiError>>);
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

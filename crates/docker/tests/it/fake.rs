@@ -394,8 +394,15 @@ impl Network for FakeNetwork {
     }
 }
 
-/// A registry that has nothing, and says so after a line of progress if the repository is called `late`.
+/// A registry that has nothing, and says so after a line of progress if the repository is called `late`, after many if it is
+/// called `talkative`.
 pub(crate) struct FakeSource;
+
+/// Lines of 1,000 bytes: more than any buffer on the way to a client holds.
+const TALK: usize = 5000;
+
+/// Told when the talkative repository has said all.
+pub(crate) static TALKED: tokio::sync::Notify = tokio::sync::Notify::const_new();
 
 impl ImageSource for FakeSource {
     fn pull<'a>(
@@ -406,6 +413,14 @@ impl ImageSource for FakeSource {
         progress: ProgressFn,
     ) -> BoxFuture<'a, Result<StoredImage, SourceError>> {
         Box::pin(async move {
+            if reference.repository().path().ends_with("talkative") {
+                for line in 0..TALK {
+                    let (subject, text) = (None, format!("{line:1000}"));
+                    progress(Progress::Message { subject, text });
+                    tokio::task::yield_now().await;
+                }
+                TALKED.notify_one();
+            }
             if reference.repository().path().ends_with("late") {
                 progress(Progress::Message {
                     subject: reference.tag().map(str::to_owned),

@@ -174,3 +174,18 @@ async fn what_registries_say_is_passed_on_and_filtered() {
         assert_eq!(status, 400, "{query}");
     }
 }
+
+#[tokio::test]
+async fn a_pull_whose_client_reads_nothing_goes_on() {
+    use tokio::io::AsyncWriteExt;
+    let Some(server) = start().await else { return };
+    let mut stuck = tokio::net::UnixStream::connect(&server.socket)
+        .await
+        .unwrap();
+    let request = "POST /images/create?fromImage=talkative&tag=1 HTTP/1.1\r\nHost: d\r\n\r\n";
+    stuck.write_all(request.as_bytes()).await.unwrap();
+    let patience = std::time::Duration::from_secs(60);
+    tokio::time::timeout(patience, crate::fake::TALKED.notified())
+        .await
+        .expect("the pull waits for its client");
+}

@@ -9,7 +9,7 @@ use hoist_image::{CommitOptions, Ids};
 use hoist_model::{ContainerId, ImageReference, chain};
 use hoist_store::Class;
 
-use super::files::blocking;
+use super::files::{at_pace, blocking};
 use super::{Containers, container_event};
 use crate::clock::now;
 use crate::error::ContainerError;
@@ -48,7 +48,7 @@ impl Containers {
         let snapshotter = self.inner.parts.images.snapshotter().clone();
         let key = id.clone();
         self.tell(id, "export").await;
-        blocking(move || {
+        at_pace(move || {
             let seen = snapshotter.seen(&key).map_err(|error| broken(&error))?;
             Ok(files::export(&Root::new(seen), out)?)
         })

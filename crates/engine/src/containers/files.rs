@@ -9,6 +9,7 @@ use hoist_model::chain;
 use super::Containers;
 use super::view::{Places, View};
 use crate::error::ContainerError;
+use crate::paced::paced;
 use crate::records::ContainerRecord;
 
 /// The files of one container, as they are while this lives.
@@ -84,7 +85,7 @@ impl ContainerFiles {
     ) -> Result<(), ContainerError> {
         self.containers.tell(&self.record.id, "archive-path").await;
         let (this, path) = (self.clone(), path.to_owned());
-        blocking(move || {
+        at_pace(move || {
             files::pack(&this.view.root, &path, out).map_err(|error| this.told(&path, error))
         })
         .await
@@ -100,7 +101,7 @@ impl ContainerFiles {
         as_user: bool,
     ) -> Result<(), ContainerError> {
         let (this, path) = (self.clone(), path.to_owned());
-        blocking(move || {
+        at_pace(move || {
             let owner = if as_user { this.user()? } else { None };
             let options = UnpackOptions {
                 keep_kinds,
@@ -145,6 +146,15 @@ pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ContainerError> + Send + 'static,
 ) -> Result<T, ContainerError> {
     tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(ContainerError::Internal(error.to_string())))
+}
+
+/// The same for what is done at a client's pace.
+pub(super) async fn at_pace<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ContainerError> + Send + 'static,
+) -> Result<T, ContainerError> {
+    paced(work)
         .await
         .unwrap_or_else(|error| Err(ContainerError::Internal(error.to_string())))
 }

@@ -8,7 +8,7 @@ use hoist_image::SavedImage;
 use hoist_model::{Digest, EventKind, ImageReference, ImageSelector, chain};
 use hoist_store::Class;
 
-use super::{ImageChange, Images, blocking, created_at, image_event, refused};
+use super::{ImageChange, Images, at_pace, created_at, image_event, refused};
 use crate::containers::prune_event;
 use crate::error::ImageError;
 use crate::records::{ContainerRecord, ImageRecord};
@@ -176,7 +176,7 @@ impl Images {
         let intake = self.intake().await;
         let inner = self.inner.clone();
         let (records, saved): (Vec<_>, Vec<_>) = images.into_iter().unzip();
-        blocking(move || {
+        at_pace(move || {
             let (content, snapshotter) = (&inner.content, inner.snapshotter.as_ref());
             let written = hoist_image::save_images(&saved, content, snapshotter, out);
             intake.finish();

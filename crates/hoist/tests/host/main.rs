@@ -36,5 +36,6 @@ mod registry_served;
 mod registry_shelf;
 mod remapped;
 mod service;
+mod stuck;
 mod syncs;
 mod world;
