@@ -6,6 +6,9 @@ use hoist_engine::error::{ContainerError, ExecError, ImageError, NetworkError, V
 use hoist_model::{ErrorClass, chain};
 use http::{Response, StatusCode};
 
+/// What is asked of a swarm, and there is none (moby `daemon/cluster`, errNoSwarm).
+pub(crate) const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.";
+
 /// An error reply.
 #[derive(Debug)]
 pub(crate) struct ApiError {

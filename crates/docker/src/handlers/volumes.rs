@@ -2,10 +2,11 @@
 
 use hoist_engine::records::VolumeRecord;
 use hoist_engine::volumes::{VolumeRequest, Volumes};
+use hoist_model::ErrorClass;
 use http::StatusCode;
 
 use crate::call::{Call, empty, json_reply, json_value, ok};
-use crate::error::{ApiError, Reply};
+use crate::error::{ApiError, NO_SWARM, Reply};
 use crate::wire::filters::Filters;
 use crate::wire::volume::{self as wire, VolumeCreateBody, VolumeList, VolumesPruned};
 
@@ -55,8 +56,9 @@ pub(super) async fn with_usage(volumes: &Volumes) -> Result<Vec<serde_json::Valu
 /// `POST /volumes/create`.
 pub(crate) async fn create(mut call: Call) -> Reply {
     let body: VolumeCreateBody = call.json().await?;
-    if body.cluster_volume_spec.is_some() {
-        return Err(ApiError::missing("cluster volumes are not implemented yet"));
+    // Older versions do not know the member (moby `postVolumesCreate`).
+    if body.cluster_volume_spec.is_some() && call.version.at_least(42) {
+        return Err(ApiError::new(ErrorClass::Unavailable, NO_SWARM));
     }
     let name = body.name.filter(|name| !name.is_empty());
     if let Some(name) = &name {
@@ -71,6 +73,14 @@ pub(crate) async fn create(mut call: Call) -> Reply {
     };
     let record = call.engine().volumes.create(request).await?;
     json_reply(StatusCode::CREATED, &shown(&call, &record))
+}
+
+/// `PUT /volumes/{name}`: of a swarm's volumes alone, and asked of no manager (moby `putVolumesUpdate`).
+pub(crate) async fn update(_call: Call) -> Reply {
+    Err(ApiError::new(
+        ErrorClass::Unavailable,
+        "volume update only valid for cluster volumes, but swarm is unavailable",
+    ))
 }
 
 /// `GET /volumes/{name}`.

@@ -78,6 +78,7 @@ pub(super) fn handler(id: &str) -> Option<Handler> {
         "VolumeList" => |call| Box::pin(volumes::list(call)),
         "VolumeCreate" => |call| Box::pin(volumes::create(call)),
         "VolumeInspect" => |call| Box::pin(volumes::inspect(call)),
+        "VolumeUpdate" => |call| Box::pin(volumes::update(call)),
         "VolumeDelete" => |call| Box::pin(volumes::remove(call)),
         "VolumePrune" => |call| Box::pin(volumes::prune(call)),
 

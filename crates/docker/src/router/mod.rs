@@ -13,7 +13,7 @@ use hoist_model::ErrorClass;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 
 use crate::call::{Call, Facade};
-use crate::error::{ApiError, Reply};
+use crate::error::{ApiError, NO_SWARM, Reply};
 use crate::operations::Support;
 use crate::query::Query;
 use crate::{ApiVersion, DOCKER_RELEASE, Node};
@@ -113,10 +113,7 @@ async fn answer(facade: Arc<Facade>, request: Request<Body>) -> Reply {
                 parameters.first().map_or("", String::as_str)
             ),
         )),
-        _ => Err(ApiError::new(
-            ErrorClass::Unavailable,
-            "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
-        )),
+        _ => Err(ApiError::new(ErrorClass::Unavailable, NO_SWARM)),
     }
 }
 

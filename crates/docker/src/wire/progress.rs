@@ -1,4 +1,5 @@
-//! The stream of `POST /images/create`, `/images/load` and `/images/{name}/push`: one object per report (moby `pkg/jsonmessage`).
+//! The stream of `POST /images/create`, `/images/load` and `/images/{name}/push`: one object per report (moby
+//! `pkg/jsonmessage`).
 
 use hoist_model::{Digest, LayerPhase, Progress, UploadPhase};
 use serde::Serialize;

@@ -175,3 +175,27 @@ async fn what_is_malformed_is_refused_by_name() {
         (400, &json!("invalid filter 'x'"))
     );
 }
+
+#[tokio::test]
+async fn volumes_of_a_swarm_are_refused_as_without_one() {
+    let Some(server) = start().await else { return };
+    let body = json!({"Name": "shared", "ClusterVolumeSpec": {"Group": "g"}});
+    let (status, answer) = server.post("/v1.42/volumes/create", body.clone()).await;
+    assert_eq!(status, 503, "{answer}");
+    let text = answer["message"].as_str().unwrap();
+    assert!(
+        text.starts_with("This node is not a swarm manager."),
+        "{text}"
+    );
+    assert_eq!(server.get("/volumes/shared").await.0, 404);
+    // Before 1.42 there is no such member.
+    let (status, answer) = server.post("/v1.41/volumes/create", body).await;
+    assert_eq!((status, answer["Driver"].as_str()), (201, Some("local")));
+    let (status, answer) = server
+        .ask(Method::PUT, "/volumes/shared?version=1", None)
+        .await;
+    assert_eq!(status, 503, "{answer}");
+    assert!(
+        answer.contains("volume update only valid for cluster volumes, but swarm is unavailable")
+    );
+}
