@@ -17,16 +17,30 @@ pub(crate) async fn each(
     act: impl AsyncFn(&str) -> Result<(), CallError>,
 ) -> Result<u8, Failure> {
     let mut refusals = Vec::new();
+    try_each(names, act, |_, error| match error {
+        CallError::Connect { .. } | CallError::Talk { .. } => Err(error.into()),
+        error => {
+            refusals.push(Failure::from(error));
+            Ok(())
+        }
+    })
+    .await?;
+    Ok(said(context, &refusals))
+}
+
+/// Does the same to each operand, and names those that worked; what is to be done about the rest `refused` says.
+pub(super) async fn try_each<'n>(
+    names: &'n [String],
+    act: impl AsyncFn(&str) -> Result<(), CallError>,
+    mut refused: impl FnMut(&'n str, CallError) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     for name in names {
         match act(name).await {
             Ok(()) => output::line(name)?,
-            Err(error @ (CallError::Connect { .. } | CallError::Talk { .. })) => {
-                return Err(error.into());
-            }
-            Err(error) => refusals.push(Failure::from(error)),
+            Err(error) => refused(name, error)?,
         }
     }
-    Ok(said(context, &refusals))
+    Ok(())
 }
 
 /// Says what did not work once all was tried, as docker does; the status to exit with.

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use clap::Args;
 use serde_json::Value;
 
+use super::lifecycle::try_each;
 use super::run::{beside, exit_status, keys, start};
 use crate::attach::{self, Attachment, Ended, Subject};
 use crate::reference::segment;
@@ -49,20 +50,17 @@ impl Run for Start {
         if !self.attach && !self.interactive {
             let client = context.client()?;
             let mut failed: Vec<&str> = Vec::new();
-            for name in &self.containers {
+            let start = async |name: &str| {
                 let asked = client.post(format!("/containers/{}/start", segment(name)));
-                let done = match asked.send().await {
-                    Ok(reply) => reply.done().await,
-                    Err(error) => Err(error),
-                };
-                match done {
-                    Ok(()) => output::line(name)?,
-                    Err(error) => {
-                        output::warn(context.program.sentence(&Failure::from(error), ""));
-                        failed.push(name);
-                    }
-                }
-            }
+                asked.send().await?.done().await
+            };
+            // Each is said at once, a connection that fails among them, as docker does.
+            try_each(&self.containers, start, |name, error| {
+                output::warn(context.program.sentence(&Failure::from(error), ""));
+                failed.push(name);
+                Ok(())
+            })
+            .await?;
             if failed.is_empty() {
                 return Ok(0);
             }

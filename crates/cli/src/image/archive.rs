@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{IsTerminal, Read};
 
 use clap::Args;
-use serde_json::Value;
 
+use super::draw;
 use crate::spec::values::go_error;
 use crate::transfer::{self, streamed};
 use crate::{Context, Failure, Run, reference};
@@ -46,14 +46,10 @@ impl Run for Load {
         let call = call.query("quiet", if self.quiet { "1" } else { "0" });
         let platform = self.platform.as_deref().map(reference::platform_json);
         let call = call.query_some("platform", platform.transpose()?);
-        let mut reports = call
+        let reply = call
             .send_stream("application/x-tar", streamed(source))
-            .await?
-            .lines();
-        let mut drawing = Drawing::new(Target::Stdout, false);
-        while let Some(report) = reports.next::<Value>().await? {
-            drawing.draw(&report).map_err(Failure::new)?;
-        }
+            .await?;
+        draw(reply, Drawing::new(Target::Stdout, false), Failure::new).await?;
         Ok(0)
     }
 }
@@ -105,11 +101,7 @@ impl Run for Import {
             call.send_stream("application/x-tar", streamed(source))
                 .await?
         };
-        let mut reports = reply.lines();
-        let mut drawing = Drawing::new(Target::Stdout, false);
-        while let Some(report) = reports.next::<Value>().await? {
-            drawing.draw(&report).map_err(Failure::new)?;
-        }
+        draw(reply, Drawing::new(Target::Stdout, false), Failure::new).await?;
         Ok(0)
     }
 }

@@ -7,7 +7,11 @@ mod push;
 mod search;
 mod verbs;
 
-use super::{Verb, verb};
+use hoist_docker::client::Reply;
+use hoist_render::progress::Drawing;
+use serde_json::Value;
+
+use super::{Failure, Verb, verb};
 
 pub(crate) use list::{HEADINGS, usage_row};
 pub(crate) use pull::pull;
@@ -52,3 +56,16 @@ const PULL: &str = "Download an image from a registry";
 const PUSH: &str = "Upload an image to a registry";
 const SAVE: &str = "Save one or more images to a tar archive (streamed to STDOUT by default)";
 const TAG: &str = "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE";
+
+/// Draws the reports of a reply until its end. What fails in the stream is told as `failed` says.
+async fn draw(
+    reply: Reply,
+    mut drawing: Drawing,
+    failed: impl Fn(String) -> Failure,
+) -> Result<(), Failure> {
+    let mut reports = reply.lines();
+    while let Some(report) = reports.next::<Value>().await? {
+        drawing.draw(&report).map_err(&failed)?;
+    }
+    Ok(())
+}

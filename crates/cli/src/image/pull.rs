@@ -2,8 +2,8 @@
 
 use clap::Args;
 use hoist_model::Repository;
-use serde_json::Value;
 
+use super::draw;
 use crate::{Context, Failure, Run, output, reference, registry};
 use hoist_render::progress::{Drawing, Target};
 
@@ -107,15 +107,11 @@ async fn fetch(
         .header("X-Registry-Auth", registry::header(&login))
         .send()
         .await?;
-    let mut reports = reply.lines();
-    let mut drawing = Drawing::new(asked.target, asked.quiet);
-    while let Some(report) = reports.next::<Value>().await? {
-        drawing.draw(&report).map_err(|message| Failure {
-            code: 1,
-            message,
-            from_engine: true,
-            ..Failure::new(String::new())
-        })?;
-    }
-    Ok(())
+    let failed = |message| Failure {
+        code: 1,
+        message,
+        from_engine: true,
+        ..Failure::new(String::new())
+    };
+    draw(reply, Drawing::new(asked.target, asked.quiet), failed).await
 }

@@ -1,8 +1,8 @@
 //! `push`.
 
 use clap::Args;
-use serde_json::Value;
 
+use super::draw;
 use crate::reference::{platform_json, segment};
 use crate::{Context, Failure, Run, output, reference, registry};
 use hoist_render::progress::{Drawing, Target};
@@ -53,12 +53,13 @@ impl Run for Push {
             .header("X-Registry-Auth", registry::header(&login))
             .send()
             .await?;
-        let mut reports = reply.lines();
-        let mut drawing = Drawing::new(Target::Stdout, self.quiet);
-        while let Some(report) = reports.next::<Value>().await? {
-            // What comes in the stream is told without a frame, as docker does.
-            drawing.draw(&report).map_err(Failure::new)?;
-        }
+        // What comes in the stream is told without a frame, as docker does.
+        draw(
+            reply,
+            Drawing::new(Target::Stdout, self.quiet),
+            Failure::new,
+        )
+        .await?;
         if self.quiet {
             output::line(image.to_string())?;
         }

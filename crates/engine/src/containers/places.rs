@@ -69,15 +69,20 @@ impl Containers {
         &self,
         record: &ContainerRecord,
     ) -> Result<Vec<PlaceRequest>, ContainerError> {
-        let members = record.spec.network.members();
-        let place = |name: &str| {
-            let network = self.inner.parts.networks.resolve(name)?;
-            let endpoint = record.spec.network.endpoints.get(name);
-            place(record, &network, endpoint.cloned().unwrap_or_default())
+        let place = |name: &str| match self.inner.parts.networks.resolve(name) {
+            Err(_) if name == "bridge" => None,
+            Err(error) => Some(Err(error.into())),
+            Ok(network) => {
+                let endpoint = record.spec.network.endpoints.get(name);
+                Some(place(
+                    record,
+                    &network,
+                    endpoint.cloned().unwrap_or_default(),
+                ))
+            }
         };
-        let is_there =
-            |name: &&str| *name != "bridge" || self.inner.parts.networks.resolve("bridge").is_ok();
-        members.into_iter().filter(is_there).map(place).collect()
+        let members = record.spec.network.members();
+        members.into_iter().filter_map(place).collect()
     }
 
     /// Puts a container on one more network.

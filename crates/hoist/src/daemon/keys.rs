@@ -46,4 +46,15 @@ mod tests {
         assert!(WITHOUT_MEANING.is_sorted());
         assert!(is_known("containerd") && !is_known("containerdd"));
     }
+
+    #[test]
+    fn each_is_named_where_users_look() {
+        let page = include_str!("../../../../docs/service.md");
+        let named = |key: &&&str| page.contains(&format!("`{key}`"));
+        let missing: Vec<_> = WITHOUT_MEANING.iter().filter(|key| !named(key)).collect();
+        assert!(
+            missing.is_empty(),
+            "docs/service.md does not name {missing:?}"
+        );
+    }
 }
