@@ -48,7 +48,7 @@ pub(crate) fn unpack(
     size: u64,
     partial: Option<PartialBlob>,
 ) -> Result<(), LayerError> {
-    let limit = size.saturating_mul(RATIO).clamp(FREE, LAYER_LIMIT);
+    let limit = most(size);
     let mut pieces = Pieces {
         channel,
         current: Bytes::new(),
@@ -72,6 +72,11 @@ pub(crate) fn unpack(
         partial.discard();
     }
     unpacked
+}
+
+/// What a layer of this size may decompress to.
+fn most(size: u64) -> u64 {
+    size.saturating_mul(RATIO).clamp(FREE, LAYER_LIMIT)
 }
 
 fn unpack_pieces(
@@ -247,5 +252,20 @@ impl Read for Pieces {
         let count = buffer.len().min(self.current.len());
         buffer[..count].copy_from_slice(&self.current.split_to(count));
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_may_grow_as_much_as_gzip_lets_it() {
+        assert_eq!(most(0), 1 << 30);
+        assert_eq!(most(65_546), 1 << 30, "2 GiB of zeros in zstd: a bomb");
+        // 32 GiB of zeros in gzip: a sparse file that somebody made by mistake.
+        let gzip = (32 << 30) / 1030;
+        assert!(most(gzip) > 32 << 30);
+        assert_eq!(most(u64::MAX), 256 << 30);
     }
 }

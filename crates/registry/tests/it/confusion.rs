@@ -3,7 +3,7 @@
 use hoist_testkit::{ImageBlobs, sha256};
 use serde_json::{Value, json};
 
-use crate::fake::{Asked, Fake, Said, blob, honest, reply};
+use crate::fake::{Asked, Fake, Said, honest, reply};
 use crate::support::{House, client, image};
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -109,48 +109,4 @@ async fn indexes_are_not_followed_for_ever() {
         .iter()
         .filter(|asked| asked.target.contains("/manifests/"));
     assert!(manifests.count() <= 3, "{asked:?}");
-}
-
-/// A layer of a few bytes that becomes gigabytes: zstd says so in four bytes for each 128 KiB.
-#[tokio::test]
-async fn a_layer_that_grows_beyond_all_measure_is_given_up() {
-    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58];
-    let blocks = (2_u32 << 30) / (128 << 10);
-    for number in 0..=blocks {
-        let last = u32::from(number == blocks);
-        let header = last | 1 << 1 | (128 << 10) << 3;
-        frame.extend_from_slice(&header.to_le_bytes()[..3]);
-        frame.push(0);
-    }
-    let digest = sha256(&frame);
-    let manifest = manifest_with(|manifest| {
-        manifest["layers"][1] = json!({"mediaType": "application/vnd.oci.image.layer.v1.tar+zstd",
-            "digest": digest, "size": frame.len()});
-    });
-    let blobs = image().blobs();
-    let small = blobs.layers[0].diff_id.parse().unwrap();
-    let fake = Fake::start(move |asked| {
-        if asked.target.ends_with("/manifests/latest") {
-            return reply("200 OK", &[("Content-Type", OCI_MANIFEST)], &manifest);
-        }
-        match asked.is_blob(&digest) {
-            true => blob(&frame),
-            false => honest(&blobs, asked),
-        }
-    });
-    let house = House::new();
-    let reference = format!("{}/a", fake.address);
-    let error = house.pull(&client(), &reference, None).await.unwrap_err();
-    let error = error.to_string();
-    assert!(
-        error.contains("the stream has more than 1073741824 bytes when decompressed"),
-        "{error}"
-    );
-    assert!(
-        house
-            .snapshotter
-            .layers()
-            .iter()
-            .all(|layer| *layer == small)
-    );
 }
