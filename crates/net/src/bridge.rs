@@ -294,7 +294,7 @@ fn create(links: &Links, name: &str, settings: &Settings) -> Result<(Link, Ipv4N
     for _ in 0..16 {
         let address = unclaimed(links, settings, name)?;
         let mut batch = Batch::new();
-        rtnl::create_bridge(&mut batch, name, mac_of(address.addr()), settings.mtu);
+        rtnl::create_bridge(&mut batch, name, mac_of(address.addr()), settings.mtu, 0);
         links.apply(&mut batch)?;
         let link = links.link(name)?.ok_or_else(|| {
             NetError::kernel(

@@ -25,6 +25,12 @@ impl Demand {
         self.last = Some(now);
     }
 
+    /// Whether there was one within this span.
+    pub(crate) fn was_within(&self, now: Instant, span: Duration) -> bool {
+        self.last
+            .is_some_and(|last| now.saturating_duration_since(last) < span)
+    }
+
     fn rate_at(&self, now: Instant) -> f64 {
         let age = self.last.map_or(0.0, |last| {
             now.saturating_duration_since(last).as_secs_f64()

@@ -17,6 +17,7 @@ mod claim;
 mod connect;
 mod demand;
 mod dns;
+mod doomed;
 mod error;
 mod event_thread;
 mod explain;

@@ -89,12 +89,19 @@ impl Shared {
             }) else {
                 return Ok(());
             };
+            let links = Links::open()?;
+            // Another had the name, and went before this one came.
+            if links
+                .link(name)?
+                .is_some_and(|link| link.index == made.index)
+            {
+                return Ok(());
+            }
             tracing::warn!(
                 bridge = name,
                 network = made.segment.name,
                 "a bridge was removed: making it again"
             );
-            let links = Links::open()?;
             let adopted = made.segment.adopted;
             let link = ensure_bridge(&links, &mut made.segment, &self.settings)?;
             made.segment.adopted = adopted;

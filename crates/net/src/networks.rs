@@ -87,6 +87,7 @@ impl Networks {
                 live: HashMap::new(),
                 leaving: HashMap::new(),
                 segments: HashMap::new(),
+                doomed: HashMap::new(),
             }),
             making: Mutex::new(()),
             ending: Mutex::new(()),
@@ -103,7 +104,11 @@ impl Networks {
             bridge,
             settings,
         });
+        let doomed = shared.find_doomed(&lock(&shared.links))?;
         let worker = Worker::start(Arc::clone(&shared))?;
+        if doomed > 0 {
+            worker.send(Job::Doomed);
+        }
         let events = Arc::new(EventThread::new(
             shared.names.clone(),
             shared.settings.resolv_conf.clone(),
@@ -375,6 +380,7 @@ impl Networks {
             results.push(firewall.tables.delete_table(&table));
         }
         results.push(self.remove_segments());
+        results.push(shared.delete_all_doomed(&lock(&shared.links)));
         if let Some(bridge) = shared.bridge.as_ref().filter(|bridge| bridge.own) {
             results.push(bridge::remove(&lock(&shared.links), &bridge.name));
         }

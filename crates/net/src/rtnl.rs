@@ -20,6 +20,7 @@ const NEW_LINK: u16 = 16;
 const DELETE_LINK: u16 = 17;
 const GET_LINK: u16 = 18;
 const NEW_ADDRESS: u16 = 20;
+const DELETE_ADDRESS: u16 = 21;
 const GET_ADDRESS: u16 = 22;
 const NEW_ROUTE: u16 = 24;
 const GET_ROUTE: u16 = 26;
@@ -31,6 +32,7 @@ const LINK_PARENT: u16 = 5;
 const LINK_MASTER: u16 = 10;
 const LINK_INFO: u16 = 18;
 const LINK_AF_SPEC: u16 = 26;
+const LINK_GROUP: u16 = 27;
 const LINK_NETNS_FD: u16 = 28;
 const LINK_SEND_QUEUES: u16 = 31;
 const LINK_RECEIVE_QUEUES: u16 = 32;
@@ -45,6 +47,8 @@ const PORT_HAIRPIN: u16 = 4;
 const PORT_ISOLATED: u16 = 33;
 
 const IFF_UP: u32 = 1;
+/// The type of routes that lead somewhere.
+const UNICAST: u8 = 1;
 const NO_DUPLICATE_DETECTION: u32 = 2;
 
 /// Kind of the notification that a link is gone.
@@ -76,8 +80,8 @@ pub(crate) fn family(address: IpAddr) -> u8 {
     }
 }
 
-/// Makes a bridge, up.
-pub(crate) fn create_bridge(batch: &mut Batch, name: &str, mac: MacAddress, mtu: u32) {
+/// Makes a bridge, up, in a group of links.
+pub(crate) fn create_bridge(batch: &mut Batch, name: &str, mac: MacAddress, mtu: u32, group: u32) {
     batch.message(
         format!("create bridge {name}"),
         NEW_LINK,
@@ -87,6 +91,7 @@ pub(crate) fn create_bridge(batch: &mut Batch, name: &str, mac: MacAddress, mtu:
             a.put_text(LINK_NAME, name)
                 .put(LINK_ADDRESS, &mac.0)
                 .put_u32(LINK_MTU, mtu)
+                .put_u32(LINK_GROUP, group)
                 .nest(LINK_INFO, |a| {
                     a.put_text(INFO_KIND, "bridge");
                 });
@@ -220,19 +225,22 @@ fn create_link(
     );
 }
 
-/// Makes an interface that goes nowhere.
-pub(crate) fn create_dummy(batch: &mut Batch, name: &str) {
-    create_link(batch, ("dummy", name), |_| {}, |_| {});
+/// Makes an interface that goes nowhere, in a group of links.
+pub(crate) fn create_dummy(batch: &mut Batch, name: &str, group: u32) {
+    let grouped = |a: &mut Attributes<'_>| {
+        a.put_u32(LINK_GROUP, group);
+    };
+    create_link(batch, ("dummy", name), grouped, |_| {});
 }
 
-/// Makes a VLAN on an interface.
-pub(crate) fn create_vlan(batch: &mut Batch, name: &str, parent: u32, number: u16) {
+/// Makes a VLAN on an interface, in a group of links.
+pub(crate) fn create_vlan(batch: &mut Batch, name: &str, parent: u32, number: u16, group: u32) {
     const VLAN_ID: u16 = 1;
     create_link(
         batch,
         ("vlan", name),
         |a| {
-            a.put_u32(LINK_PARENT, parent);
+            a.put_u32(LINK_PARENT, parent).put_u32(LINK_GROUP, group);
         },
         |a| {
             a.put(VLAN_ID, &number.to_ne_bytes());
@@ -290,6 +298,62 @@ pub(crate) fn delete_link(batch: &mut Batch, name: &str) {
         &link_header(0, 0),
         |a| {
             a.put_text(LINK_NAME, name);
+        },
+    );
+}
+
+/// Removes a link by number.
+pub(crate) fn delete_index(batch: &mut Batch, index: u32) {
+    let header = link_header(index, 0);
+    batch.message(
+        format!("delete link {index}"),
+        DELETE_LINK,
+        0,
+        &header,
+        |_| {},
+    );
+}
+
+/// Puts a link into a group.
+pub(crate) fn set_group(batch: &mut Batch, index: u32, group: u32) {
+    batch.message(
+        format!("put link {index} into group {group:#x}"),
+        NEW_LINK,
+        0,
+        &link_header(index, 0),
+        |a| {
+            a.put_u32(LINK_GROUP, group);
+        },
+    );
+}
+
+/// Removes the links of a group; one that has none is refused with ENODEV.
+pub(crate) fn delete_group(batch: &mut Batch, group: u32) {
+    batch.message(
+        format!("delete the links of group {group:#x}"),
+        DELETE_LINK,
+        0,
+        &link_header(0, 0),
+        |a| {
+            a.put_u32(LINK_GROUP, group);
+        },
+    );
+}
+
+/// Takes an address from a link; one that it does not have is refused with EADDRNOTAVAIL.
+pub(crate) fn remove_address(batch: &mut Batch, index: u32, address: IpNet) {
+    let mut header = [0; 8];
+    header[0] = family(address.addr());
+    header[1] = address.prefix_len();
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    let bytes = octets(address.addr());
+    batch.message(
+        format!("remove address {address} from link {index}"),
+        DELETE_ADDRESS,
+        0,
+        &header,
+        |a| {
+            a.put(2, &bytes).put(1, &bytes);
         },
     );
 }
@@ -391,6 +455,8 @@ pub(crate) struct Link {
     pub(crate) mac: Option<MacAddress>,
     /// `bridge`, `veth`; `None` for hardware.
     pub(crate) kind: Option<String>,
+    /// 0 unless somebody put it into one.
+    pub(crate) group: u32,
 }
 
 /// Reads a link message.
@@ -405,11 +471,16 @@ pub(crate) fn parse_link(reply: &Reply) -> Option<Link> {
         .find(16, LINK_INFO)
         .and_then(|info| netlink::find(info, INFO_KIND))
         .map(netlink::text);
+    let group = reply
+        .find(16, LINK_GROUP)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map_or(0, u32::from_ne_bytes);
     Some(Link {
         index,
         name,
         mac,
         kind,
+        group,
     })
 }
 
@@ -507,8 +578,11 @@ impl Links {
     }
 
     fn routes_of(&self, family: u8) -> Result<Vec<(u32, IpNet)>, NetError> {
+        // Of every address of the host there are three more that are not of this type.
+        self.socket.filter_dumps();
         let mut header = [0; 12];
         header[0] = family;
+        header[7] = UNICAST;
         let replies = self.dump("routes", GET_ROUTE, &header)?;
         Ok(replies.iter().filter_map(parse_route).collect())
     }
@@ -535,7 +609,7 @@ pub(crate) fn parse_address(reply: &Reply) -> Option<(u32, IpNet)> {
 
 /// Reads a route message, of unicast ones with a destination: the link's index and the destination.
 pub(crate) fn parse_route(reply: &Reply) -> Option<(u32, IpNet)> {
-    if reply.payload.get(7) != Some(&1) {
+    if reply.payload.get(7) != Some(&UNICAST) {
         return None;
     }
     let length = *reply.payload.get(1)?;

@@ -33,14 +33,15 @@ pub(crate) fn ensure_bridge(
 ) -> Result<Link, NetError> {
     let name = segment.interface.clone();
     let found = links.link(&name)?;
-    // One of ours that an earlier life left is not somebody else's.
-    if found.is_some() && !settings.instance.is_segment(&name) {
-        segment.adopted = true;
+    let group = settings.instance.group();
+    if let Some(link) = &found {
+        // One of ours that an earlier life left is not somebody else's.
+        segment.adopted = link.group != group && !settings.instance.is_segment(&name);
     }
     if found.is_none() {
         let mut batch = Batch::new();
         let mtu = segment.mtu.unwrap_or(settings.mtu);
-        rtnl::create_bridge(&mut batch, &name, bridge_mac(segment), mtu);
+        rtnl::create_bridge(&mut batch, &name, bridge_mac(segment), mtu, group);
         links.apply(&mut batch)?;
         segment.adopted = false;
     }
@@ -85,7 +86,11 @@ fn configure_bridge(links: &Links, link: &Link, segment: &Segment) -> Result<(),
 }
 
 /// Finds the parent of a macvlan, or makes it: a VLAN (`eth0.7`), or where nobody named one an interface that goes nowhere.
-pub(crate) fn ensure_parent(links: &Links, segment: &mut Segment) -> Result<Link, NetError> {
+pub(crate) fn ensure_parent(
+    links: &Links,
+    segment: &mut Segment,
+    settings: &Settings,
+) -> Result<Link, NetError> {
     let SegmentKind::Macvlan { parent, .. } = &segment.kind else {
         return Err(NetError::InvalidSetting("no macvlan".to_owned()));
     };
@@ -97,9 +102,10 @@ pub(crate) fn ensure_parent(links: &Links, segment: &mut Segment) -> Result<Link
     if let Some(link) = links.link(&name)? {
         return Ok(link);
     }
+    let group = settings.instance.group();
     let mut batch = Batch::new();
     if parent.is_empty() {
-        rtnl::create_dummy(&mut batch, &name);
+        rtnl::create_dummy(&mut batch, &name, group);
     } else {
         let vlan = name
             .rsplit_once('.')
@@ -113,7 +119,7 @@ pub(crate) fn ensure_parent(links: &Links, segment: &mut Segment) -> Result<Link
                 "invalid subinterface vlan name {name}, example formatting is eth0.10"
             )));
         };
-        rtnl::create_vlan(&mut batch, &name, base.index, number);
+        rtnl::create_vlan(&mut batch, &name, base.index, number, group);
     }
     links.apply(&mut batch)?;
     // Ours to remove.

@@ -1,5 +1,6 @@
 //! Users' networks: their bridges made, found again and removed, their subnets chosen, their addresses kept.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use hoist_model::NetworkId;
@@ -188,6 +189,14 @@ impl Made {
     }
 }
 
+/// The name of a network's link on the host; empty is chosen later.
+fn link_name(segment: &Segment) -> &str {
+    match &segment.kind {
+        SegmentKind::Bridge => &segment.interface,
+        SegmentKind::Macvlan { parent, .. } => parent,
+    }
+}
+
 fn family(v6: bool) -> &'static str {
     if v6 { "IPv6" } else { "IPv4" }
 }
@@ -204,10 +213,11 @@ impl Networks {
         let links = Links::open()?;
         let choosing = Claim::take();
         shared.choose_interface(&links, &mut segment)?;
+        shared.delete_doomed(&links, link_name(&segment))?;
         shared.choose_subnets(&links, &mut segment)?;
         let link = match &segment.kind {
             SegmentKind::Bridge => ensure_bridge(&links, &mut segment, &shared.settings)?,
-            SegmentKind::Macvlan { .. } => ensure_parent(&links, &mut segment)?,
+            SegmentKind::Macvlan { .. } => ensure_parent(&links, &mut segment, &shared.settings)?,
         };
         drop(choosing);
         let made = Made::new(segment.clone(), &link);
@@ -288,9 +298,9 @@ impl Networks {
         if segment.interface.is_empty() {
             return ruled;
         }
-        let mut batch = Batch::new();
-        rtnl::delete_link(&mut batch, &segment.interface);
-        links.apply_except(&mut batch, &[libc::ENODEV]).and(ruled)
+        let doomed = shared.doom(links, &made);
+        self.worker().send(Job::Doomed);
+        doomed.and(ruled)
     }
 
     /// Removes bridges of this instance that belong to no network: what a life left that was ended while it made or removed
@@ -305,7 +315,9 @@ impl Networks {
             .collect();
         let links = Links::open()?;
         for link in links.links()? {
-            if shared.settings.instance.is_segment(&link.name) && !known.contains(&link.name) {
+            let instance = &shared.settings.instance;
+            let is_ours = link.group == instance.group() || instance.is_segment(&link.name);
+            if is_ours && !known.contains(&link.name) {
                 tracing::info!(bridge = link.name, "a bridge of no network goes");
                 let mut batch = Batch::new();
                 rtnl::delete_link(&mut batch, &link.name);
@@ -387,11 +399,13 @@ impl Shared {
             }
         }
         let own = links.link(&segment.interface)?.map_or(0, |link| link.index);
+        let doomed: HashSet<u32> = lock(&self.state).doomed.values().copied().collect();
         let theirs: Vec<(u32, IpNet)> = links
             .routes()?
             .into_iter()
             .chain(links.addresses()?)
             .filter(|(index, _)| own == 0 || *index != own)
+            .filter(|(index, _)| !doomed.contains(index))
             .collect();
         if segment.kind == SegmentKind::Bridge {
             for subnet in &segment.subnets {

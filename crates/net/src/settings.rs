@@ -189,6 +189,18 @@ impl Instance {
         name.len() == 15 && name.starts_with(&self.bridge())
     }
 
+    /// The group (`IFLA_GROUP`) of the links that this engine made for users' networks, whatever they are named: a number
+    /// that nobody gives one by hand.
+    pub(crate) fn group(&self) -> u32 {
+        let [a, b, c] = self.bytes();
+        u32::from_be_bytes([0x68, a, b, c])
+    }
+
+    /// The group of its links that are no network's any more.
+    pub(crate) fn doomed_group(&self) -> u32 {
+        self.group() | 1 << 24
+    }
+
     /// Name of the nf_tables table of family inet: `hoist` or `hoist_a1b2c3`.
     #[must_use]
     pub fn table(&self) -> String {

@@ -78,6 +78,8 @@ pub(crate) struct State {
     pub(crate) leaving: HashMap<String, Leaving>,
     /// Users' networks.
     pub(crate) segments: HashMap<NetworkId, Made>,
+    /// Links that are no network's any more, by name with their numbers.
+    pub(crate) doomed: HashMap<String, u32>,
 }
 
 /// A veth whose namespace was let go.
@@ -189,6 +191,12 @@ impl Shared {
                 .filter(|_| self.bridge.is_some() && !pool.crowded.contains(&None)),
             isolated: pool.isolated.len() < ISOLATED,
         }
+    }
+
+    /// Whether a container was attached within this span.
+    pub(crate) fn attached_within(&self, now: Instant, span: Duration) -> bool {
+        let pool = lock(&self.pool);
+        pool.demand.was_within(now, span) || pool.spare_demand.was_within(now, span)
     }
 
     /// A namespace that is on no bridge, and the bridge that it would better be on: half of them belong to the network that

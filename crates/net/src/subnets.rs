@@ -1,5 +1,6 @@
 //! Choosing the bridge's subnet: the first of the pools that overlaps nothing the host routes to. Pure.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -24,28 +25,33 @@ fn default_pools() -> Vec<AddressPool> {
 
 /// The first subnet that pools of a family hold and that overlaps none of `used`; `None` too where no pool is of it.
 ///
-/// A pool may hold 2^64 subnets: one that is used is passed over with all that it covers.
+/// A pool may hold 2^64 subnets: one that is used is passed over with all that it covers. Candidates only go up, so that those
+/// in use, sorted, are gone through once.
 fn cut(pools: &[AddressPool], v6: bool, used: &[IpNet]) -> Option<IpNet> {
-    let of_family = pools
+    let is_of_family = |net: &IpNet| matches!(net, IpNet::V6(_)) == v6;
+    let docker = IpNet::from(DOCKER_BRIDGE);
+    let mut taken: Vec<(IpAddr, IpAddr)> = used
         .iter()
-        .filter(|pool| matches!(pool.base, IpNet::V6(_)) == v6);
-    let mut reserved: Vec<IpNet> = used.to_vec();
-    reserved.push(DOCKER_BRIDGE.into());
-    of_family.into_iter().find_map(|pool| {
+        .chain([&docker])
+        .filter(|net| is_of_family(net))
+        .map(|net| (net.network(), net.broadcast()))
+        .collect();
+    taken.sort_unstable();
+    let mut of_family = pools.iter().filter(|pool| is_of_family(&pool.base));
+    of_family.find_map(|pool| {
         let (base, size) = (pool.base.trunc(), pool.size);
         let mut candidate = IpNet::new(base.network(), size).ok()?;
-        loop {
-            let blocking = reserved.iter().find(|net| overlap(**net, candidate));
-            let Some(blocking) = blocking else {
-                return Some(candidate);
-            };
-            let last = blocking.broadcast().max(candidate.broadcast());
-            let next = IpNet::new(following(last)?, size).ok()?.trunc();
-            if !base.contains(&next) {
-                return None;
+        for (first, last) in &taken {
+            if *last < candidate.network() {
+                continue;
             }
-            candidate = next;
+            if *first > candidate.broadcast() {
+                break;
+            }
+            let last = (*last).max(candidate.broadcast());
+            candidate = IpNet::new(following(last)?, size).ok()?.trunc();
         }
+        base.contains(&candidate.network()).then_some(candidate)
     })
 }
 
@@ -121,7 +127,11 @@ pub(crate) fn choose_v6(
         };
     }
     let mut candidates = (2..=u16::MAX).map(|number| unique_local(instance, number.to_be_bytes()));
-    candidates.find(|net| !used.iter().any(|other| overlap((*net).into(), *other)))
+    let equal: HashSet<&IpNet> = used.iter().collect();
+    candidates.find(|net| {
+        let net = IpNet::from(*net);
+        !equal.contains(&net) && !used.iter().any(|other| overlap(net, *other))
+    })
 }
 
 /// A unique local /64 of an instance (RFC 4193; the subnet stays the same over restarts).
@@ -158,6 +168,26 @@ mod tests {
             choose(&[], &nets(&["172.16.0.0/12", "192.168.0.0/16"])),
             None
         );
+    }
+
+    #[test]
+    fn subnets_in_use_may_overlap_each_other_and_come_in_any_order() {
+        let pools = [AddressPool {
+            base: "10.0.0.0/16".parse().unwrap(),
+            size: 24,
+        }];
+        let check = |used: &[&str], expected: Option<&str>| {
+            let expected = expected.map(|text| text.parse().unwrap());
+            assert_eq!(choose(&pools, &nets(used)), expected, "{used:?}");
+        };
+        check(&[], Some("10.0.0.0/24"));
+        let nested = ["10.0.2.0/24", "10.0.0.7/32", "10.0.0.0/23", "10.0.0.0/30"];
+        check(&nested, Some("10.0.3.0/24"));
+        check(&["10.0.1.0/24", "fd00::/8"], Some("10.0.0.0/24"));
+        check(&["10.0.0.0/17", "10.0.5.0/24"], Some("10.0.128.0/24"));
+        check(&["10.0.0.0/8"], None);
+        check(&["10.0.0.0/17", "10.0.128.0/17"], None);
+        check(&["0.0.0.0/1", "8.0.0.0/7"], None);
     }
 
     #[test]

@@ -34,6 +34,10 @@ const GATHER: Duration = Duration::from_millis(100);
 const RESTORE_AGAIN: Duration = Duration::from_secs(1);
 /// So many do not wait any longer.
 const GATHERED: usize = 16;
+/// Between two links that are deleted, who waits for the kernel's lock has time for all that a start needs.
+const PAUSE: Duration = Duration::from_millis(10);
+/// So many links that are about to go do not wait until nobody starts containers.
+const DOOMED: usize = 64;
 
 /// Work for the thread.
 pub(crate) enum Job {
@@ -55,6 +59,8 @@ pub(crate) enum Job {
     Build(Box<dyn FnOnce(&Builder) + Send>),
     /// These links of ours are not there.
     Gone(Vec<String>),
+    /// Links are doomed: delete them, soon.
+    Doomed,
     /// Close a namespace that was used, soon.
     Close(OwnedFd),
     /// Look at the pool again.
@@ -156,6 +162,8 @@ struct Seat {
     /// Used namespaces, to be closed together, and when.
     closing: Vec<OwnedFd>,
     close_at: Option<Instant>,
+    /// When doomed links are deleted, together.
+    delete_at: Option<Instant>,
 }
 
 impl Seat {
@@ -181,6 +189,7 @@ impl Seat {
             restored: Vec::new(),
             closing: Vec::new(),
             close_at: None,
+            delete_at: None,
         })
     }
 
@@ -215,14 +224,21 @@ impl Seat {
                 self.close_at = None;
                 self.closing.clear();
             }
+            if self.delete_at.is_some_and(|at| at <= now) {
+                self.delete_at = self.delete_doomed(now);
+            }
             wait = self.refill_one(now);
             let overdue_at = self.shared.first_leaving().map(|since| since + PATIENCE);
             let first = self.restored.first().filter(|_| !self.lost.is_empty());
             let restore_at = first.map(|(_, at)| *at + RESTORE_AGAIN);
-            for other in [self.verify_at, self.close_at, overdue_at, restore_at]
-                .into_iter()
-                .flatten()
-            {
+            let others = [
+                self.verify_at,
+                self.close_at,
+                self.delete_at,
+                overdue_at,
+                restore_at,
+            ];
+            for other in others.into_iter().flatten() {
                 let other = other.saturating_duration_since(now);
                 wait = Some(wait.map_or(other, |wait| wait.min(other)));
             }
@@ -266,6 +282,10 @@ impl Seat {
                 let _ = reply.send(self.builder.isolated());
             }
             Job::Build(work) => work(&self.builder),
+            Job::Doomed => {
+                // Whoever removes one often removes another.
+                self.delete_at = Some(Instant::now() + GATHER);
+            }
             Job::Close(netns) => {
                 self.close_at.get_or_insert_with(|| Instant::now() + GATHER);
                 self.closing.push(netns);
@@ -308,6 +328,20 @@ impl Seat {
             Err(error) => tracing::warn!(%error, "cannot prepare a network namespace"),
         }
         Some(Duration::ZERO)
+    }
+
+    /// Deletes one of the links that are about to go, unless containers are being started; answers when to look again.
+    fn delete_doomed(&self, now: Instant) -> Option<Instant> {
+        let name = self.shared.next_doomed()?;
+        let busy = self.shared.attached_within(now, GATHER);
+        if busy && self.shared.count_doomed() < DOOMED {
+            return Some(now + GATHER);
+        }
+        if let Err(error) = self.shared.delete_doomed(&self.builder.links, &name) {
+            let error = hoist_model::chain(&error);
+            tracing::warn!(link = name, error, "a link of a network that is gone stays");
+        }
+        Some(Instant::now() + PAUSE)
     }
 
     fn spare(&self) -> Result<Spare, NetError> {

@@ -304,6 +304,11 @@ impl Socket {
         self.port
     }
 
+    /// Lets headers of dumps say which objects are wanted (Linux 4.20); before, all come.
+    pub fn filter_dumps(&self) {
+        let _ = set_option(self.fd.as_fd(), libc::NETLINK_GET_STRICT_CHK, 1);
+    }
+
     /// Joins a multicast group (`RTNLGRP_…`, `NFNLGRP_…`).
     pub fn subscribe(&self, group: i32) -> io::Result<()> {
         set_option(self.fd.as_fd(), libc::NETLINK_ADD_MEMBERSHIP, group)

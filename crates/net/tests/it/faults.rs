@@ -146,7 +146,7 @@ fn what_is_ready_and_removed_is_not_given_to_anybody() {
     });
 }
 
-fn wanted() -> [Segment; 2] {
+fn wanted() -> [Segment; 3] {
     let subnets = ["10.6.0.0/24", "fd00:6::/64"].map(|subnet| Subnet {
         subnet: subnet.parse().unwrap(),
         gateway: None,
@@ -164,7 +164,15 @@ fn wanted() -> [Segment; 2] {
         subnets: subnets.into(),
         ..segment("six")
     };
-    [numbered(1, segment("one")), numbered(2, six)]
+    let named = Segment {
+        interface: "lan0".to_owned(),
+        ..segment("named")
+    };
+    [
+        numbered(1, segment("one")),
+        numbered(2, six),
+        numbered(3, named),
+    ]
 }
 
 fn settings() -> Settings {
@@ -185,7 +193,7 @@ fn victim() {
     let networks = Networks::start(settings()).unwrap();
     networks.sweep_bridges().unwrap();
     networks.sweep().unwrap();
-    let [one, six] = wanted().map(|segment| networks.make(segment).unwrap());
+    let [one, six, named] = wanted().map(|segment| networks.make(segment).unwrap());
     eventually("a namespace is ready", || {
         networks.spares() == 1 && networks.ready() == 1
     });
@@ -198,7 +206,7 @@ fn victim() {
     for gone in [a, b, c] {
         closing(|| networks.detach(&gone.record.container)).unwrap();
     }
-    for network in [one, six] {
+    for network in [one, six, named] {
         networks.unmake(&network.id).unwrap();
     }
     networks.stop(false).unwrap();
@@ -266,6 +274,11 @@ fn kill_in_lane(lane: u64) {
         let traces = ["8080", "8081", "hoist0-"];
         let left = traces.iter().any(|trace| table.contains(trace));
         assert!(!left, "{count}: {table}");
+        eventually("no bridge is left", || {
+            let links = links();
+            let mut bridges = links.iter().filter(|name| name.starts_with("hoist0-"));
+            bridges.next().is_none() && !links.contains(&"lan0".to_owned())
+        });
         eventually("only what is ready has a veth", || {
             let veths = links()
                 .into_iter()

@@ -18,5 +18,6 @@ mod pools;
 mod publishing;
 mod reach;
 mod relayed;
+mod removal;
 mod segments;
 mod world;

@@ -2,25 +2,10 @@
 
 use std::fmt::Write;
 
-use hoist_model::network::{InterfaceSysctl, PlaceRequest, Segment, Subnet};
+use hoist_model::network::{InterfaceSysctl, PlaceRequest, Segment};
 use hoist_net::{AttachRequest, Instance, Networks, Settings};
 
 use crate::world::*;
-
-fn with_subnets(name: &str, subnets: &[&str]) -> Segment {
-    let subnet = |text: &&str| Subnet {
-        subnet: text.parse().unwrap(),
-        gateway: None,
-        range: None,
-        auxiliary: [].into(),
-        configured: true,
-    };
-    Segment {
-        ipv6: subnets.iter().any(|text| text.contains("::")),
-        subnets: subnets.iter().map(subnet).collect(),
-        ..segment(name)
-    }
-}
 
 #[test]
 fn whoever_joins_a_users_network_takes_what_is_ready() {

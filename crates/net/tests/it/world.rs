@@ -12,7 +12,7 @@ use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use hoist_model::container::PortRequest;
-use hoist_model::network::{GatewayMode, PlaceRequest, Segment, SegmentKind};
+use hoist_model::network::{GatewayMode, PlaceRequest, Segment, SegmentKind, Subnet};
 use hoist_model::{ContainerId, NetworkId};
 use hoist_net::{AttachRequest, Attachment, Instance, Networks, Settings};
 use hoist_sys::netns;
@@ -200,6 +200,22 @@ pub(crate) fn segment(name: &str) -> Segment {
     }
 }
 
+/// The same with these subnets, of either family.
+pub(crate) fn with_subnets(name: &str, subnets: &[&str]) -> Segment {
+    let subnet = |text: &&str| Subnet {
+        subnet: text.parse().unwrap(),
+        gateway: None,
+        range: None,
+        auxiliary: [].into(),
+        configured: true,
+    };
+    Segment {
+        ipv6: subnets.iter().any(|text| text.contains("::")),
+        subnets: subnets.iter().map(subnet).collect(),
+        ..segment(name)
+    }
+}
+
 /// A wish for a place on a network.
 pub(crate) fn place(network: &Segment) -> PlaceRequest {
     PlaceRequest {
@@ -276,7 +292,15 @@ pub(crate) fn try_tcp(netns: impl AsFd, to: &str, wanted: bool) -> Result<IpAddr
     let to: SocketAddr = to.parse().unwrap();
     inside(netns, || {
         let fail = |error: std::io::Error| error.to_string();
-        let mut stream = TcpStream::connect_timeout(&to, patience(wanted)).map_err(fail)?;
+        // Where the kernel is busy, a link just made may carry nothing for longer than a neighbour is asked for.
+        let end = Instant::now() + patience(wanted);
+        let mut stream = loop {
+            let tried = TcpStream::connect_timeout(&to, patience(wanted));
+            match tried {
+                Err(error) if is_unreachable(&error) && wanted && Instant::now() < end => {}
+                tried => break tried.map_err(fail)?,
+            }
+        };
         stream.set_read_timeout(Some(PATIENCE)).map_err(fail)?;
         stream.write_all(b"hello\n").map_err(fail)?;
         stream.shutdown(std::net::Shutdown::Write).map_err(fail)?;
@@ -286,6 +310,10 @@ pub(crate) fn try_tcp(netns: impl AsFd, to: &str, wanted: bool) -> Result<IpAddr
         assert_eq!(echo, "hello\n");
         from.parse().map_err(|_| answer.clone())
     })
+}
+
+fn is_unreachable(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::HostUnreachable
 }
 
 /// Sends a datagram from a namespace; answers the address the server saw. The socket is connected, so the answer
