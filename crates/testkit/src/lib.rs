@@ -30,7 +30,7 @@ pub use images::{
 pub use leaks::KernelState;
 pub use mutate::mutate;
 pub use packages::{DOCKER, unpacked};
-pub use registry::{Certificates, LocalRegistry, Login, PASSWORD, RegistryOptions, USER};
+pub use registry::{Certificates, HTPASSWD, LocalRegistry, Login, PASSWORD, RegistryOptions, USER};
 pub use skip::{is_root, skip};
 pub use tar::{EntryKind, TarBuilder};
 pub use temporary_directory::TemporaryDirectory;

@@ -23,6 +23,8 @@ pub(crate) struct Session {
     daemon: Option<TemporaryDaemon>,
     shell: Shell,
     registries: Vec<LocalRegistry>,
+    /// Our own server, of `%registry own`.
+    served: Vec<OwnRegistry>,
     normaliser: Normaliser,
     work: PathBuf,
     docker: PathBuf,
@@ -80,6 +82,7 @@ impl Session {
             daemon,
             shell,
             registries,
+            served: Vec::new(),
             normaliser,
             work,
             docker,
@@ -143,6 +146,16 @@ impl Session {
                 }
             }
             ["daemon", "start"] => daemon.launch(),
+            ["registry", "own"] => {
+                let served = OwnRegistry::start(&self.work).map_err(|error| error.to_string())?;
+                let address = served.address.clone();
+                self.served.push(served);
+                self.normaliser.name(address.clone(), "$REGISTRY");
+                let set = self.command(&format!("REGISTRY={address}"))?;
+                if !set.is_empty() {
+                    return Err(set.join("\n"));
+                }
+            }
             ["registry", kind] => {
                 let options = registry_options(kind).ok_or("no such kind of registry")?;
                 let registry =
@@ -382,6 +395,61 @@ fn layered(busybox: &ImageBuilder) -> ImageBuilder {
         .layer(one.finish())
         .layer(two.finish())
         .layer(three.finish())
+}
+
+/// `hoist registry serve` with the login that other registries have; killed when it goes.
+struct OwnRegistry {
+    process: Child,
+    address: String,
+}
+
+impl OwnRegistry {
+    fn start(work: &Path) -> std::io::Result<Self> {
+        let directory = work.with_file_name("registry");
+        std::fs::create_dir_all(&directory)?;
+        let (users, rights) = (directory.join("users"), directory.join("rights"));
+        std::fs::write(&users, hoist_testkit::HTPASSWD)?;
+        std::fs::write(&rights, "@anyone pull public/**\n@users all **\n")?;
+        let built = env!("CARGO_BIN_EXE_hoist").into();
+        let binary = std::env::var_os("HOIST_BINARY").unwrap_or(built);
+        let mut process = std::process::Command::new(binary)
+            .args([
+                "registry",
+                "serve",
+                "--tokens",
+                "--listen=127.0.0.1:0",
+                "--root",
+            ])
+            .arg(directory.join("images"))
+            .arg("--users")
+            .arg(users)
+            .arg("--rights")
+            .arg(rights)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let log = process.stderr.take().expect("asked for");
+        let mut lines = BufReader::new(log).lines();
+        let address = loop {
+            let line = lines.next().transpose()?;
+            let line = line.ok_or_else(|| std::io::Error::other("the registry does not listen"))?;
+            if let Some((_, port)) = line.split_once("tcp://127.0.0.1:") {
+                let digits = port.bytes().take_while(u8::is_ascii_digit).count();
+                break format!("localhost:{}", &port[..digits]);
+            }
+        };
+        // Read to its end, or the server would wait for somebody to read it.
+        std::thread::spawn(move || lines.for_each(drop));
+        Ok(Self { process, address })
+    }
+}
+
+impl Drop for OwnRegistry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 fn registry_options(kind: &str) -> Option<RegistryOptions> {

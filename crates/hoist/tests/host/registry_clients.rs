@@ -20,7 +20,10 @@ struct Shelf {
 
 impl Shelf {
     fn new(flags: &[&str]) -> Self {
-        let directory = TemporaryDirectory::new("registry-clients");
+        Self::at(TemporaryDirectory::new("registry-clients"), flags)
+    }
+
+    fn at(directory: TemporaryDirectory, flags: &[&str]) -> Self {
         let users = directory.path().join("users");
         let rights = directory.path().join("rights");
         std::fs::write(&users, USERS).unwrap();

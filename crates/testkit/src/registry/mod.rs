@@ -23,7 +23,7 @@ pub const USER: &str = "alice";
 /// That user's password.
 pub const PASSWORD: &str = "wonderland";
 /// bcrypt of the password, as htpasswd writes it.
-const HTPASSWD: &str = "alice:$2y$04$SAs2IzJT0mu1KE6jqPSI/.WZRNGSjbWHcKEunt8.Ir6FpHsR3Bp2e\n";
+pub const HTPASSWD: &str = "alice:$2y$04$SAs2IzJT0mu1KE6jqPSI/.WZRNGSjbWHcKEunt8.Ir6FpHsR3Bp2e\n";
 
 /// How a registry asks who is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
