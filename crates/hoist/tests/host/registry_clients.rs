@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hoist_testkit::{ImageBuilder, TarBuilder, TemporaryDirectory};
+use hoist_testkit::{Certificates, ImageBuilder, TarBuilder, TemporaryDirectory, sha256};
 
 use crate::registry_served::Served;
 use crate::world::{Seen, seen};
@@ -222,4 +222,46 @@ fn crane_does_all_it_can() {
         shelf.run(&crane, "manifest HERE/public/app:1").ok();
         shelf.run(&crane, "manifest HERE/team/app:2").refused(1);
     }
+}
+
+#[test]
+fn tls_is_spoken_in_both_versions_of_http() {
+    let (Some(skopeo), Some(curl)) = (program("skopeo"), program("curl")) else {
+        return;
+    };
+    let directory = TemporaryDirectory::new("registry-tls");
+    let trust = directory.path().join("trust");
+    std::fs::create_dir(&trust).unwrap();
+    let certificates = Certificates::new(directory.path(), &["127.0.0.1"]);
+    std::fs::copy(&certificates.authority, trust.join("ca.crt")).unwrap();
+    let flags = [
+        "--tls-cert",
+        certificates.certificate.to_str().unwrap(),
+        "--tls-key",
+        certificates.key.to_str().unwrap(),
+        "--tokens",
+    ];
+    let shelf = Shelf::at(directory, &flags);
+    let to = "copy --insecure-policy --dest-cert-dir FILES/trust --dest-creds alice:wonderland docker-archive:FILES/image.tar docker://HERE/public/app:1";
+    shelf.run(&skopeo, to).ok();
+    let manifest = shelf
+        .run(
+            &skopeo,
+            "inspect --raw --cert-dir FILES/trust docker://HERE/public/app:1",
+        )
+        .ok();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    // A blob comes by name and password; by 1.1 and by 2.
+    for layer in manifest["layers"].as_array().unwrap() {
+        let digest = layer["digest"].as_str().unwrap();
+        for version in ["1.1", "2"] {
+            let words = format!(
+                "--silent --fail --http{version} --user alice:wonderland --cacert FILES/trust/ca.crt --output FILES/blob --write-out %{{http_version}} https://HERE/v2/public/app/blobs/{digest}"
+            );
+            assert_eq!(shelf.run(&curl, &words).ok(), version);
+            assert_eq!(sha256(&std::fs::read(shelf.path("blob")).unwrap()), digest);
+        }
+    }
+    let plain = shelf.run(&curl, "--silent --fail http://HERE/v2/");
+    assert_ne!(plain.status, Some(0), "{plain:?}");
 }
