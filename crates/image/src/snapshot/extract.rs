@@ -111,10 +111,13 @@ impl Extraction<'_> {
                 .min(self.buffer.len());
             let part = &mut self.buffer[..wanted];
             self.tar.read_exact_at(part, offset + done)?;
-            file.write_all_at(part, done)?;
+            // Zeros take no room.
+            if part.iter().any(|byte| *byte != 0) {
+                file.write_all_at(part, done)?;
+            }
             done += wanted as u64;
         }
-        Ok(())
+        file.set_len(size)
     }
 
     /// Owner first, because a change of owner takes set-id bits and capabilities away; times last.

@@ -1,7 +1,7 @@
 //! Streams one tar into its file, its digest and its tree at once.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
 use hoist_model::Digest;
@@ -13,6 +13,15 @@ use super::{LayerError, LayerRecord, LayerWriter};
 use crate::tar::{Event, Parser};
 use crate::tree::Tree;
 
+/// Zeros of this many bytes, at a multiple of it, take no room.
+const HOLE: usize = 16 << 10;
+/// Between two looks at how much room is left, in bytes.
+const LOOK_EVERY: u64 = 1 << 20;
+/// What a layer leaves of the file system: one part of so many, but at least and at most so many bytes.
+const LEFT_PART: u64 = 100;
+const LEFT_LEAST: u64 = 2 << 20;
+const LEFT_MOST: u64 = 64 << 20;
+
 /// A layer being written.
 pub(super) struct StreamingWriter<F> {
     files: Arc<LayerFiles>,
@@ -23,6 +32,8 @@ pub(super) struct StreamingWriter<F> {
     parser: Parser,
     tree: Tree,
     bytes: u64,
+    /// At how many bytes the room that is left is looked at.
+    look_at: u64,
     /// Why the tar was refused; every later write fails too.
     refused: Option<String>,
 }
@@ -39,6 +50,7 @@ impl<F: LayerForm> StreamingWriter<F> {
             parser: Parser::new(),
             tree: Tree::new(),
             bytes: 0,
+            look_at: LOOK_EVERY,
             refused: None,
         })
     }
@@ -60,6 +72,49 @@ impl<F: LayerForm> StreamingWriter<F> {
     }
 }
 
+impl<F> StreamingWriter<F> {
+    /// Writes at the end, and leaves holes where there are only zeros: an image with a large empty file is not large.
+    fn append(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let at = usize::try_from(self.bytes % HOLE as u64).unwrap_or(0);
+            let is_hole = |from: &[u8]| from.len() >= HOLE && from[..HOLE].iter().all(|b| *b == 0);
+            let length = if at == 0 && is_hole(bytes) {
+                self.file.seek(SeekFrom::Current(HOLE as i64))?;
+                HOLE
+            } else {
+                let mut length = (HOLE - at).min(bytes.len());
+                while length < bytes.len() && !is_hole(&bytes[length..]) {
+                    length = (length + HOLE).min(bytes.len());
+                }
+                self.file.write_all(&bytes[..length])?;
+                length
+            };
+            self.bytes += length as u64;
+            bytes = &bytes[length..];
+        }
+        if self.bytes >= self.look_at {
+            self.look_at = self.bytes + LOOK_EVERY;
+            self.leave_room()?;
+        }
+        Ok(())
+    }
+
+    /// Fails before the disk is full: a small download can be a layer of any size, and others need room, too.
+    fn leave_room(&self) -> io::Result<()> {
+        let found = rustix::fs::fstatvfs(&self.file)?;
+        let left = found.f_bavail.saturating_mul(found.f_frsize);
+        let all = found.f_blocks.saturating_mul(found.f_frsize);
+        if left < (all / LEFT_PART).clamp(LEFT_LEAST, LEFT_MOST) {
+            let text = format!(
+                "no space left on device: the layer has more than {} bytes, and only {left} are left on the disk",
+                self.bytes
+            );
+            return Err(io::Error::new(io::ErrorKind::StorageFull, text));
+        }
+        Ok(())
+    }
+}
+
 impl<F: LayerForm> Write for StreamingWriter<F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.refused.is_none()
@@ -70,9 +125,8 @@ impl<F: LayerForm> Write for StreamingWriter<F> {
         if let Some(reason) = &self.refused {
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason.clone()));
         }
-        self.file.write_all(bytes)?;
+        self.append(bytes)?;
         self.hasher.update(bytes);
-        self.bytes += bytes.len() as u64;
         Ok(bytes.len())
     }
 
@@ -96,6 +150,10 @@ impl<F: LayerForm> LayerWriter for StreamingWriter<F> {
         self.parser
             .finish()
             .map_err(|error| LayerError::Invalid(error.to_string()))?;
+        // It may end in a hole.
+        self.file
+            .set_len(self.bytes)
+            .map_err(io_at("writing", &self.temporary.path))?;
         if let Some(known) = self.files.good(&found) {
             return Ok((&known).into());
         }

@@ -1,6 +1,6 @@
 //! The snapshotter over either form of layer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -124,8 +124,8 @@ impl<F: LayerForm> Snapshots<F> {
     /// Overlay wants the top first.
     fn lowers_of(&self, layers: &[Digest]) -> Result<Vec<Arc<OwnedFd>>, SnapshotError> {
         check_count(layers)?;
-        let top_first = layers.iter().rev();
-        top_first.map(|layer| self.lower(layer)).collect()
+        let layers = top_first(layers).into_iter();
+        layers.map(|layer| self.lower(layer)).collect()
     }
 
     /// The same with these ids.
@@ -151,7 +151,7 @@ impl<F: LayerForm> Snapshots<F> {
             }
             Ok(fd)
         };
-        layers.iter().rev().zip(plain).map(with).collect()
+        top_first(layers).into_iter().zip(plain).map(with).collect()
     }
 
     /// The mapping of these ids; fails when containers are not remapped here.
@@ -361,6 +361,14 @@ impl<F: LayerForm> Snapshotter for Snapshots<F> {
     fn prepared(&self) -> Vec<ContainerId> {
         self.containers.list()
     }
+}
+
+/// The layers as an overlay has them, the top first. One that comes again further down changes nothing there: all that it says is
+/// said above, and overlay does not take a directory twice.
+fn top_first(layers: &[Digest]) -> Vec<&Digest> {
+    let mut seen = HashSet::new();
+    let top_first = layers.iter().rev();
+    top_first.filter(|layer| seen.insert(*layer)).collect()
 }
 
 fn check_count(layers: &[Digest]) -> Result<(), SnapshotError> {

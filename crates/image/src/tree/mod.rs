@@ -14,6 +14,10 @@ use crate::tar::{Entry, EntryKind, Xattrs};
 /// Overlay's mark of a directory that hides what lies below it.
 pub(crate) const OPAQUE: (&[u8], &[u8]) = (b"trusted.overlay.opaque", b"y");
 
+/// The most files and directories of a layer: some 200 bytes of memory each while it is read, and a few megabytes of download can
+/// have millions. The largest images of today have one million.
+const MOST_NODES: usize = 4 << 20;
+
 /// Index of a node in its tree.
 pub(crate) type NodeId = u32;
 
@@ -101,6 +105,8 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub(crate) struct Tree {
     nodes: Vec<Node>,
+    /// How many there may be.
+    most: usize,
     root_named: bool,
 }
 
@@ -108,6 +114,7 @@ impl Tree {
     pub(crate) fn new() -> Self {
         Self {
             nodes: vec![Node::implied_directory()],
+            most: MOST_NODES,
             root_named: false,
         }
     }
@@ -337,6 +344,9 @@ impl Tree {
     }
 
     fn insert_at(&mut self, parent: NodeId, name: &[u8], node: Node) -> Result<NodeId, String> {
+        if self.nodes.len() >= self.most {
+            return Err(format!("the layer has more than {} files", self.most));
+        }
         let id = NodeId::try_from(self.nodes.len()).map_err(|_| "too many entries")?;
         self.nodes.push(node);
         self.directory_mut(parent)?.children.insert(name.into(), id);
@@ -445,6 +455,19 @@ mod tests {
             let error = tree([symlink("loop", target), file("loop/x")]).unwrap_err();
             assert!(error.contains("symlink"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_layer_has_only_so_many_files() {
+        let mut tree = Tree {
+            most: 5,
+            ..Tree::new()
+        };
+        for path in ["a/b", "a/b", "c"] {
+            tree.apply(file(path)).unwrap();
+        }
+        let refused = tree.apply(file("d")).unwrap_err();
+        assert_eq!(refused, "the layer has more than 5 files");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod contract;
 mod crafted;
 mod files;
 mod fsck;
+mod layers;
 mod listing;
 mod load;
 mod real_tree;
