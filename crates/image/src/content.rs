@@ -77,11 +77,14 @@ impl ContentStore {
     /// Opens or creates the store under `root` and sweeps what an interrupted write left.
     pub fn open(root: &Path) -> Result<Self, ContentError> {
         let store = Self::at(root);
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&store.directory)
-            .map_err(io_at("creating", &store.directory))?;
+        // The other is where a pull keeps the beginning of a layer: a pull that is refused leaves no directory either.
+        for directory in [&store.directory, &store.root.join("partial")] {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)
+                .map_err(io_at("creating", directory))?;
+        }
         for name in store.names()? {
             if name.starts_with(".tmp-") {
                 let path = store.directory.join(name);
