@@ -6,7 +6,7 @@ use hoist_build::plan::BuildNetwork;
 use hoist_build::ports::{
     BoxFuture, Executor, OutputFn, PortError, ReadyMount, RunOutcome, RunRequest, Stream,
 };
-use hoist_build::{Builder, Parts, cached_layers};
+use hoist_build::{Builder, Parts};
 use hoist_engine::Engine;
 use hoist_engine::containers::{Containers, StepMount, StepRequest};
 use hoist_engine::error::ContainerError;
@@ -24,10 +24,6 @@ use super::settings::Settings;
 
 /// Joins a builder to an engine.
 pub(crate) fn builder(settings: &Settings, store: &Store, engine: &Engine) -> Builder {
-    let of_cache = store.clone();
-    engine
-        .images
-        .keep_layers_of(Arc::new(move || cached_layers(&of_cache)));
     let (content, snapshotter) = engine.images.stores();
     Builder::new(Parts {
         store: store.clone(),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use hoist_build::{Builder, CacheRecord};
+use hoist_build::{Builder, CacheRecord, cached_layers};
 use hoist_engine::Engine;
 use hoist_engine::containers::{Containers, Parts};
 use hoist_engine::events::Events;
@@ -99,6 +99,9 @@ pub(crate) async fn wire(
         snapshotter.clone(),
         source.clone(),
     );
+    // Before the first collection, which is made while an earlier engine's leftovers are taken over.
+    let of_cache = store.clone();
+    images.keep_layers_of(Arc::new(move || cached_layers(&of_cache)));
 
     // The host's side: bridge, namespaces and ports; zygote, monitors and cgroups.
     let mut network_settings = network_settings(settings, instance.clone());
