@@ -169,10 +169,13 @@ impl Execs {
             exec.running = true;
         }
         let words = snapshot.request.process.arguments().join(" ");
+        // Ordered before the process can do anything, the end of its container among that; its own end is told after its start was
+        // noted.
+        let told = self.tell(&format!("exec_start: {words}"), &record, &snapshot.id, None);
         let launch = ExecLaunch {
             id: snapshot.id.clone(),
             environment,
-            container: Arc::clone(&record),
+            container: record,
             console_size: console_size.or(snapshot.request.console_size),
             request: snapshot.request.clone(),
             detached: detach,
@@ -184,8 +187,6 @@ impl Execs {
                 (None, started)
             }
         };
-        // While the process is made. Its end is told after its start was noted.
-        let told = self.tell(&format!("exec_start: {words}"), &record, &snapshot.id, None);
         let (execs, id) = (self.clone(), snapshot.id.clone());
         // What becomes of it is noted even where whoever asked for it is gone.
         let noted = tokio::spawn(async move {
