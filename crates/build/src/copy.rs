@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
+use hoist_image::decompress::Compression;
 use hoist_image::files::{
     FilesError, Item, Root, Source, TransferOptions, transfer, transfer_digest, transfer_directory,
 };
@@ -38,6 +39,8 @@ enum Cause {
         "invalid chmod parameter: {0:?}: it should be an octal number between 0 and 07777, or symbolic"
     )]
     Mode(String),
+    #[error("ADD of an archive is not implemented by Hoist yet: {0} (COPY takes it as it is)")]
+    Archive(String),
     #[error("writing the here-document {name:?}")]
     Document {
         name: String,
@@ -61,6 +64,7 @@ impl CopyError {
             Cause::Files(error) => error.class(),
             Cause::Owner { source, .. } => source.class(),
             Cause::Mode(_) => ErrorClass::InvalidArgument,
+            Cause::Archive(_) => ErrorClass::NotImplemented,
             Cause::Document { .. } => ErrorClass::Internal,
         }
     }
@@ -79,6 +83,11 @@ pub(crate) fn digest(step: &CopyStep, from: &Root) -> Result<[u8; 32], CopyError
 fn digest_of(step: &CopyStep, from: &Root) -> Result<[u8; 32], Cause> {
     let exclude = exclude(step)?;
     let items = select(step, from, None, &exclude)?;
+    for item in items.iter().filter(|_| step.unpack) {
+        if is_archive(&from.head(&item.from)?) {
+            return Err(Cause::Archive(item.from.clone()));
+        }
+    }
     let source = Source {
         root: from,
         items: &items,
@@ -151,6 +160,12 @@ pub(crate) fn directory(
         Ok(transfer_directory(path, owner, below, out)?)
     };
     made().map_err(CopyError)
+}
+
+/// Whether Docker would unpack it: compressed in a way that it knows, or a tar.
+fn is_archive(head: &[u8]) -> bool {
+    Compression::sniff(head) != Compression::Plain
+        || head.get(257..262).is_some_and(|magic| magic == b"ustar")
 }
 
 fn exclude(step: &CopyStep) -> Result<Ignore, IgnoreError> {

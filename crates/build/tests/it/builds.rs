@@ -202,8 +202,13 @@ async fn what_is_wrong_with_files_is_said() {
         ),
         ("FROM base\nCOPY a /etc", ""),
         ("FROM other\nRUN x", "no image other"),
+        ("FROM base\nADD a /etc", ""),
+        (
+            "FROM base\nADD b.bz2 /etc/",
+            "ADD of an archive is not implemented by Hoist yet: b.bz2 (COPY takes it as it is)",
+        ),
     ] {
-        let result = bench.build(text, &[("a", "1")]).await;
+        let result = bench.build(text, &[("a", "1"), ("b.bz2", "BZh91AY")]).await;
         match result {
             Err(error) => assert_eq!(error.to_string(), said),
             Ok(image) => {
