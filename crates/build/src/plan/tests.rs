@@ -242,6 +242,10 @@ fn what_is_wrong_names_its_line() {
             "dockerfile parse error on line 2: circular dependency detected on stage: b",
         ),
         (
+            "FROM a\nRUN --security=insecure x",
+            "dockerfile parse error on line 2: security.insecure is not allowed",
+        ),
+        (
             "FROM a\nENV B=\"${C:?not set}\"",
             "dockerfile parse error on line 2: failed to process \"\\\"${C:?not set}\\\"\": C: not set",
         ),
