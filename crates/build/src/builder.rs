@@ -19,7 +19,7 @@ use crate::event::{BuildEvent, EventFn};
 use crate::plan::{Bases, Plan, PlanError, PlanOptions, Planned, plan};
 use crate::ports::{BaseImages, Executor, OutputFn, PortError, Surroundings};
 use crate::run::Secrets;
-use crate::solve::{FailedStep, InputError, Solver, StepError, Terms, Tools, hex};
+use crate::solve::{FailedStep, InputError, Solver, StepError, Terms, Tools, key_of};
 
 /// What a builder is made of.
 pub struct Parts {
@@ -297,7 +297,7 @@ impl Builder {
         let mut hash = Sha256::new();
         hash.update("hoist build image 1\n");
         hash.update(serde_json::to_vec(config)?);
-        let key = hex(&hash.finalize());
+        let key = key_of(hash);
         if let Some(record) = self.tools.cache.get(&key) {
             return Ok(record.created);
         }

@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::dockerfile::{Mount, Sharing};
-use crate::solve::hex;
+use crate::solve::key_of;
 
 /// The directories there are.
 #[derive(Clone, Debug)]
@@ -53,7 +53,8 @@ impl CacheMounts {
     pub(crate) async fn take(&self, mount: &Mount, sharing: Sharing) -> io::Result<CacheMount> {
         let target = mount.target.as_deref().unwrap_or_default();
         let id = mount.id.as_deref().unwrap_or(target);
-        let name = hex(&Sha256::digest(id.as_bytes())[..16]);
+        let mut name = key_of(Sha256::new_with_prefix(id));
+        name.truncate(32);
         let (name, held) = match sharing {
             Sharing::Shared => {
                 let held = self.lock(&name).read_owned().await;

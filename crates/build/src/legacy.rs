@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::event::BuildEvent;
 use crate::plan::{Operation, Plan, StepId};
 use crate::ports::Stream;
-use crate::solve::hex;
+use crate::solve::key_of;
 
 /// A build that is told of.
 #[derive(Debug, Default)]
@@ -121,7 +121,8 @@ impl LegacyLines {
             self.id = if is_image {
                 key.trim_start_matches("sha256:").to_owned()
             } else {
-                hex(&Sha256::digest(format!("{} {} {key}", self.id, told.text)))
+                let text = format!("{} {} {key}", self.id, told.text);
+                key_of(Sha256::new_with_prefix(text))
             };
             let short: String = self.id.chars().take(12).collect();
             lines.push(LegacyLine::Text(format!(" ---> {short}\n")));

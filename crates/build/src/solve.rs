@@ -237,7 +237,7 @@ impl Solver {
             hash.update(step.operation.text(&|_| "what it is".to_owned()));
             hash.update(content);
             if copy.link {
-                return Ok(hex(&hash.finalize()));
+                return Ok(key_of(hash));
             }
         } else {
             // In the order in which the text names them.
@@ -254,7 +254,7 @@ impl Solver {
             hash.update(step.operation.text(&name));
         }
         hash.update(chained(below));
-        Ok(hex(&hash.finalize()))
+        Ok(key_of(hash))
     }
 
     /// A digest of what a COPY brings, times left out.
@@ -444,12 +444,11 @@ fn chained(layers: &[Digest]) -> String {
     texts.join(" ")
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+/// What was hashed, as keys are written.
+pub(crate) fn key_of(hash: Sha256) -> String {
+    Digest::from_sha256(&hash.finalize().into())
+        .hex()
+        .to_owned()
 }
 
 async fn blocking<T: Send + 'static>(

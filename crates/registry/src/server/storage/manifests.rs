@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::{Storage, StorageError, found};
@@ -114,12 +114,7 @@ impl Storage {
         repository: &RepositoryName,
         tag: &Tag,
     ) -> Result<(), StorageError> {
-        let path = self.tag_path(repository, tag);
-        let at = StorageError::at("marking", &path);
-        match found(File::open(&path)).map_err(&at)? {
-            Some(file) => file.set_modified(SystemTime::now()).map_err(at),
-            None => Ok(()),
-        }
+        touch(&self.tag_path(repository, tag))
     }
 
     /// A manifest was asked for: it is young again.
@@ -128,12 +123,7 @@ impl Storage {
         repository: &RepositoryName,
         digest: &ContentDigest,
     ) -> Result<(), StorageError> {
-        let path = self.manifest_path(repository, digest);
-        let at = StorageError::at("marking", &path);
-        match found(File::open(&path)).map_err(&at)? {
-            Some(file) => file.set_modified(SystemTime::now()).map_err(at),
-            None => Ok(()),
-        }
+        touch(&self.manifest_path(repository, digest))
     }
 
     /// Takes out of all repositories the manifests that nobody asked for in so long.
@@ -390,5 +380,14 @@ impl Storage {
             }
         }
         Ok(true)
+    }
+}
+
+/// Makes a file young again; one that went meanwhile is no error.
+fn touch(path: &Path) -> Result<(), StorageError> {
+    let at = StorageError::at("marking", path);
+    match found(File::open(path)).map_err(&at)? {
+        Some(file) => file.set_modified(SystemTime::now()).map_err(at),
+        None => Ok(()),
     }
 }
