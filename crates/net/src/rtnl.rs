@@ -342,16 +342,12 @@ pub(crate) fn delete_group(batch: &mut Batch, group: u32) {
 
 /// Takes an address from a link; one that it does not have is refused with EADDRNOTAVAIL.
 pub(crate) fn remove_address(batch: &mut Batch, index: u32, address: IpNet) {
-    let mut header = [0; 8];
-    header[0] = family(address.addr());
-    header[1] = address.prefix_len();
-    header[4..8].copy_from_slice(&index.to_ne_bytes());
     let bytes = octets(address.addr());
     batch.message(
         format!("remove address {address} from link {index}"),
         DELETE_ADDRESS,
         0,
-        &header,
+        &address_header(index, address),
         |a| {
             a.put(2, &bytes).put(1, &bytes);
         },
@@ -360,16 +356,12 @@ pub(crate) fn remove_address(batch: &mut Batch, index: u32, address: IpNet) {
 
 /// Gives a link an address; IPv6 ones are usable at once.
 pub(crate) fn add_address(batch: &mut Batch, index: u32, address: IpNet) {
-    let mut header = [0; 8];
-    header[0] = family(address.addr());
-    header[1] = address.prefix_len();
-    header[4..8].copy_from_slice(&index.to_ne_bytes());
     let bytes = octets(address.addr());
     batch.message(
         format!("add address {address} to link {index}"),
         NEW_ADDRESS,
         CREATE | EXCLUSIVE,
-        &header,
+        &address_header(index, address),
         |a| {
             a.put(2, &bytes).put(1, &bytes);
             match address {
@@ -378,6 +370,15 @@ pub(crate) fn add_address(batch: &mut Batch, index: u32, address: IpNet) {
             };
         },
     );
+}
+
+/// `struct ifaddrmsg` of rtnetlink(7).
+fn address_header(index: u32, address: IpNet) -> [u8; 8] {
+    let mut header = [0; 8];
+    header[0] = family(address.addr());
+    header[1] = address.prefix_len();
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header
 }
 
 /// Puts a link on a bridge, up.
