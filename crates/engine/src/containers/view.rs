@@ -51,7 +51,7 @@ struct Place {
     view: Weak<View>,
     /// A mount made ahead of the start that is about to come.
     ahead: Option<OwnedFd>,
-    /// One is about to be made. Whoever needs a mount before that takes the order back and mounts.
+    /// One is about to be made. Whoever takes or makes a mount before that takes the order back.
     expected: bool,
 }
 
@@ -179,6 +179,8 @@ impl Views {
             return None;
         }
         let mount = held.ahead.take()?;
+        // One that was ordered beside it would clear the scratch directory that the start is about to write through.
+        held.expected = false;
         self.all().remove(id);
         Some(mount)
     }
@@ -425,6 +427,10 @@ mod tests {
         views.keep_ahead(&id, mount());
         views.let_go(&id);
         assert!(!views.holds(&id));
+        views.keep_ahead(&id, mount());
+        let ordered = views.expect(&id);
+        assert!(views.take_ready(&id).is_some());
+        assert!(!held(&ordered.0).expected, "would be mounted twice");
 
         let own = rustix::process::getpid().as_raw_nonzero().get();
         let view = Arc::new(View::of_running(own, None).unwrap());
