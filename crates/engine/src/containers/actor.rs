@@ -369,7 +369,9 @@ impl Actor {
                 )
             }
         };
-        Box::pin(self.feed(input)).await?;
+        let fed = Box::pin(self.feed(input)).await;
+        self.containers.inner.views.end_start(&self.record.id);
+        fed?;
         failure.map_or(Ok(()), |error| Err(Failure::Broken(error)))
     }
 

@@ -25,26 +25,34 @@ pub struct ContainerFiles {
 impl Containers {
     /// Opens the files of a container, running or not.
     pub async fn files(&self, name: &str) -> Result<ContainerFiles, ContainerError> {
-        let record = self.resolve(name)?;
-        let containers = self.clone();
-        let of = record.clone();
-        let view = blocking(move || containers.view(&of)).await?;
-        Ok(ContainerFiles {
-            containers: self.clone(),
-            record,
-            name: name.to_owned(),
-            view,
-        })
+        loop {
+            let start_ended = self.inner.views.start_ended();
+            let record = self.resolve(name)?;
+            let containers = self.clone();
+            let of = record.clone();
+            if let Some(view) = blocking(move || containers.view(&of)).await? {
+                return Ok(ContainerFiles {
+                    containers: self.clone(),
+                    record,
+                    name: name.to_owned(),
+                    view,
+                });
+            }
+            if self.inner.views.starts(&record.id) {
+                start_ended.await;
+            }
+        }
     }
 
-    fn view(&self, record: &ContainerRecord) -> Result<Arc<View>, ContainerError> {
+    /// None if it starts, or has started since the record was read.
+    fn view(&self, record: &ContainerRecord) -> Result<Option<Arc<View>>, ContainerError> {
         if let Some(running) = record.state.running() {
             let view = View::of_running(running.pid, self.mapping(&record.spec));
             // Seen after the root was opened, the same process cannot have been another before.
             let now = self.resolve(record.id.as_str())?;
             let same = now.state.running().map(|now| now.pid) == Some(running.pid);
             match view {
-                Ok(view) if same => return Ok(Arc::new(view)),
+                Ok(view) if same => return Ok(Some(Arc::new(view))),
                 Err(source) if same => {
                     let context = format!("open the root of container {}", record.id.as_str());
                     return Err(ContainerError::Io { context, source });
@@ -58,9 +66,12 @@ impl Containers {
             etc: &self.etc_directory(&record.id),
             mapping: self.mapping(&record.spec),
         };
-        self.inner
-            .views
-            .of_resting(record, snapshotter, self.volumes(), &places)
+        let rests = || {
+            let now = self.resolve(record.id.as_str());
+            now.is_ok_and(|now| now.state.running().is_none())
+        };
+        let views = &self.inner.views;
+        views.of_resting(record, rests, snapshotter, self.volumes(), &places)
     }
 }
 

@@ -190,6 +190,7 @@ impl Actor {
         let key = id.clone();
         let changes = changes_of(&self.record);
         let containers = self.containers.clone();
+        containers.inner.views.begin_start(&id);
         let ready = containers.inner.views.take_ready(&id);
         let mounting = ready.is_none().then(|| {
             tokio::task::spawn_blocking(move || {

@@ -8,9 +8,10 @@
 //! An overlay's upper directory must not be mounted twice at once. So a view of a resting container keeps a spare mount of
 //! the same overlay, which a start that comes in between takes; and views at the same time are one. A container that was just
 //! created is mounted ahead of its start, while its record is being synced: the start, or a view, takes that mount. A mount
-//! of the last run stays for a moment, and is taken in the same way.
+//! of the last run stays for a moment, and is taken in the same way. Who wants a view of a container that is just starting waits
+//! until it runs, or does not.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use hoist_model::{ContainerId, UserMapping, chain};
 use hoist_sys::mount_attributes::{MountAttributes, READ_ONLY, set_attributes};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+use tokio::sync::{Notify, futures::Notified};
 
 use super::image_mounts::image_mount;
 use crate::error::ContainerError;
@@ -43,7 +45,12 @@ pub(super) struct Places<'a> {
 
 /// The mounts of resting containers there are, one place each.
 #[derive(Debug, Default)]
-pub(super) struct Views(Mutex<HashMap<ContainerId, Arc<Mutex<Place>>>>);
+pub(super) struct Views {
+    places: Mutex<HashMap<ContainerId, Arc<Mutex<Place>>>>,
+    /// Those whose start has a mount, or is about to take one, while their records do not say yet that they run. Short sections only.
+    starting: Mutex<HashSet<ContainerId>>,
+    started: Notify,
+}
 
 /// Where a container's overlay is mounted while it rests. Locked while it is being mounted, so that it is mounted once.
 #[derive(Debug, Default)]
@@ -80,18 +87,23 @@ impl Drop for View {
 }
 
 impl Views {
-    /// The files of a resting container. Blocking.
+    /// The files of a resting container; none if it starts, or `rests` says that it no longer does. Blocking.
     pub(super) fn of_resting(
         &self,
         record: &ContainerRecord,
+        rests: impl FnOnce() -> bool,
         snapshotter: &dyn Snapshotter,
         volumes: &Volumes,
         places: &Places<'_>,
-    ) -> Result<Arc<View>, ContainerError> {
+    ) -> Result<Option<Arc<View>>, ContainerError> {
         let place = self.place(&record.id);
         let mut place = held(&place);
+        // In this order: a start that is over has said before that the container runs.
+        if self.starts(&record.id) || !rests() {
+            return Ok(None);
+        }
         if let Some(view) = place.view.upgrade() {
-            return Ok(view);
+            return Ok(Some(view));
         }
         place.expected = false;
         let overlay = match place.ahead.take() {
@@ -115,7 +127,32 @@ impl Views {
         view.uses = (!uses.is_empty()).then(|| (volumes.clone(), uses));
         let view = Arc::new(view);
         place.view = Arc::downgrade(&view);
-        Ok(view)
+        Ok(Some(view))
+    }
+
+    /// A start begins: no view is made any more until [`Views::end_start`].
+    pub(super) fn begin_start(&self, id: &ContainerId) {
+        self.starting().insert(id.clone());
+    }
+
+    /// It has ended, well or not, and the container's record says so.
+    pub(super) fn end_start(&self, id: &ContainerId) {
+        self.starting().remove(id);
+        self.started.notify_waiters();
+    }
+
+    /// Done when a start ends after this call.
+    pub(super) fn start_ended(&self) -> Notified<'_> {
+        self.started.notified()
+    }
+
+    /// Whether one is under way.
+    pub(super) fn starts(&self, id: &ContainerId) -> bool {
+        self.starting().contains(id)
+    }
+
+    fn starting(&self) -> MutexGuard<'_, HashSet<ContainerId>> {
+        self.starting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Orders a mount of a container's overlay ahead of its start; before anybody knows of the container.
@@ -213,7 +250,7 @@ impl Views {
 
     /// Short sections only; a place is locked before this, never after.
     fn all(&self) -> MutexGuard<'_, HashMap<ContainerId, Arc<Mutex<Place>>>> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() > MANY {
             all.retain(|_, place| {
                 let idle = |place: MutexGuard<'_, Place>| {

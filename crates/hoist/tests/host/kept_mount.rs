@@ -1,4 +1,5 @@
-//! The overlay of a run that ended stays mounted for a moment: the next start and looks at the files have it, and it goes.
+//! A container's overlay is mounted once at a time, and that of a run that ended stays for a moment: the next start and looks at
+//! the files have it, and it goes.
 
 use crate::world::{World, wait_for};
 
@@ -55,5 +56,38 @@ fn the_overlay_of_a_run_that_ended_is_taken_again_and_goes() {
     });
     world.docker(&["rm", "-f", "kept", "thrown"]).ok();
     gone();
+    world.finish();
+}
+
+/// Overlay clears its scratch directory at each mount. Had a second one been made beside that of the run, nothing that the
+/// image brought could be changed any more: a directory is copied up through the scratch directory.
+#[test]
+fn looks_beside_a_start_leave_the_container_its_writable_side() {
+    const ROUNDS: usize = 25;
+    let Some(world) = World::start() else { return };
+    for round in 0..ROUNDS {
+        let (name, volume) = (format!("box{round}"), format!("vol{round}:/etc"));
+        // With a fresh volume to be filled, which mounts the root already at the create, and without.
+        let mut create = vec!["create", "--name", name.as_str()];
+        if round % 2 == 1 {
+            create.extend(["-v", volume.as_str()]);
+        }
+        create.extend(["busybox", "sleep", "1000"]);
+        world.docker(&create).ok();
+        std::thread::scope(|scope| {
+            let looks = scope.spawn(|| {
+                let path = format!("/containers/{name}/archive?path=/tmp");
+                for _ in 0..20 {
+                    let (status, answer) = world.daemon.request("HEAD", &path, None).unwrap();
+                    assert_eq!(status, 200, "{answer}");
+                }
+            });
+            world.docker(&["start", &name]).ok();
+            looks.join().unwrap();
+        });
+        let write = ["exec", &name, "sh", "-c", "echo x > /tmp/new; cat /tmp/new"];
+        assert_eq!(world.docker(&write).ok(), "x\n", "round {round}");
+        world.docker(&["rm", "-f", "-v", &name]).ok();
+    }
     world.finish();
 }
