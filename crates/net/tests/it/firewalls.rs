@@ -1,6 +1,7 @@
 //! Beside firewalls of others: a plain policy of drop, a last rule that refuses, ufw, a Docker that runs.
 
 use std::fs::File;
+use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -178,16 +179,17 @@ fn policies_that_drop_and_last_rules_that_refuse_stop_nothing_of_ours() {
 fn a_table_that_cannot_be_changed_is_told_of() {
     with_world(|_| {
         // A table with an owner is nobody else's, for as long as its owner lives.
-        let mut owner = Command::new("nft")
-            .arg("-i")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut interactive = Command::new("sh");
+        interactive
+            .args(["-c", "echo; exec nft -i"])
+            .stdin(Stdio::piped());
+        interactive.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut owner = spawn(&mut interactive, |child| {
+            child.stdout.as_mut()?.read_exact(&mut [0]).ok()
+        })
+        .unwrap();
         let mut said = owner.stdin.take().unwrap();
-        std::io::Write::write_all(
-            &mut said,
+        said.write_all(
             b"add table inet owned { flags owner; }\nadd chain inet owned forward { type filter hook forward priority 0; policy drop; }\n",
         )
         .unwrap();
@@ -283,7 +285,8 @@ impl Dockerd {
         let log = File::create(directory.join("log")).unwrap();
         let inherited = std::env::var("PATH").unwrap();
         let programs = format!("{0}/usr/sbin:{0}/usr/bin:{inherited}", unpacked.display());
-        let child = Command::new("unshare")
+        let mut unshare = Command::new("unshare");
+        unshare
             // What it mounts goes with it.
             .args(["--mount", "--propagation", "private", "dockerd"])
             .args(["--config-file", &path("daemon.json")])
@@ -292,9 +295,9 @@ impl Dockerd {
             .args(["--host", &format!("unix://{}", path("sock"))])
             .env("PATH", programs)
             .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+            .stderr(log.try_clone().unwrap());
+        let told = |_: &mut Child| log.metadata().ok().filter(|file| file.len() > 0);
+        let child = spawn(&mut unshare, told).unwrap();
         let dockerd = Self {
             child,
             directory: directory.to_owned(),

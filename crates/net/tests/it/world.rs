@@ -6,7 +6,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use hoist_model::network::{GatewayMode, PlaceRequest, Segment, SegmentKind, Subn
 use hoist_model::{ContainerId, NetworkId};
 use hoist_net::{AttachRequest, Attachment, Instance, Networks, Settings};
 use hoist_sys::netns;
+use rustix::event::{PollFd, PollFlags, poll};
 
 pub(crate) const HOST_V4: &str = "198.51.100.1";
 pub(crate) const OUTSIDE_V4: &str = "198.51.100.2";
@@ -28,7 +29,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_millis(800);
 /// How long a connection is tried that must not come about.
 const VAIN: Duration = Duration::from_millis(2400);
-/// Held, for writing, from a fork to its exec: meanwhile the child has twins of all that this process has open.
+/// Held, for writing, from a fork until the program runs: meanwhile the child has twins of all that this process has open.
 static FORKS: RwLock<()> = RwLock::new(());
 
 /// The host and the outside.
@@ -84,10 +85,34 @@ pub(crate) fn run(line: &str) -> String {
 pub(crate) fn output(command: &mut Command) -> std::io::Result<Output> {
     command.stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let forking = FORKS.write().unwrap_or_else(PoisonError::into_inner);
-    let child = command.spawn()?;
-    drop(forking);
+    let child = spawn(command, |child| {
+        let pipes = [
+            child.stdout.as_ref()?.as_fd(),
+            child.stderr.as_ref()?.as_fd(),
+        ];
+        let mut heard = pipes.map(|pipe| PollFd::from_borrowed_fd(pipe, PollFlags::IN));
+        // Its end is heard as well.
+        poll(&mut heard, None).ok().filter(|count| *count > 0)
+    })?;
     child.wait_with_output()
+}
+
+/// Starts a command in the calling thread's namespace and waits for what shows that its program runs.
+///
+/// Only then are the twins closed that it has of everything here: the kernel lets the parent go on in the middle of exec,
+/// before it closes them.
+pub(crate) fn spawn<T>(
+    command: &mut Command,
+    mut shows: impl FnMut(&mut Child) -> Option<T>,
+) -> std::io::Result<Child> {
+    let _forking = FORKS.write().unwrap_or_else(PoisonError::into_inner);
+    let mut child = command.spawn()?;
+    let end = Instant::now() + PATIENCE;
+    while shows(&mut child).is_none() {
+        assert!(Instant::now() < end, "{command:?} does nothing");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(child)
 }
 
 /// Does what closes sockets: when it returns they are closed, and what they were bound to is free. Must not `run` anything.
