@@ -278,7 +278,7 @@ pub(crate) fn exec_spec(
     }
     // Those of its start, which a reload since then does not change.
     let engines = match &record.started_with {
-        Some(kept) => Arc::new(StartDefaults::of_start(kept).map_err(refused)?),
+        Some(kept) => Arc::new(StartDefaults::of_start(kept)),
         None => machine.defaults(),
     };
     let process = process(
@@ -421,26 +421,19 @@ fn filter(
     privileged: bool,
     set: capabilities::CapabilitySet,
 ) -> Result<Option<Arc<Program>>, LaunchFailure> {
-    let own;
-    let profile = match &record.spec.security.seccomp {
+    let ours = || machine.seccomp.program(Profile::docker_default(), set);
+    let program = match &record.spec.security.seccomp {
         SeccompChoice::Unconfined => return Ok(None),
         SeccompChoice::Default if privileged => return Ok(None),
         SeccompChoice::Default => match engines {
-            SeccompDefault::Builtin => Profile::docker_default(),
+            SeccompDefault::Builtin => ours(),
             SeccompDefault::Unconfined => return Ok(None),
-            SeccompDefault::File { profile, .. } => profile,
+            SeccompDefault::File { text, .. } => machine.seccomp.program_of(text, set),
         },
-        SeccompChoice::Builtin => Profile::docker_default(),
-        SeccompChoice::Profile(text) => {
-            own = Profile::parse(text.as_bytes()).map_err(refused)?;
-            &own
-        }
+        SeccompChoice::Builtin => ours(),
+        SeccompChoice::Profile(text) => machine.seccomp.program_of(text, set),
     };
-    machine
-        .seccomp
-        .program(profile, set)
-        .map(Some)
-        .map_err(refused)
+    program.map(Some).map_err(refused)
 }
 
 /// A container's limits, and the engine's for those it does not name.

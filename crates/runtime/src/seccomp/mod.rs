@@ -127,8 +127,8 @@ impl Seccomp {
         capabilities: CapabilitySet,
     ) -> Result<Arc<Program>, SeccompError> {
         let key = (profile.fingerprint, capabilities);
-        if let Some(program) = self.lock().get(&key) {
-            return Ok(Arc::clone(program));
+        if let Some(program) = self.remembered(&key) {
+            return Ok(program);
         }
         let environment = Environment {
             native: self.architecture,
@@ -149,7 +149,51 @@ impl Seccomp {
         Ok(program)
     }
 
+    /// The same of a profile's text, which is read only where its program is not remembered: every start and every exec of a
+    /// container comes here.
+    pub fn program_of(
+        &self,
+        text: &str,
+        capabilities: CapabilitySet,
+    ) -> Result<Arc<Program>, SeccompError> {
+        let key = (profile::fingerprint(text.as_bytes())?, capabilities);
+        if let Some(program) = self.remembered(&key) {
+            return Ok(program);
+        }
+        self.program(&Profile::parse(text.as_bytes())?, capabilities)
+    }
+
+    fn remembered(&self, key: &([u8; 32], CapabilitySet)) -> Option<Arc<Program>> {
+        self.lock().get(key).cloned()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Remembered> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_compiled_once_for_each_set_of_capabilities() {
+        let seccomp = Seccomp::new();
+        let text = r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#;
+        let (some, none) = (CapabilitySet::DOCKER_DEFAULT, CapabilitySet::EMPTY);
+        let first = seccomp.program_of(text, some).unwrap();
+        assert!(Arc::ptr_eq(
+            &first,
+            &seccomp.program_of(text, some).unwrap()
+        ));
+        let read = Profile::parse(text.as_bytes()).unwrap();
+        assert!(Arc::ptr_eq(&first, &seccomp.program(&read, some).unwrap()));
+        assert!(!Arc::ptr_eq(
+            &first,
+            &seccomp.program_of(text, none).unwrap()
+        ));
+        let other = text.replace("ALLOW", "ERRNO");
+        assert_ne!(first, seccomp.program_of(&other, some).unwrap());
+        assert!(seccomp.program_of("nonsense", some).is_err());
     }
 }

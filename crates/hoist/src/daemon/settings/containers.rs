@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use hoist_docker::ContainerDefaults;
 use hoist_model::Digest;
 use hoist_model::container::{NamespaceMode, SeccompChoice, StartedWith, Ulimit};
-use hoist_runtime::seccomp::{Profile, SeccompError};
+use hoist_runtime::seccomp::Profile;
 use sha2::{Digest as _, Sha256};
 
 use super::file::UlimitKey;
@@ -40,8 +40,8 @@ impl StartDefaults {
     }
 
     /// The same as they were at a container's start.
-    pub(crate) fn of_start(kept: &StartedWith) -> Result<Self, SeccompError> {
-        Ok(Self {
+    pub(crate) fn of_start(kept: &StartedWith) -> Self {
+        Self {
             ulimits: kept.ulimits.clone(),
             init: false,
             seccomp: match &kept.seccomp {
@@ -49,12 +49,10 @@ impl StartDefaults {
                 SeccompChoice::Unconfined => SeccompDefault::Unconfined,
                 SeccompChoice::Profile(text) => SeccompDefault::File {
                     path: PathBuf::new(),
-                    profile: Arc::new(Profile::parse(text.as_bytes())?),
-                    digest: Digest::from_sha256(&Sha256::digest(text).into()),
                     text: text.as_str().into(),
                 },
             },
-        })
+        }
     }
 }
 
@@ -67,10 +65,7 @@ pub(crate) enum SeccompDefault {
     Unconfined,
     File {
         path: PathBuf,
-        profile: Arc<Profile>,
-        /// Of the file: a reload tells whether it changed.
-        digest: Digest,
-        /// The file's, for containers that are started with it.
+        /// The file's, which was read as a profile once.
         text: Arc<str>,
     },
 }
@@ -89,7 +84,9 @@ impl SeccompDefault {
 impl fmt::Display for SeccompDefault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name())?;
-        if let Self::File { digest, .. } = self {
+        // A reload tells by this whether the file changed.
+        if let Self::File { text, .. } = self {
+            let digest = Digest::from_sha256(&Sha256::digest(text.as_bytes()).into());
             write!(f, " (contents {})", &digest.hex()[..12])?;
         }
         Ok(())
@@ -105,12 +102,9 @@ pub(super) fn seccomp(profile: Option<String>) -> anyhow::Result<SeccompDefault>
     };
     let text = std::fs::read(&path)
         .with_context(|| format!("opening seccomp profile ({}) failed", path.display()))?;
-    let profile =
-        Profile::parse(&text).with_context(|| format!("seccomp profile ({})", path.display()))?;
+    Profile::parse(&text).with_context(|| format!("seccomp profile ({})", path.display()))?;
     Ok(SeccompDefault::File {
         path,
-        profile: Arc::new(profile),
-        digest: Digest::from_sha256(&Sha256::digest(&text).into()),
         text: String::from_utf8_lossy(&text).into(),
     })
 }
