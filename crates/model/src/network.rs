@@ -35,6 +35,15 @@ pub struct SubnetUsage {
     pub available: u128,
 }
 
+/// Whether an address is one of a single link.
+#[must_use]
+pub fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
 /// How packets get into and out of a network's bridge (`com.docker.network.bridge.gateway_mode_ipv4`, `…_ipv6`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GatewayMode {

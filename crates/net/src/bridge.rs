@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+use hoist_model::network::is_link_local;
 use hoist_sys::netlink::Batch;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -188,7 +189,7 @@ fn named(links: &Links, name: &str, settings: &Settings) -> Result<Found, NetErr
         IpNet::V6(_) => None,
     });
     let v6 = all.iter().filter_map(|net| match net {
-        IpNet::V6(net) if !subnets::is_link_local(net.addr().into()) => Some(*net),
+        IpNet::V6(net) if !is_link_local(net.addr().into()) => Some(*net),
         _ => None,
     });
     let address = match best(v4, settings.range, |net, range| net.contains(range)) {
@@ -256,7 +257,7 @@ fn usable_address(
         .collect();
     let wanted = settings.ipv6.then(|| wanted_v6(settings));
     let stale = own.iter().any(|net| match net {
-        IpNet::V6(net) => !subnets::is_link_local(net.addr().into()) && wanted != Some(*net),
+        IpNet::V6(net) => !is_link_local(net.addr().into()) && wanted != Some(*net),
         IpNet::V4(_) => false,
     });
     let found = own.iter().find_map(|net| match net {

@@ -16,6 +16,7 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
+use hoist_model::network::is_link_local;
 use hoist_sys::netlink::Batch;
 use hoist_sys::netns;
 use ipnet::IpNet;
@@ -28,7 +29,6 @@ use crate::error::NetError;
 use crate::plug::disables_ipv6;
 use crate::rtnl::{self, Links, VethPair};
 use crate::settings::Instance;
-use crate::subnets::is_link_local;
 use crate::{neighbours, sysctl};
 
 /// The interface's name until a network wants another.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hoist_model::ContainerId;
 use hoist_model::container::{EndpointSpec, NetworkMode, NetworkSpec};
-use hoist_model::network::{InterfaceSysctl, PlaceRequest, parse_mac};
+use hoist_model::network::{InterfaceSysctl, PlaceRequest, is_link_local, parse_mac};
 use hoist_store::Class;
 
 use super::Containers;
@@ -286,11 +286,7 @@ fn check_endpoint(
         if address.is_unspecified() {
             wrong.push(format!("invalid link-local IP address: {address}"));
         }
-        let is_link_local = match address {
-            IpAddr::V4(ip) => ip.is_link_local(),
-            IpAddr::V6(ip) => ip.is_unicast_link_local(),
-        };
-        if !is_link_local && wrong.is_empty() {
+        if !is_link_local(*address) && wrong.is_empty() {
             // Docker finds that out at the start (moby: daemon/libnetwork/network.go).
             return Err(ContainerError::Invalid(format!(
                 "invalid link local IP address: {address}"
