@@ -20,9 +20,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 
+pub use crate::connect::Endpoint;
 use crate::connect::connect;
-pub use crate::connect::{Endpoint, Proxy};
 use crate::hijack::Hijacked;
+pub use crate::proxy::{Proxy, ProxyProtocol};
 use crate::resolve::Resolve;
 
 /// What a request carries.
@@ -238,9 +239,9 @@ impl Client {
         if !request.headers().contains_key(HOST) {
             request.headers_mut().insert(HOST, inner.host.clone());
         }
-        if let Some(proxy) = inner.endpoint.forwarder() {
+        if let Some(authorization) = inner.endpoint.forwarded() {
             inner.name_server(&mut request);
-            if let Some(value) = &proxy.authorization {
+            if let Some(value) = authorization {
                 let headers = request.headers_mut();
                 headers.insert(PROXY_AUTHORIZATION, value.clone());
             }

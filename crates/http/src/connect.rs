@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use crate::client::ClientError;
 use crate::listener::{open_parent, through_proc};
+use crate::proxy::{Proxy, ProxyProtocol};
 use crate::resolve::Resolve;
 
 /// The kernel's own limit on a socket address's path, less its final zero.
@@ -45,24 +46,15 @@ pub enum Endpoint {
     },
 }
 
-/// An HTTP proxy: TLS goes through it by `CONNECT` (RFC 9110, 9.3.6), plain HTTP with the whole URI in the request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proxy {
-    /// Name or address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// What `Proxy-Authorization` says, if anything.
-    pub authorization: Option<HeaderValue>,
-}
-
 impl Endpoint {
-    /// The proxy that is sent requests as they are, which therefore name the server.
-    pub(crate) fn forwarder(&self) -> Option<&Proxy> {
+    /// Whether a proxy is sent requests as they are, which therefore name the server, and what it wants to be told by each.
+    pub(crate) fn forwarded(&self) -> Option<Option<&HeaderValue>> {
         match self {
             Self::Tcp {
-                tls: None, proxy, ..
-            } => proxy.as_ref(),
+                tls: None,
+                proxy: Some(proxy),
+                ..
+            } => proxy.forwards(),
             _ => None,
         }
     }
@@ -127,28 +119,20 @@ pub(crate) async fn connect(
             tls,
             proxy,
         } => {
-            let (first, first_port) = proxy
-                .as_ref()
-                .map_or((host, *port), |proxy| (&proxy.host, proxy.port));
-            let mut stream = connect_tcp(first, first_port, resolve).await?;
-            let Some(tls) = tls else {
-                return Ok(Box::new(stream));
+            let stream = match proxy {
+                None => Box::new(connect_tcp(host, *port, resolve).await?),
+                Some(proxy) => {
+                    let mut stream = connect_proxy(proxy, resolve).await?;
+                    if tls.is_some() || proxy.forwards().is_none() {
+                        proxy.tunnel(&mut stream, host, *port).await?;
+                    }
+                    stream
+                }
             };
-            if let Some(proxy) = proxy {
-                tunnel(&mut stream, proxy, host, *port).await?;
+            match tls {
+                Some(tls) => encrypted(stream, host, tls).await,
+                None => Ok(stream),
             }
-            let handshake = |source| ClientError::Handshake {
-                host: host.clone(),
-                source,
-            };
-            let name = host.trim_matches(['[', ']']).to_owned();
-            let name = ServerName::try_from(name)
-                .map_err(|e| handshake(io::Error::new(io::ErrorKind::InvalidInput, e)))?;
-            let stream = TlsConnector::from(Arc::clone(tls))
-                .connect(name, stream)
-                .await
-                .map_err(handshake)?;
-            Ok(Box::new(stream))
         }
         Endpoint::Program { program, arguments } => {
             let stream = spawn(program, arguments).map_err(|source| ClientError::Dial {
@@ -160,49 +144,35 @@ pub(crate) async fn connect(
     }
 }
 
-/// The longest answer of a proxy, in bytes.
-const LONGEST_ANSWER: usize = 16 << 10;
-
-/// Asks a proxy to connect its end to a server.
-async fn tunnel(
-    stream: &mut TcpStream,
+/// A connection to a proxy, not yet through it.
+async fn connect_proxy(
     proxy: &Proxy,
+    resolve: &dyn Resolve,
+) -> Result<Box<dyn ClientIo>, ClientError> {
+    let stream = connect_tcp(&proxy.host, proxy.port, resolve).await?;
+    match &proxy.protocol {
+        ProxyProtocol::Http { tls: Some(tls), .. } => encrypted(stream, &proxy.host, tls).await,
+        _ => Ok(Box::new(stream)),
+    }
+}
+
+async fn encrypted(
+    stream: impl ClientIo,
     host: &str,
-    port: u16,
-) -> Result<(), ClientError> {
-    let address = format!("{}:{}", proxy.host, proxy.port);
-    let broken = |source| ClientError::Dial {
-        address: address.clone(),
+    tls: &Arc<rustls::ClientConfig>,
+) -> Result<Box<dyn ClientIo>, ClientError> {
+    let handshake = |source| ClientError::Handshake {
+        host: host.to_owned(),
         source,
     };
-    let target = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-        Ok(IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
-        _ => format!("{host}:{port}"),
-    };
-    let mut asked = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").into_bytes();
-    if let Some(value) = &proxy.authorization {
-        asked.extend(b"Proxy-Authorization: ");
-        asked.extend(value.as_bytes());
-        asked.extend(b"\r\n");
-    }
-    asked.extend(b"\r\n");
-    stream.write_all(&asked).await.map_err(broken)?;
-    // Byte by byte: what follows the head is the server's.
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") && head.len() < LONGEST_ANSWER {
-        head.push(stream.read_u8().await.map_err(broken)?);
-    }
-    let text = String::from_utf8_lossy(&head);
-    let (line, _) = text.split_once("\r\n").unwrap_or((&text, ""));
-    let status = line.split_once(' ').map_or("", |(_, status)| status);
-    if line.starts_with("HTTP/1.") && status.starts_with('2') {
-        return Ok(());
-    }
-    Err(ClientError::Proxy {
-        address,
-        target,
-        answer: status.to_owned(),
-    })
+    let name = host.trim_matches(['[', ']']).to_owned();
+    let name = ServerName::try_from(name)
+        .map_err(|e| handshake(io::Error::new(io::ErrorKind::InvalidInput, e)))?;
+    let stream = TlsConnector::from(Arc::clone(tls))
+        .connect(name, stream)
+        .await
+        .map_err(handshake)?;
+    Ok(Box::new(stream))
 }
 
 /// Starts a program on one end of a pair of sockets: unlike two pipes it is one stream, and half of it can be closed.

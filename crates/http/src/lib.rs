@@ -16,6 +16,7 @@ mod listener;
 mod message;
 pub mod mux;
 mod peer;
+mod proxy;
 mod reply;
 mod resolve;
 mod server;

@@ -7,7 +7,7 @@ use hoist_model::Digest;
 use tokio::sync::Semaphore;
 
 use crate::origin::Origin;
-use crate::proxy::is_excepted;
+use crate::proxy::{Proxy, is_excepted};
 use crate::settings::Settings;
 
 /// A registry client. Cheap to clone; holds no connection and no credentials between operations.
@@ -40,7 +40,7 @@ impl Client {
 
 impl Shared {
     /// The proxy by which a server is asked, if any: never one of this machine's, nor one whose address was configured.
-    pub(crate) fn proxy(&self, origin: &Origin) -> Option<hoist_http::client::Proxy> {
+    pub(crate) fn proxy(&self, origin: &Origin) -> Option<&Proxy> {
         let settings = &self.settings;
         let configured = [
             origin.host.clone(),
@@ -59,11 +59,9 @@ impl Shared {
         } else {
             &proxies.http
         };
-        let proxy = proxy.as_ref()?;
-        if is_excepted(&proxies.exceptions, &origin.host, origin.port) {
-            return None;
-        }
-        Some(proxy.endpoint())
+        proxy
+            .as_ref()
+            .filter(|_| !is_excepted(&proxies.exceptions, &origin.host, origin.port))
     }
 
     /// The lock of one layer, by its diff id.

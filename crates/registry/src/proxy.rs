@@ -1,15 +1,18 @@
 //! Proxies: how they are written, and which servers are asked without one.
 //!
-//! The rules are those of Go's `golang.org/x/net/http/httpproxy`, which dockerd goes by. Absent: proxies spoken to with TLS, and
-//! SOCKS.
+//! The rules are those of Go's `golang.org/x/net/http/httpproxy` and `net/http`, which dockerd goes by.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hoist_http::client::ProxyProtocol;
 use http::{HeaderValue, Uri};
+
+use crate::origin::Origin;
 
 /// The proxies of an engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,9 +25,37 @@ pub struct Proxies {
     pub exceptions: String,
 }
 
-/// An HTTP proxy. `Display` shows no password.
+/// How a proxy is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+    /// Names are looked up by the proxy, however it is written.
+    Socks5,
+}
+
+impl Scheme {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Socks5 => "socks5",
+        }
+    }
+
+    fn port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+            Self::Socks5 => 1080,
+        }
+    }
+}
+
+/// A proxy. `Display` shows no password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxy {
+    scheme: Scheme,
     host: String,
     port: u16,
     /// Name and password, percent-decoded.
@@ -33,7 +64,7 @@ pub struct Proxy {
 
 /// A text was not a proxy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("proxy {0:?}: expected http://host[:port]")]
+#[error("proxy {0:?}: expected http://host[:port], or https or socks5 in its place")]
 pub struct InvalidProxy(pub String);
 
 impl FromStr for Proxy {
@@ -46,9 +77,12 @@ impl FromStr for Proxy {
             InvalidProxy(format!("{shown}{after}"))
         };
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
-        if scheme != "http" {
-            return Err(hidden());
-        }
+        let scheme = match scheme {
+            "http" => Scheme::Http,
+            "https" => Scheme::Https,
+            "socks5" | "socks5h" => Scheme::Socks5,
+            _ => return Err(hidden()),
+        };
         let uri: Uri = format!("http://{rest}").parse().map_err(|_| hidden())?;
         let authority = uri.authority().ok_or_else(hidden)?.as_str();
         let bare = authority.rsplit('@').next().unwrap_or(authority);
@@ -67,8 +101,9 @@ impl FromStr for Proxy {
             (decoded(name), decoded(password))
         });
         Ok(Self {
+            scheme,
             host: host.to_owned(),
-            port: uri.port_u16().unwrap_or(80),
+            port: uri.port_u16().unwrap_or(scheme.port()),
             user,
         })
     }
@@ -77,27 +112,46 @@ impl FromStr for Proxy {
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let user = self.user.as_ref().map_or("", |_| "xxxxx:xxxxx@");
-        let (host, port) = (&self.host, self.port);
+        let (scheme, host, port) = (self.scheme.text(), &self.host, self.port);
         if host.contains(':') {
-            write!(f, "http://{user}[{host}]:{port}")
+            write!(f, "{scheme}://{user}[{host}]:{port}")
         } else {
-            write!(f, "http://{user}{host}:{port}")
+            write!(f, "{scheme}://{user}{host}:{port}")
         }
     }
 }
 
 impl Proxy {
-    pub(crate) fn endpoint(&self) -> hoist_http::client::Proxy {
-        let authorization = self.user.as_ref().and_then(|(name, password)| {
-            let encoded = STANDARD.encode(format!("{name}:{password}"));
-            let mut value = HeaderValue::try_from(format!("Basic {encoded}")).ok()?;
-            value.set_sensitive(true);
-            Some(value)
-        });
+    /// Its server, where it is spoken to with TLS.
+    pub(crate) fn tls_origin(&self) -> Option<Origin> {
+        (self.scheme == Scheme::Https).then(|| Origin {
+            tls: true,
+            host: self.host.clone(),
+            port: self.port,
+        })
+    }
+
+    /// What connections need of it; `tls` is for one that is spoken to with TLS.
+    pub(crate) fn endpoint(
+        &self,
+        tls: Option<Arc<rustls::ClientConfig>>,
+    ) -> hoist_http::client::Proxy {
+        let protocol = if self.scheme == Scheme::Socks5 {
+            let user = self.user.clone();
+            ProxyProtocol::Socks { user }
+        } else {
+            let authorization = self.user.as_ref().and_then(|(name, password)| {
+                let encoded = STANDARD.encode(format!("{name}:{password}"));
+                let mut value = HeaderValue::try_from(format!("Basic {encoded}")).ok()?;
+                value.set_sensitive(true);
+                Some(value)
+            });
+            ProxyProtocol::Http { tls, authorization }
+        };
         hoist_http::client::Proxy {
             host: self.host.clone(),
             port: self.port,
-            authorization,
+            protocol,
         }
     }
 }
@@ -176,6 +230,9 @@ mod tests {
             ("http://proxy:3128", "http://proxy:3128"),
             ("http://proxy/", "http://proxy:80"),
             ("proxy:3128", "http://proxy:3128"),
+            ("https://proxy", "https://proxy:443"),
+            ("socks5://a:b@proxy", "socks5://xxxxx:xxxxx@proxy:1080"),
+            ("socks5h://proxy:9", "socks5://proxy:9"),
             (
                 "http://a:b%40c@[fd00::1]:8080",
                 "http://xxxxx:xxxxx@[fd00::1]:8080",
@@ -186,8 +243,9 @@ mod tests {
         let told: Proxy = "http://a:b%40c%zz@p".parse().unwrap();
         assert_eq!(told.user, Some(("a".to_owned(), "b@c%zz".to_owned())));
         for bad in [
-            "https://p",
-            "socks5://p",
+            "ftp://p",
+            "socks4://p",
+            "https://",
             "http://",
             "http://p/path",
             "",
@@ -195,7 +253,7 @@ mod tests {
         ] {
             assert!(bad.parse::<Proxy>().is_err(), "{bad}");
         }
-        let error = "https://ann:secret@p".parse::<Proxy>().unwrap_err();
+        let error = "ftp://ann:secret@p".parse::<Proxy>().unwrap_err();
         assert!(!error.to_string().contains("secret"), "{error}");
     }
 

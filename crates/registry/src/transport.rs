@@ -142,16 +142,26 @@ impl Transport {
             return Ok(known.clone());
         }
         let tls = if origin.tls {
-            Some(self.tls(origin).await?)
+            Some(self.tls(origin, Some(self.registry.clone())).await?)
         } else {
             None
+        };
+        let proxy = match self.shared.proxy(origin) {
+            Some(proxy) => {
+                let tls = match proxy.tls_origin() {
+                    Some(origin) => Some(self.tls(&origin, None).await?),
+                    None => None,
+                };
+                Some(proxy.endpoint(tls))
+            }
+            None => None,
         };
         let settings = &self.shared.settings;
         let endpoint = Endpoint::Tcp {
             host: origin.host.clone(),
             port: origin.port,
             tls,
-            proxy: self.shared.proxy(origin),
+            proxy,
         };
         let deadlines = Deadlines {
             connect: settings.connect_deadline,
@@ -167,7 +177,12 @@ impl Transport {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn tls(&self, origin: &Origin) -> Result<Arc<rustls::ClientConfig>, PullError> {
+    /// TLS with a server: the system's authorities count, those of `certs.d/<host>`, and those of the registry that it is asked for.
+    async fn tls(
+        &self,
+        origin: &Origin,
+        registry: Option<String>,
+    ) -> Result<Arc<rustls::ClientConfig>, PullError> {
         let mut trust = ClientTrust {
             system_roots: true,
             insecure_skip_verify: self.is_insecure(origin).await,
@@ -178,11 +193,12 @@ impl Transport {
             format!("{}:{}", origin.host, origin.port),
             origin.authority(),
         ];
-        let registry = self.registry.clone();
         let host = origin.authority();
         let built = tokio::task::spawn_blocking(move || {
             if let Some(directory) = &directory {
-                add_authorities(&mut trust, &directory.join(&registry));
+                if let Some(registry) = &registry {
+                    add_authorities(&mut trust, &directory.join(registry));
+                }
                 for name in &own {
                     add_authorities(&mut trust, &directory.join(name));
                     add_identity(&mut trust, &directory.join(name));

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use hoist_http::client::{Client, ClientError, Deadlines, Endpoint, empty};
+use hoist_http::client::{Client, ClientError, Deadlines, Endpoint, Proxy, ProxyProtocol, empty};
 use hoist_http::tls::{ClientTrust, TlsError, client_config, server_config};
 use hoist_http::{Listener, ServeOptions, StaticNames};
-use http::Request;
+use http::{HeaderValue, Request};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 struct Files {
@@ -74,6 +77,15 @@ impl Files {
 }
 
 async fn ask(port: u16, host: &str, trust: &ClientTrust) -> Result<String, ClientError> {
+    ask_by(port, host, Some(trust), None).await
+}
+
+async fn ask_by(
+    port: u16,
+    host: &str,
+    trust: Option<&ClientTrust>,
+    proxy: Option<Proxy>,
+) -> Result<String, ClientError> {
     let deadlines = Deadlines {
         connect: Duration::from_secs(30),
         head: Some(Duration::from_secs(30)),
@@ -82,8 +94,8 @@ async fn ask(port: u16, host: &str, trust: &ClientTrust) -> Result<String, Clien
     let endpoint = Endpoint::Tcp {
         host: host.to_owned(),
         port,
-        tls: Some(client_config(trust).unwrap()),
-        proxy: None,
+        tls: trust.map(|trust| client_config(trust).unwrap()),
+        proxy,
     };
     let client = Client::new(endpoint, Arc::new(StaticNames::default()), deadlines);
     let mut response = client
@@ -139,6 +151,78 @@ async fn a_server_may_ask_who_its_client_is() {
     assert!(ask(port, "localhost", &trust).await.is_err());
     trust.identity = Some((files.path("client"), files.path("client-key")));
     assert_eq!(ask(port, "localhost", &trust).await.unwrap(), "hello");
+    stop.cancel();
+}
+
+/// Speaks TLS, reads one `CONNECT` and passes on to a port of this machine; answers its own port.
+async fn tunnelling(files: &Files, to: u16) -> u16 {
+    let tls = server_config(&files.path("localhost"), &files.path("localhost-key"), None).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = TlsAcceptor::from(tls).accept(stream).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        assert!(
+            head.starts_with("CONNECT registry.example:443 HTTP/1.1\r\n"),
+            "{head}"
+        );
+        assert!(
+            head.contains("\r\nProxy-Authorization: Basic YTpi\r\n"),
+            "{head}"
+        );
+        stream
+            .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            .await
+            .unwrap();
+        let mut server = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+        let _ = tokio::io::copy_bidirectional(&mut stream, &mut server).await;
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_proxy_may_be_spoken_to_with_tls() {
+    let files = Files::new();
+    let trust = ClientTrust {
+        authorities: vec![files.path("ca")],
+        ..ClientTrust::default()
+    };
+    let proxy = |port, trust: &ClientTrust| Proxy {
+        host: "localhost".to_owned(),
+        port,
+        protocol: ProxyProtocol::Http {
+            tls: Some(client_config(trust).unwrap()),
+            authorization: Some(HeaderValue::from_static("Basic YTpi")),
+        },
+    };
+    let (server, stop) = files.serve(false);
+    // The server is no proxy, and answers requests that name another server all the same.
+    let plain = ask_by(80, "plain.example", None, Some(proxy(server, &trust))).await;
+    assert_eq!(plain.unwrap(), "hello");
+    let any = ClientTrust {
+        insecure_skip_verify: true,
+        ..ClientTrust::default()
+    };
+    let port = tunnelling(&files, server).await;
+    let through = ask_by(
+        443,
+        "registry.example",
+        Some(&any),
+        Some(proxy(port, &trust)),
+    )
+    .await;
+    assert_eq!(through.unwrap(), "hello");
+    let nobody = ClientTrust::default();
+    let unknown = ask_by(80, "plain.example", None, Some(proxy(server, &nobody))).await;
+    assert!(
+        matches!(&unknown, Err(ClientError::Handshake { host, .. }) if host == "localhost"),
+        "{unknown:?}"
+    );
     stop.cancel();
 }
 

@@ -117,14 +117,14 @@ mod tests {
         // One that is said to be none.
         let found = settle(said(Some(""), None, Some("")), variable, &mut ignored).unwrap();
         assert_eq!((found.http, found.exceptions.as_str()), (None, ""));
-        let wrong = said(Some("socks5://s:1"), None, None);
+        let wrong = said(Some("socks4://s:1"), None, None);
         let error = settle(wrong, variable, &mut ignored).unwrap_err();
         assert_eq!(
             format!("{error:#}"),
-            r#"invalid http-proxy: proxy "socks5://s:1": expected http://host[:port]"#
+            r#"invalid http-proxy: proxy "socks4://s:1": expected http://host[:port], or https or socks5 in its place"#
         );
         assert!(ignored.is_empty());
-        let socks = |name: &str| (name == "HTTPS_PROXY").then(|| "socks5://s:1".to_owned());
+        let socks = |name: &str| (name == "HTTPS_PROXY").then(|| "socks4://s:1".to_owned());
         let found = settle(said(None, None, None), socks, &mut ignored).unwrap();
         assert_eq!(found, Proxies::default());
         assert_eq!(ignored, ["variable HTTPS_PROXY"]);
