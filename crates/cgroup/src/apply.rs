@@ -29,6 +29,10 @@ fn apply_one(directory: &Directory, write: &LimitWrite) -> Result<(), CgroupErro
         last = directory.write(file, &write.value);
         match &last {
             Err(error) if errno_of(error) == Some(Errno::NOENT) => {}
+            // Weights are for disks whose scheduler is bfq: Docker, which knows the file of the old one alone, drops them anywhere.
+            Err(error) if write.optional && errno_of(error) == Some(Errno::OPNOTSUPP) => {
+                tracing::warn!(%error, option = write.option, "a limit has no effect on this device");
+            }
             _ => return last,
         }
     }

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::response::IntoResponse;
 use hoist_engine::error::{ContainerError, ExecError, ImageError, NetworkError, VolumeError};
-use hoist_model::{ErrorClass, chain};
+use hoist_model::{ErrorClass, chain, in_words};
 use http::{Response, StatusCode};
 
 /// What is asked of a swarm, and there is none (moby `daemon/cluster`, errNoSwarm).
@@ -22,7 +22,7 @@ impl ApiError {
     pub(crate) fn new(class: ErrorClass, message: impl Into<String>) -> Self {
         Self {
             status: hoist_http::status_of(class),
-            message: message.into(),
+            message: in_words(&message.into()),
         }
     }
 

@@ -18,7 +18,7 @@ mod reference;
 mod signal;
 mod timestamp;
 
-pub use chain::chain;
+pub use chain::{chain, in_words};
 pub use digest::{Digest, ImageId, InvalidDigest};
 pub use error_class::ErrorClass;
 pub use event::{Event, EventKind, Revision};

@@ -227,13 +227,7 @@ pub(super) fn ulimit(text: &str) -> Result<Value, InvalidFlag> {
 
 /// A failure of the system as Go says it: without the number.
 pub(crate) fn go_error(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
-    let mut letters = text.chars();
-    match letters.next() {
-        Some(first) => first.to_lowercase().chain(letters).collect(),
-        None => String::new(),
-    }
+    hoist_model::in_words(&error.to_string())
 }
 
 /// Whether a text is a hardware address of 6, 8 or 20 bytes (Go's `net.ParseMAC`).

@@ -57,6 +57,9 @@ pub(crate) async fn commit(mut call: Call) -> Reply {
     let config: ImageRuntimeConfig = call.json_or_empty().await?.unwrap_or_default();
     let query = &call.query;
     let name = query.get("container").unwrap_or_default();
+    if name.is_empty() {
+        return Err(ApiError::invalid("invalid name or ID supplied: \"\""));
+    }
     let containers = &call.engine().containers;
     let id = containers.resolve(name)?.id.clone();
     let reference = query

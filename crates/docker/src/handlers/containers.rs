@@ -314,7 +314,7 @@ fn stop_request(call: &Call) -> Result<StopRequest, ApiError> {
 
 fn signal(text: &str) -> Result<Signal, ApiError> {
     text.parse()
-        .map_err(|_| ApiError::invalid(format!("Invalid signal: {text}")))
+        .map_err(|_| ApiError::invalid(format!("invalid signal: {text}")))
 }
 
 /// `POST /containers/{id}/stop`.

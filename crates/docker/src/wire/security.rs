@@ -71,7 +71,14 @@ fn apply_option(security: &mut SecuritySpec, option: &str) -> Result<(), ApiErro
         .or_else(|| option.split_once(':'))
         .ok_or_else(|| malformed(1))?;
     match name {
-        "label" => security.labels.push(value.to_owned()),
+        "label" if value == "disable" => security.labels.push(value.to_owned()),
+        // Docker takes the others and does without them; who asks to be confined is told that they are not.
+        "label" => {
+            return Err(ApiError::invalid(format!(
+                "invalid --security-opt: {option:?}: SELinux is not enabled in this engine, so that no label would be set; \
+                 it takes label=disable alone"
+            )));
+        }
         "apparmor" => security.apparmor = Some(value.to_owned()),
         "seccomp" => {
             security.seccomp = match value {
@@ -82,11 +89,10 @@ fn apply_option(security: &mut SecuritySpec, option: &str) -> Result<(), ApiErro
             };
         }
         "no-new-privileges" => {
-            security.no_new_privileges = match value {
-                "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-                "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-                _ => return Err(malformed(2)),
-            };
+            security.no_new_privileges = yes_or_no(value).ok_or_else(|| malformed(2))?;
+        }
+        "writable-cgroups" => {
+            security.writable_cgroups = Some(yes_or_no(value).ok_or_else(|| malformed(2))?);
         }
         // Docker's CLI turns this into empty path lists; other clients send it as it is.
         "systempaths" if value == "unconfined" => {
@@ -96,6 +102,15 @@ fn apply_option(security: &mut SecuritySpec, option: &str) -> Result<(), ApiErro
         _ => return Err(malformed(2)),
     }
     Ok(())
+}
+
+/// Go's `strconv.ParseBool`.
+fn yes_or_no(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 fn container_mode(text: &str, kind: &str) -> Result<Option<NamespaceMode>, ApiError> {
@@ -197,13 +212,14 @@ mod tests {
     #[test]
     fn options_are_understood() {
         let security = read(
-            r#"{"SecurityOpt":["no-new-privileges","seccomp=unconfined","apparmor=mine","label=disable","systempaths=unconfined"]}"#,
+            r#"{"SecurityOpt":["no-new-privileges","seccomp=unconfined","apparmor=mine","label=disable","writable-cgroups=true","systempaths=unconfined"]}"#,
         )
         .unwrap();
         assert!(security.no_new_privileges);
         assert_eq!(security.seccomp, SeccompChoice::Unconfined);
         assert_eq!(security.apparmor.as_deref(), Some("mine"));
         assert_eq!(security.labels, ["disable"]);
+        assert_eq!(security.writable_cgroups, Some(true));
         assert_eq!(security.masked_paths, Some(Vec::new()));
         let off =
             read(r#"{"SecurityOpt":["no-new-privileges:false","seccomp={\"a\":1}"]}"#).unwrap();
@@ -242,6 +258,18 @@ mod tests {
             (
                 r#"{"SecurityOpt":["a=b"]}"#,
                 "invalid --security-opt 2: \"a=b\"",
+            ),
+            (
+                r#"{"SecurityOpt":["writable-cgroups=maybe"]}"#,
+                "invalid --security-opt 2: \"writable-cgroups=maybe\"",
+            ),
+            (
+                r#"{"SecurityOpt":["label=type:one_t"]}"#,
+                "invalid --security-opt: \"label=type:one_t\": SELinux is not enabled in this engine, so that no label would be set; it takes label=disable alone",
+            ),
+            (
+                r#"{"SecurityOpt":["label:level:s0:c1"]}"#,
+                "invalid --security-opt: \"label:level:s0:c1\": SELinux is not enabled in this engine, so that no label would be set; it takes label=disable alone",
             ),
             (r#"{"PidMode":"x"}"#, "invalid PID mode: x"),
             (r#"{"IpcMode":"x"}"#, "invalid IPC mode: x"),

@@ -144,10 +144,11 @@ async fn what_is_malformed_is_refused_by_name() {
 
     for (path, status, message) in [
         ("/containers/nobody/start", 404, "No such container: nobody"),
+        ("/commit", 400, "invalid name or ID supplied: \"\""),
         (
             "/containers/taken/kill?signal=NOPE",
             400,
-            "Invalid signal: NOPE",
+            "invalid signal: NOPE",
         ),
         (
             "/containers/taken/stop?t=x",

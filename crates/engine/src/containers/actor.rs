@@ -363,7 +363,7 @@ impl Actor {
                 (
                     Input::LaunchFailed {
                         exit_code,
-                        message: error.to_string(),
+                        message: hoist_model::in_words(&error.to_string()),
                     },
                     Some(error),
                 )

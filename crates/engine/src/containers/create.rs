@@ -395,6 +395,8 @@ impl Containers {
             "cannot share the host's network namespace when user namespaces are enabled"
         } else if security.pid == NamespaceMode::Host {
             "cannot share the host PID namespace when user namespaces are enabled"
+        } else if security.writable_cgroups.is_some() {
+            "writable-cgroups cannot be set when user namespaces are enabled"
         } else {
             return Ok(());
         };

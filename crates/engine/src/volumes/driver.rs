@@ -197,7 +197,7 @@ impl DriverOptions {
                 let data = sorted.data.iter().map(|word| hide_password(word));
                 text += &format!(", data: {}", data.collect::<Vec<_>>().join(","));
             }
-            text += &format!(": {}", in_words(&error));
+            text += &format!(": {}", hoist_model::in_words(&error.to_string()));
             if !said.is_empty() {
                 text += &format!(" ({said})");
             }
@@ -301,15 +301,6 @@ fn hide_password(word: &str) -> String {
         Some(_) => "password=********".to_owned(),
         None => word.to_owned(),
     }
-}
-
-/// As Go tells of it.
-fn in_words(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error")
-        .next()
-        .unwrap_or(&text)
-        .to_lowercase()
 }
 
 /// Digits and a unit (go-units `RAMInBytes`).

@@ -214,7 +214,7 @@ pub(crate) fn launch_spec(
         None => default.iter().map(|path| (*path).to_owned()).collect(),
     };
     let mut readonly_paths = paths(&security.readonly_paths, defaults::READ_ONLY_PATHS);
-    if machine.cgroups.version() == CgroupVersion::V1 && !privileged {
+    if machine.cgroups.version() == CgroupVersion::V1 && !mounts::writes_cgroups(security) {
         // Made read-only once what is in it was placed.
         readonly_paths.push(mounts::CGROUPS.to_owned());
     }

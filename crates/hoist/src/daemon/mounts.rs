@@ -9,7 +9,7 @@ use hoist_cgroup::devices::{DeviceKind, DeviceNode, DeviceRule};
 use hoist_cgroup::{CgroupMount, CgroupVersion};
 use hoist_engine::ports::LaunchFailure;
 use hoist_engine::records::{ContainerRecord, MountKind, MountPoint};
-use hoist_model::container::{NamespaceMode, Propagation};
+use hoist_model::container::{NamespaceMode, Propagation, SecuritySpec};
 use hoist_runtime::defaults;
 use hoist_runtime::spec::{MountEntry, MountFrom};
 use hoist_sys::mount_attributes::{
@@ -82,7 +82,11 @@ pub(crate) fn default_entries(
     let attributes = NO_SUID | NO_DEV | NO_EXEC;
     entries.push(match cgroups {
         CgroupVersion::V2 => {
-            let read_only = if security.privileged { 0 } else { READ_ONLY };
+            let read_only = if writes_cgroups(security) {
+                0
+            } else {
+                READ_ONLY
+            };
             new(CGROUPS, "cgroup2", Vec::new(), attributes | read_only)
         }
         // The controllers' directories are placed in it one by one.
@@ -92,6 +96,11 @@ pub(crate) fn default_entries(
         }
     });
     Ok(entries)
+}
+
+/// Whether a container may write to its cgroups: as it says (`--security-opt writable-cgroups`), else if it is privileged.
+pub(crate) fn writes_cgroups(security: &SecuritySpec) -> bool {
+    security.writable_cgroups.unwrap_or(security.privileged)
 }
 
 /// The container's own directory of each v1 controller and of the unified tree, as Docker shows them to containers that
@@ -296,7 +305,7 @@ pub(crate) fn of_point(point: &MountPoint) -> Result<MountEntry, LaunchFailure> 
     let failed = |error: rustix::io::Errno| {
         refuse(format!(
             "invalid mount config: source path {} for {}: {error}",
-            source.display(),
+            source.join(&point.subpath).display(),
             point.destination
         ))
     };

@@ -246,10 +246,12 @@ pub struct SecuritySpec {
     pub seccomp: SeccompChoice,
     /// AppArmor profile; `None` is the default one where AppArmor is.
     pub apparmor: Option<String>,
-    /// SELinux label options, accepted and without effect where SELinux is absent.
+    /// SELinux label options: `disable`, or what earlier engines took, all without effect.
     pub labels: Vec<String>,
     /// `--security-opt` values as written, for inspect.
     pub options: Vec<String>,
+    /// Whether it may write to its cgroups; `None` is as its other privileges are.
+    pub writable_cgroups: Option<bool>,
     /// Whether the root file system is read-only.
     pub readonly_rootfs: bool,
     /// Paths hidden from the container; `None` is the default list.

@@ -277,11 +277,7 @@ pub(crate) fn render(plan: &Plan, failure: &ChildFailure) -> (String, i32) {
 
 /// What strerror(3) says, in lower case as Go does, without "os error".
 fn errno_text(errno: i32) -> String {
-    let text = std::io::Error::from_raw_os_error(errno).to_string();
-    text.split(" (os error")
-        .next()
-        .unwrap_or(&text)
-        .to_lowercase()
+    hoist_model::in_words(&std::io::Error::from_raw_os_error(errno).to_string())
 }
 
 #[cfg(test)]
