@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::actor::Actor;
 use super::events::container_event;
 use super::message::Message;
+use super::short_stop::Heard;
 use super::step::Input;
 use super::verbs::DEFAULT_STOP_TIMEOUT;
 use super::{Containers, WaitCondition};
@@ -88,12 +89,21 @@ impl Containers {
     }
 
     /// Ends a process that was found unhealthy, so that the restart policy starts it anew. It is not stopped in the
-    /// sense of a person's stop.
+    /// sense of a person's stop, but as shortly: nobody waits for one that cannot hear the signal.
     async fn end_unhealthy(self, id: ContainerId) -> Result<(), ContainerError> {
         let record = self.resolve(id.as_str())?;
         let mut ended = self.wait(&id, WaitCondition::NextExit)?;
         let signal = record.spec.stop_signal.unwrap_or(Signal::TERM);
         self.signal(&id, signal, false).await?;
+        let heard = match record.spec.stop_timeout {
+            None => self.heard(&id, signal, &mut ended).await,
+            Some(_) => Heard::Perhaps,
+        };
+        match heard {
+            Heard::Ended => return Ok(()),
+            Heard::Never => return self.signal(&id, Signal::KILL, false).await,
+            Heard::Perhaps => {}
+        }
         let timeout = record.spec.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT);
         let Ok(seconds) = u64::try_from(timeout) else {
             ended.await;
