@@ -303,8 +303,12 @@ pub(crate) fn of_point(point: &MountPoint) -> Result<MountEntry, LaunchFailure> 
     let source = Path::new(&point.source);
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let failed = |error: rustix::io::Errno| {
+        let why = match error {
+            rustix::io::Errno::XDEV => "it leads out of the volume".to_owned(),
+            error => error.to_string(),
+        };
         refuse(format!(
-            "invalid mount config: source path {} for {}: {error}",
+            "invalid mount config: source path {} for {}: {why}",
             source.join(&point.subpath).display(),
             point.destination
         ))
