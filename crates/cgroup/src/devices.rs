@@ -159,7 +159,11 @@ pub fn resolve(mappings: &[DeviceMapping]) -> Result<Vec<DeviceNode>, DeviceErro
         };
         let metadata = fs::metadata(host).map_err(not_a_device)?;
         if metadata.is_dir() {
+            let before = nodes.len();
             walk(host, inside, permissions, &mut nodes).map_err(not_a_device)?;
+            if nodes.len() == before {
+                return Err(not_a_device(io::Error::other("not a device node")));
+            }
         } else {
             let node = node(inside, host, &metadata, permissions)
                 .ok_or_else(|| not_a_device(io::Error::other("not a device node")))?;
@@ -267,6 +271,12 @@ mod tests {
             "error gathering device information while adding custom device \"/dev/nope-hoist\""
         );
         assert!(resolve(&mapping("/etc/hostname", "")).is_err());
+        let empty = tempfile::tempdir().unwrap();
+        let error = resolve(&mapping(empty.path().to_str().unwrap(), "")).unwrap_err();
+        assert_eq!(
+            std::error::Error::source(&error).unwrap().to_string(),
+            "not a device node"
+        );
         assert_eq!(
             resolve(&mapping("/dev/null", "rr"))
                 .unwrap_err()

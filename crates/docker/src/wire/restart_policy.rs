@@ -16,7 +16,9 @@ pub(crate) fn restart_policy_from_wire(
     let name = body.name.unwrap_or_default();
     let refuse = |what: String| Err(ApiError::invalid(format!("invalid restart policy: {what}")));
     let policy = match name.as_str() {
-        "" | "no" => RestartPolicy::No,
+        // Before 25.0 Docker wrote no name for it, with any count.
+        "" => return Ok(RestartPolicy::No),
+        "no" => RestartPolicy::No,
         "always" => RestartPolicy::Always,
         "unless-stopped" => RestartPolicy::UnlessStopped,
         "on-failure" => {
@@ -37,7 +39,7 @@ pub(crate) fn restart_policy_from_wire(
                 .to_owned(),
         );
     }
-    if retries != 0 && policy != RestartPolicy::No {
+    if retries != 0 {
         return refuse("maximum retry count can only be used with 'on-failure'".to_owned());
     }
     Ok(policy)
@@ -54,6 +56,8 @@ mod tests {
                 .map_err(|error| error.message)
         };
         assert_eq!(read("null"), Ok(RestartPolicy::No));
+        let older = r#"{"Name":"","MaximumRetryCount":3}"#;
+        assert_eq!(read(older), Ok(RestartPolicy::No));
         assert_eq!(
             read(r#"{"Name":"on-failure","MaximumRetryCount":3}"#),
             Ok(RestartPolicy::OnFailure { maximum_retries: 3 })
@@ -65,6 +69,10 @@ mod tests {
             ),
             (
                 r#"{"Name":"always","MaximumRetryCount":1}"#,
+                "invalid restart policy: maximum retry count can only be used with 'on-failure'",
+            ),
+            (
+                r#"{"Name":"no","MaximumRetryCount":1}"#,
                 "invalid restart policy: maximum retry count can only be used with 'on-failure'",
             ),
             (
