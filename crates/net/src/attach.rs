@@ -375,7 +375,7 @@ impl Networks {
                     .ok()
                     .and_then(|made| made.segment.host_binding)
             }
-            None => shared.settings.default_host_ip,
+            None => lock(&shared.changeable).default_host_ip,
         };
         let reserved = lock(&shared.state)
             .ports

@@ -97,11 +97,15 @@ impl Shared {
             wanted.push(FORWARD_V6);
         }
         wanted.retain(|name| sysctl::read(name).is_ok_and(|value| value == "0"));
-        if wanted.is_empty() || !self.settings.ip_forward {
+        let (ip_forward, guard) = {
+            let changeable = lock(&self.changeable);
+            (changeable.ip_forward, changeable.guard)
+        };
+        if wanted.is_empty() || !ip_forward {
             return Ok(());
         }
         let mut firewall = lock(&self.tables);
-        if self.settings.guard && !firewall.ruleset.guard && !firewall.ruleset.is_off() {
+        if guard && !firewall.ruleset.guard && !firewall.ruleset.is_off() {
             firewall.ruleset.guard = true;
             self.write_table(&mut firewall)?;
         }
@@ -121,7 +125,8 @@ impl Shared {
         }
         let mut warnings = firewall.warnings.clone();
         drop(firewall);
-        if !self.settings.ip_forward && sysctl::read(FORWARD_V4).is_ok_and(|value| value == "0") {
+        let ip_forward = lock(&self.changeable).ip_forward;
+        if !ip_forward && sysctl::read(FORWARD_V4).is_ok_and(|value| value == "0") {
             warnings.push("WARNING: IPv4 forwarding is disabled".to_owned());
         }
         warnings

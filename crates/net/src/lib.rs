@@ -62,5 +62,7 @@ pub use resolver_files::{
     RESOLVED_FILE, ResolverOptions, needs_resolved_file, render_hostname, render_hosts,
     render_resolv_conf,
 };
-pub use settings::{AddressPool, BridgeChoice, Instance, MakeNamespace, OccupiedBridge, Settings};
+pub use settings::{
+    AddressPool, BridgeChoice, Changeable, Instance, MakeNamespace, OccupiedBridge, Settings,
+};
 pub use timings::{Timing, Timings};

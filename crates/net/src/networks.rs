@@ -22,7 +22,7 @@ use crate::nft::{BridgeRules, Entrance, FamilyRules, Ruleset, Tables};
 use crate::ports::{Kept, PortTable};
 use crate::relay::Relay;
 use crate::rtnl::Links;
-use crate::settings::Settings;
+use crate::settings::{Changeable, Settings};
 use crate::shared::{Firewall, Live, Pool, Shared, State, elements, lock};
 use crate::timings::Timings;
 use crate::worker::{Job, Worker};
@@ -102,6 +102,7 @@ impl Networks {
                 warnings: Vec::new(),
             }),
             bridge,
+            changeable: Mutex::new(settings.changeable()),
             settings,
         });
         let doomed = shared.find_doomed(&lock(&shared.links))?;
@@ -302,6 +303,7 @@ impl Networks {
     pub fn bridge(&self) -> Option<BridgeFacts> {
         let bridge = self.inner.shared.bridge.as_ref()?;
         let settings = &self.inner.shared.settings;
+        let changeable = lock(&self.inner.shared.changeable);
         Some(BridgeFacts {
             name: bridge.name.clone(),
             subnet: bridge.address.trunc(),
@@ -314,8 +316,15 @@ impl Networks {
             mtu: bridge.mtu,
             inter_container: bridge.inter_container,
             masquerade: settings.masquerade,
-            host_ip: settings.default_host_ip,
+            host_ip: changeable.default_host_ip,
         })
+    }
+
+    /// Changes what may change: it counts when it is next asked for. Of an error nothing has changed.
+    pub fn change(&self, new: Changeable) -> Result<(), NetError> {
+        crate::subnets::check_pools(&new.pools)?;
+        *lock(&self.inner.shared.changeable) = new;
+        Ok(())
     }
 
     /// How many namespaces on the bridge are ready now.

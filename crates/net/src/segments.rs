@@ -424,15 +424,15 @@ impl Shared {
         }
         let mut used = ours;
         used.extend(theirs.into_iter().map(|(_, net)| net));
+        let pools = lock(&self.changeable).pools.clone();
         for (v6, wanted) in [(false, segment.ipv4), (true, segment.ipv6)] {
             if !wanted || segment.subnet(v6).is_some() {
                 continue;
             }
             let chosen = if v6 {
-                subnets::choose_v6(&self.settings.instance, &self.settings.pools, &used)
-                    .map(IpNet::V6)
+                subnets::choose_v6(&self.settings.instance, &pools, &used).map(IpNet::V6)
             } else {
-                subnets::choose(&self.settings.pools, &used).map(IpNet::V4)
+                subnets::choose(&pools, &used).map(IpNet::V4)
             };
             let subnet = chosen.ok_or(NetError::Subnetted)?;
             segment.subnets.push(Subnet {

@@ -64,6 +64,19 @@ pub struct Settings {
     pub make_namespace: Option<MakeNamespace>,
 }
 
+/// What of [`Settings`] may change while the engine runs; the names are theirs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changeable {
+    /// For networks that are made from now on.
+    pub pools: Vec<AddressPool>,
+    /// For containers that are started from now on.
+    pub default_host_ip: Option<IpAddr>,
+    /// When forwarding next has to be on.
+    pub ip_forward: bool,
+    /// When forwarding is next turned on.
+    pub guard: bool,
+}
+
 /// Makes an empty network namespace.
 #[derive(Clone)]
 pub struct MakeNamespace(pub Arc<dyn Fn() -> io::Result<OwnedFd> + Send + Sync>);
@@ -75,6 +88,17 @@ impl fmt::Debug for MakeNamespace {
 }
 
 impl Settings {
+    /// What of them may change.
+    #[must_use]
+    pub fn changeable(&self) -> Changeable {
+        Changeable {
+            pools: self.pools.clone(),
+            default_host_ip: self.default_host_ip,
+            ip_forward: self.ip_forward,
+            guard: self.guard,
+        }
+    }
+
     /// Docker's defaults for an engine.
     #[must_use]
     pub fn new(instance: Instance) -> Self {

@@ -21,7 +21,7 @@ use crate::nft::{self, Element, Ruleset, Tables};
 use crate::ports::PortTable;
 use crate::rtnl::Links;
 use crate::segments::Made;
-use crate::settings::Settings;
+use crate::settings::{Changeable, Settings};
 use crate::spare::Spare;
 use crate::timings::Timings;
 use crate::worker::unpoison;
@@ -36,7 +36,10 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Everything that outlives one call.
 pub(crate) struct Shared {
+    /// As they were at the start.
     pub(crate) settings: Settings,
+    /// Of those that may change, how they are now. Locked for single looks and changes.
+    pub(crate) changeable: Mutex<Changeable>,
     /// The default bridge, where there is one.
     pub(crate) bridge: Option<BridgePlan>,
     /// Port id of `tables`' socket: tells our own changes from others'.

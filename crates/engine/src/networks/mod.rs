@@ -11,7 +11,7 @@ mod configuration;
 mod plan;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use hoist_model::network::SubnetUsage;
 use hoist_model::{Event, EventKind, NetworkId};
@@ -28,7 +28,8 @@ use hoist_model::chain;
 pub struct Networks {
     store: Store,
     host: Arc<dyn Network>,
-    defaults: Arc<DriverOptions>,
+    /// Locked for single looks and changes.
+    defaults: Arc<RwLock<DriverOptions>>,
 }
 
 /// Options of networks, by driver (daemon.json `default-network-opts`).
@@ -132,13 +133,43 @@ impl Networks {
         defaults: DriverOptions,
     ) -> Result<Self, NetworkError> {
         let known = store.snapshot().list::<NetworkRecord>();
-        let wanted = builtin::wanted(&known, host.bridge().as_ref());
+        let networks = Self {
+            store,
+            host,
+            defaults: Arc::new(RwLock::new(defaults)),
+        };
+        networks.record_builtin().await?;
+        for network in known {
+            let Some(segment) = &network.segment else {
+                continue;
+            };
+            if let Err(error) = networks.host.make(segment.clone()).await {
+                tracing::error!(network = network.name, %error, "a network could not be made again");
+            }
+        }
+        Ok(networks)
+    }
+
+    /// Networks that are made from now on get these options, by driver, where they do not say; the default bridge is recorded
+    /// as the host has it now.
+    pub async fn renew(&self, defaults: DriverOptions) -> Result<(), NetworkError> {
+        *self
+            .defaults
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = defaults;
+        self.record_builtin().await
+    }
+
+    /// Records the networks that every node has, where they are not so recorded, and forgets those that are no more.
+    async fn record_builtin(&self) -> Result<(), NetworkError> {
+        let known = self.store.snapshot().list::<NetworkRecord>();
+        let wanted = builtin::wanted(&known, self.host.bridge().as_ref());
         let gone: Vec<_> = known
             .iter()
             .filter(|old| old.is_builtin() && !wanted.iter().any(|network| network.id == old.id))
             .map(|old| old.id.clone())
             .collect();
-        store
+        self.store
             .transaction(Class::Disk, move |tx| {
                 for network in wanted {
                     tx.put(Arc::new(network));
@@ -149,19 +180,7 @@ impl Networks {
                 Ok::<_, NetworkError>(())
             })
             .await?;
-        for network in known {
-            let Some(segment) = &network.segment else {
-                continue;
-            };
-            if let Err(error) = host.make(segment.clone()).await {
-                tracing::error!(network = network.name, %error, "a network could not be made again");
-            }
-        }
-        Ok(Self {
-            store,
-            host,
-            defaults: Arc::new(defaults),
-        })
+        Ok(())
     }
 
     /// Makes a network.
@@ -170,7 +189,8 @@ impl Networks {
         mut request: NetworkRequest,
     ) -> Result<Arc<NetworkRecord>, NetworkError> {
         if request.config_from.is_empty() {
-            request.take_defaults(&self.defaults);
+            let defaults = self.defaults.read();
+            request.take_defaults(&defaults.unwrap_or_else(PoisonError::into_inner));
         }
         check::check(&request)?;
         if self.list().iter().any(|other| other.name == request.name) {

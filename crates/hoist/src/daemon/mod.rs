@@ -141,6 +141,7 @@ async fn serve(
         registry: wired.registry,
         runtime: wired.runtime,
         network: wired.network,
+        networks: engine.networks.clone(),
         confinement: wired.confinement,
         events: engine.events.clone(),
     };

@@ -52,13 +52,16 @@ impl HostNetwork {
         let _ = self.bridge_id.set(id);
     }
 
-    /// From the next start on, containers that do not say have these in resolv.conf, and `host-gateway` means these.
-    pub(crate) fn renew(&self, settings: &Settings) {
+    /// From the next start on, containers that do not say have these in resolv.conf, and `host-gateway` means these; what
+    /// may change of the host's networks changes.
+    pub(crate) fn renew(&self, settings: &Settings) -> Result<(), NetError> {
         let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
         *names = Names {
             dns: settings.dns.clone(),
             gateways: settings.host_gateways.clone(),
         };
+        drop(names);
+        self.networks.change(settings.changeable_networks())
     }
 
     fn names(&self) -> Names {

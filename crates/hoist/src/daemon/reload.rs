@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hoist_docker::{Api, Node};
 use hoist_engine::events::Events;
+use hoist_engine::networks::Networks;
 use hoist_model::container::NamespaceMode;
 use hoist_model::{Event, EventKind, chain};
 use hoist_net::BridgeChoice;
@@ -33,6 +34,7 @@ pub(super) struct Reload {
     pub(super) registry: Arc<RegistrySource>,
     pub(super) runtime: Arc<ZygoteRuntime>,
     pub(super) network: Arc<HostNetwork>,
+    pub(super) networks: Networks,
     /// How this machine confines containers, for `/info`.
     pub(super) confinement: Confinement,
     pub(super) events: Events,
@@ -93,7 +95,16 @@ impl Reload {
         (self.log_level)(settings.log_filter());
         self.registry.renew(registry);
         self.runtime.renew(settings.start.clone());
-        self.network.renew(settings);
+        if let Err(error) = self.network.renew(settings) {
+            tracing::error!(error = chain(&error), "networks stay as they were");
+        }
+        let options = settings.network.default_network_opts.clone();
+        if let Err(error) = self.networks.renew(options).await {
+            tracing::error!(
+                error = chain(&error),
+                "the default bridge is recorded as it was"
+            );
+        }
         self.node.security_options = node::security_options(settings, self.confinement);
         self.node.defaults = settings.containers.clone();
         self.node.experimental = settings.experimental;
@@ -199,21 +210,21 @@ const SETTINGS: &[(&str, bool, Reading)] = &[
     ("default-gateway-v6", false, |s| {
         some(s.network.default_gateway_v6)
     }),
-    ("ip", false, |s| some(s.network.ip)),
+    ("ip", true, |s| some(s.network.ip)),
     ("icc", false, |s| s.network.icc.to_string()),
-    ("ip-forward", false, |s| s.network.ip_forward.to_string()),
-    ("ip-forward-no-drop", false, |s| {
+    ("ip-forward", true, |s| s.network.ip_forward.to_string()),
+    ("ip-forward-no-drop", true, |s| {
         s.network.ip_forward_no_drop.to_string()
     }),
     ("ip-masq", false, |s| s.network.ip_masq.to_string()),
     ("ipv6", false, |s| s.network.ipv6.to_string()),
     ("iptables", false, |s| s.network.iptables.to_string()),
     ("ip6tables", false, |s| s.network.ip6tables.to_string()),
-    ("default-network-opts", false, |s| {
+    ("default-network-opts", true, |s| {
         json!(s.network.default_network_opts).to_string()
     }),
     ("proxies", true, |s| told(&s.proxies)),
-    ("default-address-pools", false, |s| format!("{:?}", s.pools)),
+    ("default-address-pools", true, |s| format!("{:?}", s.pools)),
     ("storage-driver", false, |s| format!("{:?}", s.storage)),
     ("group", true, |s| some(s.group.as_ref())),
     ("mtu", false, |s| s.mtu.to_string()),

@@ -157,6 +157,18 @@ impl Settings {
         self.shutdown_timeout = new.shutdown_timeout;
         self.experimental = new.experimental;
         self.min_api_version = new.min_api_version;
+        self.pools = new.pools;
+        self.network.take_reloadable(new.network);
+    }
+
+    /// What of the networks' settings may change while the engine runs.
+    pub(crate) fn changeable_networks(&self) -> hoist_net::Changeable {
+        hoist_net::Changeable {
+            pools: self.pools.clone(),
+            default_host_ip: self.network.ip,
+            ip_forward: self.network.ip_forward,
+            guard: !self.network.ip_forward_no_drop,
+        }
     }
 }
 

@@ -109,7 +109,7 @@ pub(crate) async fn wire(
     network_settings.make_namespace = remapping.as_ref().map(Remapping::of_networks);
     let networks = hoist_net::Networks::start(network_settings)?;
     let network = Arc::new(HostNetwork::new(networks.clone()));
-    network.renew(settings);
+    network.renew(settings)?;
     let (report, exits) = mpsc::unbounded_channel();
     let (report_oom, ooms) = mpsc::unbounded_channel();
     let apparmor = AppArmor::find();
@@ -255,6 +255,7 @@ fn instance(data_root: &Path) -> Instance {
 
 fn network_settings(settings: &Settings, instance: Instance) -> hoist_net::Settings {
     let told = &settings.network;
+    let changeable = settings.changeable_networks();
     hoist_net::Settings {
         bridge: told.bridge.clone(),
         bridge_address: settings.bip,
@@ -264,15 +265,15 @@ fn network_settings(settings: &Settings, instance: Instance) -> hoist_net::Setti
         ipv6: told.ipv6,
         range_v6: told.fixed_cidr_v6,
         gateway_v6: told.default_gateway_v6,
-        pools: settings.pools.clone(),
-        ip_forward: told.ip_forward,
-        guard: !told.ip_forward_no_drop,
+        pools: changeable.pools,
+        ip_forward: changeable.ip_forward,
+        guard: changeable.guard,
         firewall_v4: told.iptables,
         firewall_v6: told.ip6tables,
         inter_container: told.icc,
         masquerade: told.ip_masq,
         mtu: settings.mtu,
-        default_host_ip: told.ip,
+        default_host_ip: changeable.default_host_ip,
         ..hoist_net::Settings::new(instance)
     }
 }

@@ -251,6 +251,56 @@ fn a_reload_changes_what_the_next_start_gets() {
 }
 
 #[test]
+fn a_reload_changes_what_the_next_network_is_made_of() {
+    if !able() {
+        return;
+    }
+    let files = hoist_testkit::TemporaryDirectory::new("defaults");
+    let file = files.join("daemon.json");
+    // Empty but for a mark of the byte order, as some editors leave it.
+    std::fs::write(&file, "\u{feff}\n").unwrap();
+    let Some(world) = World::start_with(&["--config-file", file.to_str().unwrap()]) else {
+        return;
+    };
+    let published = || {
+        let words = ["run", "-d", "--name", "server", "-p", "80", "busybox"];
+        world
+            .docker(&[&words[..], &["sleep", "1000"]].concat())
+            .ok();
+        let told = world.docker(&["port", "server"]).ok();
+        world.docker(&["rm", "-f", "server"]).ok();
+        told
+    };
+    assert!(published().contains("0.0.0.0:"));
+    let text = r#"{"default-address-pools": [{"base": "10.221.0.0/16", "size": 26}], "ip": "127.0.0.1",
+        "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1311"}}}"#;
+    std::fs::write(&file, text).unwrap();
+    let pid = i32::try_from(world.daemon.pid()).unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::HUP).unwrap();
+    wait_for("the reload is done", || {
+        world.daemon.log().contains("reload: done").then_some(())
+    });
+    let log = world.daemon.log();
+    assert!(!log.contains("stays until the engine"), "{log}");
+    let told = published();
+    assert!(told.starts_with("80/tcp -> 127.0.0.1:"), "{told}");
+    let option = r#"{{index .Options "com.docker.network.bridge.host_binding_ipv4"}}"#;
+    let bridge = ["network", "inspect", "bridge", "--format", option];
+    assert_eq!(world.docker(&bridge).ok(), "127.0.0.1\n");
+    world.docker(&["network", "create", "later"]).ok();
+    let made = r#"{{range .IPAM.Config}}{{.Subnet}}{{end}} {{index .Options "com.docker.network.driver.mtu"}}"#;
+    let made = world
+        .docker(&["network", "inspect", "later", "--format", made])
+        .ok();
+    assert!(
+        made.starts_with("10.221.") && made.ends_with("/26 1311\n"),
+        "{made}"
+    );
+    world.docker(&["network", "rm", "later"]).ok();
+    world.finish();
+}
+
+#[test]
 fn without_live_restore_containers_end_with_the_engine_and_come_back_with_the_next() {
     if !able() {
         return;

@@ -109,7 +109,12 @@ pub(super) fn read_file(named: Option<&Path>) -> anyhow::Result<File> {
             });
         }
     };
-    serde_json::from_str(&text).with_context(|| {
+    // As dockerd: an empty file says nothing, and a mark of the byte order is none of its words.
+    let text = text.trim_start_matches('\u{feff}').trim();
+    if text.is_empty() {
+        return Ok(File::default());
+    }
+    serde_json::from_str(text).with_context(|| {
         format!(
             "unable to configure the engine with file {}",
             path.display()
