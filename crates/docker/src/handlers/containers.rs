@@ -301,6 +301,12 @@ pub(crate) async fn start(call: Call) -> Reply {
     if let Some(keys) = call.query.nonempty("detachKeys") {
         crate::wire::detach_keys::parse(keys)?;
     }
+    if call.query.nonempty("checkpoint").is_some() {
+        // Docker's refusal, where it has no experimental mode.
+        return Err(ApiError::invalid(
+            "checkpoint is only supported in experimental mode",
+        ));
+    }
     let id = id(&call)?;
     Ok(done(call.engine().containers.start(&id).await?))
 }

@@ -86,6 +86,17 @@ async fn answer(facade: Arc<Facade>, request: Request<Body>) -> Reply {
     let (parts, body) = request.into_parts();
     let (version, path) = path::split_version(parts.uri.path(), facade.node.min_api_version)?;
     let Some((operation, parameters)) = path::find(&parts.method, path) else {
+        // As Docker's router does; clients whose base address ends with a slash ask so.
+        if let Some(clean) = path::without_doubled_slashes(&parts.uri) {
+            let response = Response::builder()
+                .status(StatusCode::MOVED_PERMANENTLY)
+                .header(http::header::LOCATION, clean)
+                .body(Body::empty());
+            return response.map_err(|error| ApiError::invalid(error.to_string()));
+        }
+        if parts.method == Method::OPTIONS {
+            return Ok(Response::new(Body::empty()));
+        }
         return Err(ApiError::new(ErrorClass::NotFound, "page not found"));
     };
     tracing::debug!(operation = operation.id, %version, "request");

@@ -1,6 +1,6 @@
 //! Reading a path: the version in front, the operation it names, the parameters in it.
 
-use http::Method;
+use http::{Method, Uri};
 use percent_encoding::percent_decode_str;
 
 use crate::ApiVersion;
@@ -41,6 +41,25 @@ pub(super) fn split_version(
         )));
     }
     Ok((asked, rest))
+}
+
+/// The same path and query with single slashes, if there were others.
+pub(super) fn without_doubled_slashes(uri: &Uri) -> Option<String> {
+    let path = uri.path();
+    if !path.contains("//") {
+        return None;
+    }
+    let mut clean = String::with_capacity(path.len());
+    for letter in path.chars() {
+        if letter != '/' || !clean.ends_with('/') {
+            clean.push(letter);
+        }
+    }
+    if let Some(query) = uri.query() {
+        clean.push('?');
+        clean.push_str(query);
+    }
+    Some(clean)
 }
 
 /// The operation a method and an unversioned path name, and what stands in place of its braces, decoded.
@@ -183,6 +202,21 @@ mod tests {
             ("/v1.2.3/info", "400 invalid API version: 1.2.3"),
         ] {
             assert_eq!(split(path), expected);
+        }
+    }
+
+    #[test]
+    fn doubled_slashes_lead_to_single_ones() {
+        for (asked, clean) in [
+            (
+                "//v1.41//containers///json?all=1",
+                Some("/v1.41/containers/json?all=1"),
+            ),
+            ("//", Some("/")),
+            ("/containers/json?name=a//b", None),
+        ] {
+            let uri: Uri = asked.parse().unwrap();
+            assert_eq!(without_doubled_slashes(&uri).as_deref(), clean);
         }
     }
 }

@@ -146,6 +146,11 @@ async fn what_is_malformed_is_refused_by_name() {
         ("/containers/nobody/start", 404, "No such container: nobody"),
         ("/commit", 400, "invalid name or ID supplied: \"\""),
         (
+            "/containers/taken/start?checkpoint=one",
+            400,
+            "checkpoint is only supported in experimental mode",
+        ),
+        (
             "/containers/taken/kill?signal=NOPE",
             400,
             "invalid signal: NOPE",
