@@ -128,8 +128,9 @@ impl World {
         )?;
         let exec_root = MemoryDirectory::mount()?;
         let data = exec_root.place.join("data");
-        // Room for a thousand networks.
+        // Room for a thousand networks, and for a thousand containers on the default bridge.
         let mut flags = vec!["--default-address-pool", "base=10.0.0.0/8,size=24"];
+        flags.extend(["--bip", "172.18.0.1/16"]);
         let address = metrics.map(|address| address.to_string());
         if let Some(address) = &address {
             flags.extend(["--metrics-addr", address]);
