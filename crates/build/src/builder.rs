@@ -317,6 +317,34 @@ impl Builder {
         Ok(now)
     }
 
+    /// Keeps a context that somebody may send again, in the cache, under a key of theirs; what it was before is let go of.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn keep_context(
+        &self,
+        name: &str,
+        layer: &Digest,
+    ) -> Result<(), hoist_store::StoreError> {
+        let now = (self.clock)();
+        let record = CacheRecord {
+            key: key_of(Sha256::new_with_prefix(format!(
+                "hoist build context 1\n{name}"
+            ))),
+            size: self
+                .tools
+                .snapshotter
+                .layer(layer)
+                .map_or(0, |record| record.file_bytes),
+            layer: Some(layer.clone()),
+            description: "local source".to_owned(),
+            created: now,
+            used: now,
+            uses: 1,
+        };
+        self.tools.cache.put(record).await
+    }
+
     /// The cache's entries, in no order.
     #[must_use]
     pub fn cached(&self) -> Vec<Arc<CacheRecord>> {

@@ -41,19 +41,34 @@ impl IgnoreError {
     }
 }
 
+/// The patterns of a `.dockerignore` for somebody else to match: those of its lines, cleaned, without a slash at their beginning.
+///
+/// # Errors
+/// A pattern that means nothing.
+pub fn lines(text: &str) -> Result<Vec<String>, IgnoreError> {
+    Ignore::parse(text)?;
+    let patterns = written(text).map(|line| match line.strip_prefix('!') {
+        Some(rest) => format!("!{}", cleaned(rest.trim())),
+        None => cleaned(line),
+    });
+    Ok(patterns.collect())
+}
+
+fn written(text: &str) -> impl Iterator<Item = &str> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+}
+
 impl Ignore {
     /// Reads a `.dockerignore`: one pattern a line, lines that begin with `#` and empty ones do not count.
     ///
     /// # Errors
     /// A pattern that means nothing.
     pub fn parse(text: &str) -> Result<Self, IgnoreError> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        Self::of(
-            text.lines()
-                .filter(|line| !line.starts_with('#'))
-                .map(str::trim)
-                .filter(|line| !line.is_empty()),
-        )
+        Self::of(written(text))
     }
 
     /// Takes patterns as they are, such as those of `COPY --exclude`.

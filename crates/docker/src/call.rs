@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use bytes::Bytes;
 use hoist_build::Builder;
+use hoist_buildkit::BuildKit;
 use hoist_engine::Engine;
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, Limited};
@@ -23,6 +24,7 @@ const BODY_LIMIT: usize = 8 << 20;
 pub(crate) struct Facade {
     pub(crate) engine: Engine,
     pub(crate) builder: Builder,
+    pub(crate) buildkit: BuildKit,
     pub(crate) node: Node,
 }
 

@@ -44,4 +44,4 @@ pub use snapshot::{
     open_snapshotter,
 };
 pub use stored::{KnownManifest, OutgoingImage, PushedImage, StoredImage};
-pub use tar::CompleteTar;
+pub use tar::{CompleteTar, Entry as TarEntry, EntryKind as TarEntryKind, TarWriter};

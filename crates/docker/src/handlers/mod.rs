@@ -7,6 +7,7 @@ mod body_writer;
 mod bridge;
 pub(crate) mod build;
 pub(crate) mod build_cache;
+pub(crate) mod buildkit;
 pub(crate) mod changes;
 pub(crate) mod containers;
 pub(crate) mod events;

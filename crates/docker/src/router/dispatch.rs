@@ -6,8 +6,9 @@ use std::pin::Pin;
 use crate::call::Call;
 use crate::error::Reply;
 use crate::handlers::{
-    archive, attach, build, build_cache, changes, containers, events, execs, fsck, images, logs,
-    networks, observe, registry, save, system, transfer, update, usage, volumes, websocket,
+    archive, attach, build, build_cache, buildkit, changes, containers, events, execs, fsck,
+    images, logs, networks, observe, registry, save, system, transfer, update, usage, volumes,
+    websocket,
 };
 
 pub(super) type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
@@ -88,6 +89,8 @@ pub(super) fn handler(id: &str) -> Option<Handler> {
         "NetworkConnect" => |call| Box::pin(networks::connect(call)),
         "NetworkDisconnect" => |call| Box::pin(networks::disconnect(call)),
         "NetworkPrune" => |call| Box::pin(networks::prune(call)),
+        "Session" => |call| Box::pin(buildkit::session(call)),
+        "BuildKit" => |call| Box::pin(buildkit::grpc(call)),
         "BuildPrune" => |call| Box::pin(build_cache::prune(call)),
         "NetworkInspect" => |call| Box::pin(networks::inspect(call)),
         _ => return None,

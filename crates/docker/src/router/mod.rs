@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use axum::body::Body;
 use axum::response::IntoResponse;
 use hoist_build::Builder;
+use hoist_buildkit::BuildKit;
 use hoist_engine::Engine;
 use hoist_model::ErrorClass;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
@@ -30,6 +31,7 @@ impl Api {
     #[must_use]
     pub fn new(engine: Engine, builder: Builder, node: Node) -> Self {
         let facade = Facade {
+            buildkit: BuildKit::new(builder.clone(), engine.images.clone()),
             engine,
             builder,
             node,
@@ -45,6 +47,7 @@ impl Api {
         *facade = Arc::new(Facade {
             engine: facade.engine.clone(),
             builder: facade.builder.clone(),
+            buildkit: facade.buildkit.clone(),
             node,
         });
     }
@@ -83,6 +86,10 @@ pub fn is_hijackable(method: &Method, path: &str) -> bool {
 }
 
 async fn answer(facade: Arc<Facade>, request: Request<Body>) -> Reply {
+    // Clients of gRPC name no version, and need no upgrade where they speak HTTP/2 from the start.
+    if BuildKit::is_service(request.uri().path()) {
+        return Ok(facade.buildkit.answer(request).await.map(Body::new));
+    }
     let (parts, body) = request.into_parts();
     let (version, path) = path::split_version(parts.uri.path(), facade.node.min_api_version)?;
     let Some((operation, parameters)) = path::find(&parts.method, path) else {

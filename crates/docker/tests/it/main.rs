@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "tests and their helpers")]
 
+mod buildkit;
 mod clock;
 mod fake;
 mod lifecycle;
 mod refusals;
+mod session;
 mod streams;
 mod support;
 mod transfer;

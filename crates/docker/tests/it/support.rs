@@ -235,7 +235,11 @@ impl Server {
     }
 }
 
-fn request(method: Method, path: &str, body: Option<bytes::Bytes>) -> Request<RequestBody> {
+pub(crate) fn request(
+    method: Method,
+    path: &str,
+    body: Option<bytes::Bytes>,
+) -> Request<RequestBody> {
     let mut request = Request::builder().method(method).uri(path);
     if body.as_ref().is_some_and(|body| body.starts_with(b"{")) {
         request = request.header("content-type", "application/json");

@@ -26,7 +26,7 @@ pub(crate) use archive::Archive;
 pub use complete::CompleteTar;
 use header::{BLOCK, Header};
 use pax::PaxRecords;
-pub(crate) use write::TarWriter;
+pub use write::TarWriter;
 
 /// Bytes one pax header or GNU long name may have (Go's limit).
 const SPECIAL_LIMIT: u64 = 1 << 20;
@@ -65,29 +65,41 @@ pub(crate) enum TarError {
 
 /// What an entry is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum EntryKind {
+pub enum EntryKind {
     /// `size` bytes of data that begin at byte `offset` of the archive (a multiple of 512).
     File {
+        /// Bytes.
         size: u64,
+        /// Where in the archive; nothing to who writes one.
         offset: u64,
     },
     /// Another name of an earlier entry; the target is normal and relative.
     HardLink {
+        /// The earlier name.
         target: Vec<u8>,
     },
     /// The target is as written.
     Symlink {
+        /// Where it points.
         target: Vec<u8>,
     },
+    /// A directory.
     Directory,
+    /// A character device.
     CharDevice {
+        /// The driver.
         major: u32,
+        /// The device.
         minor: u32,
     },
+    /// A block device.
     BlockDevice {
+        /// The driver.
         major: u32,
+        /// The device.
         minor: u32,
     },
+    /// A named pipe.
     Fifo,
 }
 
@@ -96,23 +108,23 @@ pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// One entry with everything its headers said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub struct Entry {
     /// Relative, without `.`, `..`, empty components or a slash at either end; empty for the root itself.
-    pub(crate) path: Vec<u8>,
+    pub path: Vec<u8>,
     /// What it is.
-    pub(crate) kind: EntryKind,
+    pub kind: EntryKind,
     /// Permission bits with set-id and sticky, 0 to 0o7777.
-    pub(crate) mode: u16,
+    pub mode: u16,
     /// Owner.
-    pub(crate) uid: u32,
+    pub uid: u32,
     /// Group.
-    pub(crate) gid: u32,
+    pub gid: u32,
     /// Seconds since 1970.
-    pub(crate) mtime: i64,
+    pub mtime: i64,
     /// Nanoseconds, below 10⁹.
-    pub(crate) mtime_nanos: u32,
+    pub mtime_nanos: u32,
     /// Extended attributes, each name once, in order of names.
-    pub(crate) xattrs: Xattrs,
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What the parser saw next.

@@ -13,13 +13,14 @@ const OCTAL_7: u64 = 0o777_7777;
 const OCTAL_11: u64 = 0o777_7777_7777;
 
 /// An archive being written. Dropped without [`TarWriter::finish`] it lacks its end.
-pub(crate) struct TarWriter<W> {
+pub struct TarWriter<W> {
     out: W,
     buffer: Vec<u8>,
 }
 
 impl<W: Write> TarWriter<W> {
-    pub(crate) fn new(out: W) -> Self {
+    /// Begins an archive.
+    pub fn new(out: W) -> Self {
         Self {
             out,
             buffer: Vec::new(),
@@ -27,7 +28,7 @@ impl<W: Write> TarWriter<W> {
     }
 
     /// Writes an entry that has no data. Its path is written as it is; a directory's gets a slash at its end.
-    pub(crate) fn entry(&mut self, entry: &Entry) -> io::Result<()> {
+    pub fn entry(&mut self, entry: &Entry) -> io::Result<()> {
         let (kind, link) = match &entry.kind {
             EntryKind::File { .. } => (b'0', None),
             EntryKind::HardLink { target } => (b'1', Some(target.as_slice())),
@@ -80,7 +81,7 @@ impl<W: Write> TarWriter<W> {
     }
 
     /// Writes a file's entry and its data, `size` bytes of it; one that has become shorter is an error.
-    pub(crate) fn file(&mut self, entry: &Entry, size: u64, data: impl Read) -> io::Result<()> {
+    pub fn file(&mut self, entry: &Entry, size: u64, data: impl Read) -> io::Result<()> {
         self.entry(entry)?;
         self.buffer.resize(128 << 10, 0);
         let mut data = data.take(size);
@@ -107,7 +108,7 @@ impl<W: Write> TarWriter<W> {
     }
 
     /// Writes the end marker and gives the output back.
-    pub(crate) fn finish(mut self) -> io::Result<W> {
+    pub fn finish(mut self) -> io::Result<W> {
         self.out.write_all(&[0; 2 * BLOCK])?;
         Ok(self.out)
     }

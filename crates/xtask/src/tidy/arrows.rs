@@ -61,7 +61,25 @@ const ARROWS: &[(&str, &str, &str)] = &[
         "owners of copied files are users of the image",
     ),
     ("build", "store", "the cache's entries live in the store"),
+    ("buildkit", "build", "its requests are builds"),
+    (
+        "buildkit",
+        "engine",
+        "base images come from it, images go to it",
+    ),
+    (
+        "buildkit",
+        "http",
+        "its tasks belong to connections of the server",
+    ),
+    ("buildkit", "image", "contexts become layers"),
+    ("buildkit", "model", "references, digests, error classes"),
     ("docker", "build", "images are built of Dockerfiles"),
+    (
+        "docker",
+        "buildkit",
+        "BuildKit's clients come in by the same door",
+    ),
     ("docker", "engine", "the API's verbs act on the engine"),
     ("docker", "http", "the API is spoken over it"),
     ("docker", "image", "load, save and import stream archives"),
@@ -116,7 +134,7 @@ const OF_TESTS: &[(&str, &str, &str)] = &[(
 
 /// Crates that may run tokio; the others may use the runtime-agnostic `tokio::sync` only.
 const TOKIO: &[&str] = &[
-    "http", "registry", "engine", "build", "docker", "cli", "hoist",
+    "http", "registry", "engine", "build", "buildkit", "docker", "cli", "hoist",
 ];
 
 pub(super) fn check(house: &House) -> Vec<Finding> {

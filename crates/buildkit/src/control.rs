@@ -1,0 +1,226 @@
+//! `Control`: what a client asks of who builds.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use bollard_buildkit_proto::health::health_check_response::ServingStatus;
+use bollard_buildkit_proto::health::health_server::Health;
+use bollard_buildkit_proto::health::{
+    HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
+};
+use bollard_buildkit_proto::moby::buildkit::v1::control_server::Control;
+use bollard_buildkit_proto::moby::buildkit::v1::{
+    BuildHistoryEvent, BuildHistoryRequest, BytesMessage, DiskUsageRequest, DiskUsageResponse,
+    InfoRequest, InfoResponse, ListWorkersRequest, ListWorkersResponse, PruneRequest, SolveRequest,
+    SolveResponse, StatusRequest, StatusResponse, UpdateBuildHistoryRequest,
+    UpdateBuildHistoryResponse, UsageRecord,
+};
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use hoist_build::CacheRecord;
+use hoist_engine::clock;
+use hoist_model::chain;
+use tokio::sync::oneshot;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::builds::{Build, Built, Returned};
+use crate::door::BuildKit;
+use crate::error::{self, missing};
+use crate::export;
+use crate::{definition, frontend, gateway, status, worker};
+
+type Answer<T> = Result<Response<T>, Status>;
+type Answers<T> = BoxStream<'static, Result<T, Status>>;
+
+impl BuildKit {
+    /// What the client's build comes to: by a frontend of ours, or by what the gateway's client returns.
+    async fn built(
+        &self,
+        build: &Build,
+        request: &SolveRequest,
+        returned: oneshot::Receiver<Returned>,
+    ) -> Result<Option<Built>, Status> {
+        if let Some(definition) = &request.definition {
+            return Err(definition::refuse(Some(definition)));
+        }
+        if !request.frontend.is_empty() {
+            gateway::check_frontend(&request.frontend, &request.frontend_attrs)?;
+            definition::refuse_inputs(&request.frontend_inputs)?;
+            let built = frontend::solve(self, build, &request.frontend_attrs).await?;
+            return Ok(Some(built));
+        }
+        let returned = returned.await;
+        let result = returned.map_err(|_| Status::cancelled("the build is over"))??;
+        let Some(name) = gateway::only_result(result)? else {
+            return Ok(None);
+        };
+        let built = build.take(&name);
+        built
+            .map(Some)
+            .ok_or_else(|| Status::not_found(format!("no such ref: {name}")))
+    }
+
+    fn usage(&self) -> Vec<UsageRecord> {
+        let mut records = self.builder().cached();
+        records.sort_by_key(|record| std::cmp::Reverse(record.used));
+        records.iter().map(|record| usage(record)).collect()
+    }
+}
+
+fn usage(record: &CacheRecord) -> UsageRecord {
+    let kind = if record.description == "local source" {
+        "source.local"
+    } else {
+        "regular"
+    };
+    UsageRecord {
+        id: record.key.clone(),
+        size: i64::try_from(record.size).unwrap_or(i64::MAX),
+        created_at: Some(status::timestamp(record.created)),
+        last_used_at: Some(status::timestamp(record.used)),
+        usage_count: i64::try_from(record.uses).unwrap_or(i64::MAX),
+        description: record.description.clone(),
+        record_type: kind.to_owned(),
+        ..UsageRecord::default()
+    }
+}
+
+#[async_trait]
+impl Control for BuildKit {
+    async fn solve(&self, request: Request<SolveRequest>) -> Answer<SolveResponse> {
+        let mut request = request.into_inner();
+        let exports = export::read(&mut request)?;
+        let (running, returned) = self.builds().begin(&request.r#ref, &request.session)?;
+        let build = running.build();
+        let built = self.built(build, &request, returned).await;
+        if built.is_err() {
+            // Contexts, and what a failed step left, are nobody's.
+            self.images().collect_soon();
+        }
+        let told = export::export(self, build, built?, &exports).await?;
+        Ok(Response::new(SolveResponse {
+            exporter_response: told,
+        }))
+    }
+
+    type StatusStream = Answers<StatusResponse>;
+
+    async fn status(&self, request: Request<StatusRequest>) -> Answer<Self::StatusStream> {
+        let build = self.builds().find(&request.get_ref().r#ref).await?;
+        Ok(Response::new(build.log.read().map(Ok).boxed()))
+    }
+
+    async fn info(&self, _: Request<InfoRequest>) -> Answer<InfoResponse> {
+        Ok(Response::new(InfoResponse {
+            buildkit_version: Some(worker::version()),
+        }))
+    }
+
+    async fn list_workers(&self, _: Request<ListWorkersRequest>) -> Answer<ListWorkersResponse> {
+        Ok(Response::new(ListWorkersResponse {
+            record: vec![worker::record()],
+        }))
+    }
+
+    async fn disk_usage(&self, request: Request<DiskUsageRequest>) -> Answer<DiskUsageResponse> {
+        let request = request.into_inner();
+        let ids = filter_ids(&request.filter)?;
+        let mut record = self.usage();
+        record.retain(|record| ids.is_empty() || ids.contains(&record.id));
+        Ok(Response::new(DiskUsageResponse { record }))
+    }
+
+    type PruneStream = Answers<UsageRecord>;
+
+    async fn prune(&self, request: Request<PruneRequest>) -> Answer<Self::PruneStream> {
+        let request = request.into_inner();
+        let ids = filter_ids(&request.filter)?;
+        let now = clock::now().as_nanos();
+        let mut kept = HashSet::new();
+        let mut left = request.reserved_space.max(request.max_used_space);
+        for record in self.usage() {
+            left = left.saturating_sub(record.size);
+            if left < 0 {
+                break;
+            }
+            kept.insert(record.id);
+        }
+        let has_budget = request.reserved_space > 0 || request.max_used_space > 0;
+        let is_wanted = |record: &CacheRecord| {
+            let is_old = now.saturating_sub(record.used.as_nanos()) >= request.keep_duration;
+            let by_id = ids.is_empty() || ids.contains(&record.key);
+            is_old && by_id && !(has_budget && kept.contains(&record.key))
+        };
+        let before = self.usage();
+        let pruned = self.builder().prune(is_wanted).await;
+        let pruned =
+            pruned.map_err(|failed| Status::new(error::code(failed.class()), chain(&failed)))?;
+        self.images().collect_soon();
+        let keys: HashSet<_> = pruned.keys.into_iter().collect();
+        let gone = before
+            .into_iter()
+            .filter(move |record| keys.contains(&record.id));
+        Ok(Response::new(stream::iter(gone.map(Ok)).boxed()))
+    }
+
+    type SessionStream = Answers<BytesMessage>;
+
+    async fn session(&self, _: Request<Streaming<BytesMessage>>) -> Answer<Self::SessionStream> {
+        Err(missing(
+            "a session inside of gRPC (POST /session is served)",
+        ))
+    }
+
+    type ListenBuildHistoryStream = Answers<BuildHistoryEvent>;
+
+    async fn listen_build_history(
+        &self,
+        _: Request<BuildHistoryRequest>,
+    ) -> Answer<Self::ListenBuildHistoryStream> {
+        Err(missing("the history of builds"))
+    }
+
+    async fn update_build_history(
+        &self,
+        _: Request<UpdateBuildHistoryRequest>,
+    ) -> Answer<UpdateBuildHistoryResponse> {
+        Err(missing("the history of builds"))
+    }
+}
+
+/// Ids that filters name (`id==…`; buildx joins its own with commas); no other field is known.
+fn filter_ids(filters: &[String]) -> Result<HashSet<String>, Status> {
+    let mut ids = HashSet::new();
+    let filters = filters.iter().flat_map(|filters| filters.split(','));
+    for filter in filters.filter(|filter| !filter.is_empty()) {
+        let id = filter.strip_prefix("id==");
+        let id = id.ok_or_else(|| missing(format!("the filter {filter:?}")))?;
+        ids.insert(id.trim_matches('"').to_owned());
+    }
+    Ok(ids)
+}
+
+#[async_trait]
+impl Health for BuildKit {
+    async fn check(&self, _: Request<HealthCheckRequest>) -> Answer<HealthCheckResponse> {
+        Ok(Response::new(serving()))
+    }
+
+    async fn list(&self, _: Request<HealthListRequest>) -> Answer<HealthListResponse> {
+        Err(missing("a list of services"))
+    }
+
+    type WatchStream = Answers<HealthCheckResponse>;
+
+    async fn watch(&self, _: Request<HealthCheckRequest>) -> Answer<Self::WatchStream> {
+        // It serves for as long as the connection is there.
+        let once = stream::once(std::future::ready(Ok(serving())));
+        Ok(Response::new(once.chain(stream::pending()).boxed()))
+    }
+}
+
+fn serving() -> HealthCheckResponse {
+    HealthCheckResponse {
+        status: ServingStatus::Serving.into(),
+    }
+}

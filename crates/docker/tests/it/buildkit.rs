@@ -1,0 +1,413 @@
+//! BuildKit's clients: a session whose files are ours to answer for, and the requests that ask for a build, over a real socket.
+
+use std::collections::HashMap;
+
+use bollard_buildkit_proto::fsutil::types::{Packet, Stat, packet::PacketType};
+use bollard_buildkit_proto::moby::buildkit::v1::frontend::llb_bridge_client::LlbBridgeClient;
+use bollard_buildkit_proto::moby::buildkit::v1::frontend::{self, PingRequest, ReturnRequest};
+use bollard_buildkit_proto::moby::buildkit::v1::{Exporter, SolveRequest, StatusRequest};
+use bollard_buildkit_proto::pb;
+use tonic::{Code, Request};
+
+use crate::session::{Directory, Session, control, directory, file, link};
+use crate::support::{Server, start};
+
+const DIRECTORY: u32 = 1 << 31;
+const SYMLINK: u32 = 1 << 27;
+
+fn solve(name: &str, session: &Session) -> SolveRequest {
+    SolveRequest {
+        r#ref: name.to_owned(),
+        session: session.id.clone(),
+        frontend: "dockerfile.v0".to_owned(),
+        exporters: vec![Exporter {
+            r#type: "moby".to_owned(),
+            attrs: HashMap::from([("name".to_owned(), format!("built:{name}"))]),
+        }],
+        ..SolveRequest::default()
+    }
+}
+
+async fn session(server: &Server, dockerfile: &str, context: Vec<(Stat, Vec<u8>)>) -> Session {
+    let dockerfile = Directory::of(vec![file("Dockerfile", dockerfile)]);
+    Session::start(server, dockerfile, Directory::of(context)).await
+}
+
+#[tokio::test]
+async fn a_dockerfile_and_its_context_become_an_image() {
+    let Some(server) = start().await else { return };
+    let context = vec![
+        directory("d"),
+        file("d/a", "one"),
+        link("l", "d/a"),
+        file("not-copied", "two"),
+    ];
+    let session = session(&server, "FROM busybox\nCOPY d l /x/\nRUN true\n", context).await;
+    let solved = control(&server)
+        .await
+        .solve(solve("1", &session))
+        .await
+        .unwrap();
+    let told = solved.into_inner().exporter_response;
+    let (_, image) = server.get("/images/built:1/json").await;
+    assert_eq!(told["containerimage.digest"], image["Id"].as_str().unwrap());
+    assert_eq!(told["image.name"], "docker.io/library/built:1");
+    assert_eq!(image["RootFS"]["Layers"].as_array().unwrap().len(), 2);
+    // What the COPY names is what is asked for.
+    assert_eq!(session.followed("context"), ["d", "l"]);
+
+    let status = StatusRequest {
+        r#ref: "1".to_owned(),
+    };
+    let mut told = control(&server)
+        .await
+        .status(status)
+        .await
+        .unwrap()
+        .into_inner();
+    let mut done = Vec::new();
+    while let Some(response) = told.message().await.unwrap() {
+        let vertexes = response.vertexes.into_iter();
+        done.extend(vertexes.filter(|v| v.completed.is_some()).map(|v| v.name));
+    }
+    done.sort();
+    assert_eq!(
+        done,
+        [
+            "[1/3] FROM busybox",
+            "[2/3] COPY d l /x/",
+            "[3/3] RUN true",
+            "[internal] load .dockerignore",
+            "[internal] load build context",
+            "[internal] load build definition from Dockerfile",
+            "exporting to image",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn of_a_context_only_what_is_new_is_sent() {
+    let Some(server) = start().await else { return };
+    let text = "FROM scratch\nCOPY . /\n";
+    let mut context: Vec<_> = (0..300)
+        .map(|n| file(&format!("f{n:03}"), &format!("{n}")))
+        .collect();
+    context.push(file("large", &"0123456789abcdef".repeat(200_000)));
+    let first = session(&server, text, context.clone()).await;
+    control(&server)
+        .await
+        .solve(solve("1", &first))
+        .await
+        .unwrap();
+    assert_eq!(first.sent("context"), 301);
+
+    let second = session(&server, text, context.clone()).await;
+    control(&server)
+        .await
+        .solve(solve("2", &second))
+        .await
+        .unwrap();
+    assert_eq!(second.sent("context"), 0);
+    let id = |n: &str| format!("/images/built:{n}/json");
+    let (_, one) = server.get(&id("1")).await;
+    let (_, two) = server.get(&id("2")).await;
+    assert_eq!(one["Id"], two["Id"]);
+
+    context[7] = file("f007", "other");
+    context[7].0.mod_time += 1;
+    let third = session(&server, text, context).await;
+    control(&server)
+        .await
+        .solve(solve("3", &third))
+        .await
+        .unwrap();
+    assert_eq!(third.sent("context"), 1);
+    let (_, three) = server.get(&id("3")).await;
+    assert_ne!(one["RootFS"], three["RootFS"]);
+}
+
+#[tokio::test]
+async fn a_context_that_no_step_reads_is_not_asked_for() {
+    let Some(server) = start().await else { return };
+    let session = session(&server, "FROM busybox\nENV A=b\n", vec![file("x", "x")]).await;
+    control(&server)
+        .await
+        .solve(solve("1", &session))
+        .await
+        .unwrap();
+    assert_eq!(session.asked("context"), 0);
+}
+
+#[tokio::test]
+async fn a_failed_program_is_told_of_with_the_lines_of_the_dockerfile() {
+    let Some(server) = start().await else { return };
+    let session = session(&server, "FROM busybox\n\nRUN false\n", Vec::new()).await;
+    let failed = control(&server).await.solve(solve("1", &session)).await;
+    let status = failed.unwrap_err();
+    assert_eq!(status.code(), Code::Unknown);
+    assert_eq!(
+        status.message(),
+        "process \"/bin/sh -c false\" did not complete successfully: exit code: 1"
+    );
+    let details = String::from_utf8_lossy(status.details()).into_owned();
+    assert!(
+        details.contains("github.com/moby/buildkit/errdefs.Source+json"),
+        "{details}"
+    );
+    assert!(details.contains(r#""start":{"line":3}"#), "{details}");
+    assert_eq!(server.get("/images/built:1/json").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_frontend_at_the_clients_hands_the_work_to_ours() {
+    let Some(server) = start().await else { return };
+    let session = session(&server, "FROM busybox\nCOPY a /\n", vec![file("a", "a")]).await;
+    let whole = SolveRequest {
+        frontend: String::new(),
+        ..solve("1", &session)
+    };
+    let mut waiting = control(&server).await;
+    let waiting = tokio::spawn(async move { waiting.solve(whole).await });
+    let channel = crate::session::channel(&server).await;
+    let mut bridge = LlbBridgeClient::with_interceptor(channel, |mut request: Request<()>| {
+        let key = "buildkit-controlapi-buildid";
+        request.metadata_mut().insert(key, "1".parse().unwrap());
+        Ok(request)
+    });
+    let pong = bridge.ping(PingRequest {}).await.unwrap().into_inner();
+    assert!(pong.frontend_api_caps.iter().any(|cap| cap.id == "return"));
+    let asked = frontend::SolveRequest {
+        frontend: "dockerfile.v0".to_owned(),
+        ..frontend::SolveRequest::default()
+    };
+    let solved = bridge.solve(asked).await.unwrap().into_inner();
+    let returned = ReturnRequest {
+        result: solved.result,
+        error: None,
+    };
+    bridge.r#return(returned.clone()).await.unwrap();
+    let told = waiting.await.unwrap().unwrap().into_inner();
+    let (_, image) = server.get("/images/built:1/json").await;
+    let digest = &told.exporter_response["containerimage.digest"];
+    assert_eq!(image["Id"], digest.as_str());
+    let again = bridge.r#return(returned).await.unwrap_err();
+    assert_eq!(again.code(), Code::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn graphs_and_frontends_of_clients_are_refused_by_name() {
+    let Some(server) = start().await else { return };
+    let session = session(&server, "FROM busybox\n", Vec::new()).await;
+    let operation = prost::Message::encode_to_vec(&pb::Op {
+        op: Some(pb::op::Op::Source(pb::SourceOp {
+            identifier: "git://example.com/x".to_owned(),
+            ..pb::SourceOp::default()
+        })),
+        ..pb::Op::default()
+    });
+    let graph = |def| SolveRequest {
+        frontend: String::new(),
+        definition: Some(pb::Definition {
+            def,
+            ..pb::Definition::default()
+        }),
+        ..solve("x", &session)
+    };
+    let with = |frontend: &str, attribute: (&str, &str)| SolveRequest {
+        frontend: frontend.to_owned(),
+        frontend_attrs: HashMap::from([(attribute.0.to_owned(), attribute.1.to_owned())]),
+        ..solve("x", &session)
+    };
+    let cases = [
+        (
+            graph(vec![operation]),
+            "(git://example.com/x) is not implemented",
+        ),
+        (graph(vec![vec![0xff; 8]]), "failed to parse llb proto op"),
+        (graph(vec![Vec::new(); 20_000]), "LLB of 20000 operations"),
+        (
+            with("other.v0", ("a", "b")),
+            "the frontend \"other.v0\" is not",
+        ),
+        (
+            with("gateway.v0", ("source", "evil/frontend")),
+            "the frontend of the image \"evil/frontend\" is not",
+        ),
+        (
+            with("dockerfile.v0", ("platform", "linux/amd64,linux/arm64")),
+            "several platforms at once is not",
+        ),
+        (
+            with("dockerfile.v0", ("shm-size", "x")),
+            "\"x\" is no number",
+        ),
+        (
+            with("dockerfile.v0", ("ulimit", "nofile")),
+            "invalid ulimit",
+        ),
+        (
+            with("dockerfile.v0", ("add-hosts", "x")),
+            "invalid additional host",
+        ),
+        (
+            with("dockerfile.v0", ("force-network-mode", "x")),
+            "invalid network mode",
+        ),
+    ];
+    for (request, said) in cases {
+        let status = control(&server).await.solve(request).await.unwrap_err();
+        assert!(status.message().contains(said), "{said}: {status}");
+    }
+    let exporter = SolveRequest {
+        exporters: vec![Exporter {
+            r#type: "vapour".to_owned(),
+            attrs: HashMap::new(),
+        }],
+        ..solve("y", &session)
+    };
+    let status = control(&server).await.solve(exporter).await.unwrap_err();
+    assert!(
+        status.message().contains("the exporter \"vapour\""),
+        "{status}"
+    );
+}
+
+/// Every way in which a session can lie about its files ends its build, with a reason, and nothing else.
+#[tokio::test]
+async fn what_a_session_may_not_send() {
+    let Some(server) = start().await else { return };
+    let stat = |path: &str, mode: u32| Stat {
+        path: path.to_owned(),
+        mode,
+        ..Stat::default()
+    };
+    let told = |stats: Vec<Stat>| {
+        let stats = stats.into_iter().map(Some).chain([None]);
+        stats
+            .map(|stat| Packet {
+                r#type: PacketType::PacketStat.into(),
+                stat,
+                ..Packet::default()
+            })
+            .collect::<Vec<_>>()
+    };
+    let packet = |kind: PacketType, id: u32, data: &[u8]| Packet {
+        r#type: kind.into(),
+        id,
+        data: data.to_vec(),
+        ..Packet::default()
+    };
+    let one = |data: Vec<Packet>| [told(vec![stat("a", 0o644)]), data].concat();
+    let linked = |mut stat: Stat, target: &str| {
+        stat.linkname = target.to_owned();
+        stat
+    };
+    let normal = "its path is not relative and normal";
+    let cases: Vec<(Vec<Packet>, &str)> = vec![
+        (told(vec![stat("../a", 0o644)]), normal),
+        (told(vec![stat("/etc/passwd", 0o644)]), normal),
+        (told(vec![stat("a/../../b", 0o644)]), normal),
+        (told(vec![stat("", 0o644)]), normal),
+        (told(vec![stat("a//b", 0o644)]), normal),
+        (told(vec![stat("a\0b", 0o644)]), "zero byte"),
+        (
+            told(vec![stat(&"n".repeat(256), 0o644)]),
+            "its name is too long",
+        ),
+        (
+            told(vec![stat(&"n/".repeat(3000), 0o644)]),
+            "its path is too long",
+        ),
+        (
+            told(vec![stat("b", 0o644), stat("a", 0o644)]),
+            "out of order",
+        ),
+        (
+            told(vec![stat("a", 0o644), stat("a", 0o644)]),
+            "out of order",
+        ),
+        (told(vec![stat("a/b", 0o644)]), "did not come before it"),
+        (
+            told(vec![stat("a", 0o644), stat("a/b", 0o644)]),
+            "did not come before it",
+        ),
+        (
+            told(vec![
+                linked(stat("a", SYMLINK | 0o777), "/etc"),
+                stat("a/b", 0o644),
+            ]),
+            "did not come before it",
+        ),
+        (
+            told(vec![linked(stat("a", 0o644), "/etc/shadow")]),
+            "another name of a file that did not come before it",
+        ),
+        (
+            told(vec![
+                stat("a", DIRECTORY | 0o755),
+                linked(stat("b", 0o644), "a"),
+            ]),
+            "another name of a file that did not come before it",
+        ),
+        (told(vec![stat("a", SYMLINK)]), "a link to nowhere"),
+        (told(vec![stat("a", DIRECTORY | SYMLINK)]), "of no kind"),
+        (
+            told(vec![Stat {
+                size: -1,
+                ..stat("a", 0o644)
+            }]),
+            "a number is negative",
+        ),
+        (
+            told(vec![Stat {
+                size: i64::MAX,
+                ..stat("a", 0o644)
+            }]),
+            "more than a context may have",
+        ),
+        (
+            one(vec![packet(PacketType::PacketData, 7, b"x")]),
+            "contents came that nobody asked for",
+        ),
+        (
+            one(vec![packet(PacketType::PacketFin, 0, b"")]),
+            "something else than contents came",
+        ),
+        (
+            one(vec![packet(PacketType::PacketData, 0, &[0; 3 << 20])]),
+            "far larger than it was told to be",
+        ),
+        (one(Vec::new()), "it ended before its contents did"),
+        (Vec::new(), "it ended before its files did"),
+        (
+            vec![packet(PacketType::PacketData, 0, b"x")],
+            "something else than a file was told of",
+        ),
+        (
+            vec![packet(PacketType::PacketErr, 0, b"no disk")],
+            "the client could not read its files: no disk",
+        ),
+    ];
+    for (number, (packets, said)) in cases.into_iter().enumerate() {
+        let dockerfile = Directory::of(vec![file("Dockerfile", "FROM scratch\nCOPY . /\n")]);
+        let session = Session::start(&server, dockerfile, Directory::saying(packets)).await;
+        let status = control(&server)
+            .await
+            .solve(solve(&number.to_string(), &session))
+            .await;
+        let status = status.expect_err(said);
+        assert!(status.message().contains(said), "{said}: {status}");
+        let path = format!("/images/built:{number}/json");
+        assert_eq!(server.get(&path).await.0, 404, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn connections_are_taken_for_h2c_alone_and_sessions_have_names() {
+    let Some(server) = start().await else { return };
+    let (response, _) = server.upgrade("/grpc", None).await;
+    assert_eq!(response.status(), 400);
+    let (status, text) = server.ask(http::Method::POST, "/session", None).await;
+    assert_eq!(status, 400);
+    assert!(text.contains("X-Docker-Expose-Session-Uuid"), "{text}");
+}
