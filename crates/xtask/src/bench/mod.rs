@@ -5,6 +5,7 @@ mod arena;
 mod binaries;
 mod client;
 mod crowd;
+mod flush;
 mod instant;
 mod logs;
 mod measures;
@@ -33,7 +34,8 @@ use statistics::{Number, Samples};
 #[derive(Args)]
 pub(crate) struct Options {
     /// Measures to run, by a part of their name (floor roundtrip run exec stop logs parallel sequential memory
-    /// growth pull save registry names attach publish traffic networks crowd); all when none is given.
+    /// growth pull save registry names attach publish traffic networks flush crowd
+    /// named-crowd); all when none is given.
     measures: Vec<String>,
     /// The daemon's binary, in place of building the release binary.
     #[arg(long)]
@@ -47,9 +49,9 @@ pub(crate) struct Options {
     /// A tenth of the runs, to see that it works.
     #[arg(long)]
     quick: bool,
-    /// Write docs/benchmarks.md.
-    #[arg(long)]
-    write: bool,
+    /// Write docs/benchmarks.md, or another file of docs: a run of some measures replaces all of its file.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "benchmarks.md")]
+    write: Option<String>,
 }
 
 /// Runs the bench and prints the table.
@@ -117,10 +119,12 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     if options.quick {
         arguments += " --quick";
     }
-    let report = report::render(&rows, &format!("{arguments} --write"), docker.as_deref());
+    let file = options.write.as_deref().unwrap_or("benchmarks.md");
+    arguments += &format!(" --write {file}");
+    let report = report::render(&rows, &arguments, docker.as_deref());
     println!("{report}");
-    if options.write {
-        std::fs::write(root.join("docs/benchmarks.md"), report)?;
+    if options.write.is_some() {
+        std::fs::write(root.join("docs").join(file), report)?;
     }
     Ok(())
 }
@@ -153,8 +157,10 @@ const MEASURES: &[(&str, Measure)] = &[
     ("publish", paths::publish),
     ("traffic", traffic::traffic),
     ("networks", paths::networks),
+    ("flush", flush::flush),
     ("growth", growth),
     ("crowd", crowd::crowd),
+    ("named-crowd", crowd::named),
 ];
 
 /// Batches that alternate between the engines.

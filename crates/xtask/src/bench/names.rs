@@ -1,6 +1,7 @@
 //! How long a container waits for the address of another that it names.
 
-use std::net::UdpSocket;
+use std::fs::File;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ const SECONDS: u32 = 2;
 /// Before a question is due, the asker waits awake: sleeping longer than that would count as the answer's.
 const AWAKE: Duration = Duration::from_micros(120);
 /// Where containers find their name server.
-const SERVER: &str = "127.0.0.11:53";
+pub(super) const SERVER: &str = "127.0.0.11:53";
 
 /// Questions at a steady rate from inside a container for another's name. Each answer's time counts from when its
 /// question was due, so that one late answer makes those after it late, too.
@@ -60,11 +61,7 @@ fn ask(world: &mut World, count: usize, per_cent: usize) -> anyhow::Result<Sampl
         world.client.call("POST", &start, &Value::Null)?;
         ids.push(id);
     }
-    let told = world
-        .client
-        .call("GET", &format!("/containers/{}/json", ids[1]), &Value::Null)?;
-    let pid = told["State"]["Pid"].as_i64().context("no Pid")?;
-    let netns = std::fs::File::open(format!("/proc/{pid}/ns/net"))?;
+    let netns = namespace_of(world, &ids[1])?;
     let mut samples = Samples::default();
     for _ in 0..count {
         let batch = std::thread::scope(|scope| {
@@ -80,6 +77,46 @@ fn ask(world: &mut World, count: usize, per_cent: usize) -> anyhow::Result<Sampl
     let path = format!("/networks/{network}");
     world.client.call("DELETE", &path, &Value::Null)?;
     Ok(samples)
+}
+
+/// The network namespace of a running container.
+pub(super) fn namespace_of(world: &mut World, id: &str) -> anyhow::Result<File> {
+    let told = world
+        .client
+        .call("GET", &format!("/containers/{id}/json"), &Value::Null)?;
+    let pid = told["State"]["Pid"].as_i64().context("no Pid")?;
+    Ok(File::open(format!("/proc/{pid}/ns/net"))?)
+}
+
+/// Asks for the address of a name; the first of the answer.
+pub(super) fn ask_for(socket: &UdpSocket, name: &str) -> anyhow::Result<Ipv4Addr> {
+    // Recursion desired, one question: A, IN.
+    let mut question = vec![
+        7,
+        7,
+        1,
+        0,
+        0,
+        1,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        u8::try_from(name.len())?,
+    ];
+    question.extend(name.as_bytes());
+    question.extend(b"\0\0\x01\0\x01");
+    socket.send(&question)?;
+    let mut answer = [0; 512];
+    let length = socket.recv(&mut answer)?;
+    let answer = &answer[..length];
+    ensure!(answer[3] & 15 == 0 && answer[7] == 1, "{name}: {answer:?}");
+    // The question again, then one record: a pointer, type, class, time to live, length.
+    let address = answer.get(question.len() + 12..question.len() + 16);
+    let address: [u8; 4] = address.context("no address")?.try_into()?;
+    Ok(address.into())
 }
 
 /// Asks from a namespace, on a thread that is given up for it.

@@ -144,6 +144,18 @@ fn bound(host: &str, ports: impl Iterator<Item = u16>) -> Value {
     json!({"PortBindings": bindings.collect::<serde_json::Map<_, _>>()})
 }
 
+/// Starts containers that publish thousands of ports; answers their ids.
+pub(super) fn publish_many(world: &mut World) -> anyhow::Result<Vec<String>> {
+    let mut others = Vec::new();
+    for first in (FIRST + 1..=FIRST + PUBLISHED).step_by(usize::from(EACH)) {
+        let id = world.create(&sleeping(&bound("", first..first + EACH)))?;
+        others.push(id.clone());
+        let start = format!("/containers/{id}/start");
+        world.client.call("POST", &start, &Value::Null)?;
+    }
+    Ok(others)
+}
+
 /// Starts with one published port, while nobody has any, and while others have thousands.
 pub(super) fn publish(arenas: &Arenas) -> anyhow::Result<Vec<Row>> {
     let count = (100 / arenas.divide).max(1);
@@ -161,13 +173,7 @@ pub(super) fn publish(arenas: &Arenas) -> anyhow::Result<Vec<Row>> {
         None => Samples::default(),
     };
     let (crowded, beside) = arenas.hoist.run(move |world| {
-        let mut others = Vec::new();
-        for first in (FIRST + 1..=FIRST + PUBLISHED).step_by(usize::from(EACH)) {
-            let id = world.create(&sleeping(&bound("", first..first + EACH)))?;
-            others.push(id.clone());
-            let start = format!("/containers/{id}/start");
-            world.client.call("POST", &start, &Value::Null)?;
-        }
+        let others = publish_many(world)?;
         let measured = starts(world, count, &one(), "publish");
         measures::remove(world, &others)?;
         measured
@@ -235,7 +241,7 @@ pub(super) fn networks(arenas: &Arenas) -> anyhow::Result<Vec<Row>> {
             "network rm of the same, each",
             "ms",
             (removed, theirs.removed),
-            "",
+            "budget: 5 ms",
         ),
         row(
             "from the last of them to the end of the last bridge",
