@@ -119,7 +119,7 @@ pub const OPERATIONS: &[Operation] = &[
     operation("NetworkList", "GET", "/networks", SERVED),
     operation("NetworkInspect", "GET", "/networks/{id}", SERVED),
     operation("NetworkDelete", "DELETE", "/networks/{id}", SERVED),
-    operation("NetworkCreate", "POST", "/networks/create", partly("drivers bridge and macvlan; 501 for ipvlan")),
+    operation("NetworkCreate", "POST", "/networks/create", SERVED),
     operation("NetworkConnect", "POST", "/networks/{id}/connect", SERVED),
     operation("NetworkDisconnect", "POST", "/networks/{id}/disconnect", SERVED),
     operation("NetworkPrune", "POST", "/networks/prune", SERVED),

@@ -260,9 +260,6 @@ pub enum NetworkError {
         /// Its kind.
         class: ErrorClass,
     },
-    /// Something Hoist does not do yet.
-    #[error("{0}")]
-    NotImplemented(String),
 }
 
 impl NetworkError {
@@ -275,7 +272,6 @@ impl NetworkError {
             Self::NameTaken(_) => ErrorClass::Conflict,
             Self::Predefined(_) | Self::Permanent(_) | Self::InUse { .. } => ErrorClass::Forbidden,
             Self::Refused { class, .. } => *class,
-            Self::NotImplemented(_) => ErrorClass::NotImplemented,
         }
     }
 }

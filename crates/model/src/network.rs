@@ -72,6 +72,30 @@ pub enum MacvlanMode {
     Passthru,
 }
 
+/// What interfaces on an ipvlan carry (option `ipvlan_mode`; linux/if_link.h).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IpvlanMode {
+    /// Frames: as on the parent's own network.
+    #[default]
+    L2,
+    /// Packets that the parent routes; neither broadcast nor multicast.
+    L3,
+    /// The same, by way of the host's own rules for packets.
+    L3s,
+}
+
+/// How containers on an ipvlan reach each other (option `ipvlan_flag`; linux/if_link.h).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IpvlanFlag {
+    /// Directly.
+    #[default]
+    Bridge,
+    /// Not at all.
+    Private,
+    /// By the switch behind the parent.
+    Vepa,
+}
+
 /// What a network is made of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SegmentKind {
@@ -84,6 +108,48 @@ pub enum SegmentKind {
         /// Who reaches whom.
         mode: MacvlanMode,
     },
+    /// The same with the parent's hardware address: what comes in is told apart by the address it is for.
+    Ipvlan {
+        /// As of a macvlan.
+        parent: String,
+        /// What they carry.
+        mode: IpvlanMode,
+        /// Who reaches whom.
+        flag: IpvlanFlag,
+    },
+}
+
+impl SegmentKind {
+    /// The driver's name (API `Driver`).
+    #[must_use]
+    pub fn driver(&self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+            Self::Macvlan { .. } => "macvlan",
+            Self::Ipvlan { .. } => "ipvlan",
+        }
+    }
+
+    /// The host's interface that it is on, as it was named; `None` of a bridge.
+    #[must_use]
+    pub fn parent(&self) -> Option<&str> {
+        match self {
+            Self::Bridge => None,
+            Self::Macvlan { parent, .. } | Self::Ipvlan { parent, .. } => Some(parent),
+        }
+    }
+
+    /// Whether packets leave without a gateway: the parent routes them.
+    #[must_use]
+    pub fn routes_by_itself(&self) -> bool {
+        matches!(
+            self,
+            Self::Ipvlan {
+                mode: IpvlanMode::L3 | IpvlanMode::L3s,
+                ..
+            }
+        )
+    }
 }
 
 /// A network as the host makes it.
@@ -126,6 +192,12 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// Whether packets may leave by it. On an interface that goes nowhere they cannot.
+    #[must_use]
+    pub fn leads_out(&self) -> bool {
+        !self.internal && self.kind.parent() != Some("")
+    }
+
     /// Its subnet of a family.
     #[must_use]
     pub fn subnet(&self, v6: bool) -> Option<&Subnet> {

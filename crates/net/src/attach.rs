@@ -152,7 +152,7 @@ impl Networks {
                 places.push(placed(record, wish));
                 (netns, true)
             }
-            Some(wish) if is_pooled(&request.places) && !self.is_macvlan_wish(wish) => {
+            Some(wish) if is_pooled(&request.places) && self.is_on_bridge(wish) => {
                 let (spare, record) = self.spared(wish)?;
                 places.push(placed(record, wish));
                 names = Some(spare.names);
@@ -207,9 +207,9 @@ impl Networks {
         Ok(())
     }
 
-    fn is_macvlan_wish(&self, wish: &PlaceRequest) -> bool {
+    fn is_on_bridge(&self, wish: &PlaceRequest) -> bool {
         let network = wish.network.as_ref();
-        network.is_some_and(|id| self.is_macvlan(id))
+        network.is_none_or(|id| self.driver(id) == "bridge")
     }
 
     /// A namespace that has its first place on a user's network with a bridge.
@@ -226,10 +226,7 @@ impl Networks {
             pool.take_spare(plug.bridge())
         };
         let spare = match ready {
-            Some(spare) => {
-                self.worker().send(Job::Refill);
-                Ok(spare)
-            }
+            Some(spare) => Ok(spare),
             None => self.worker().call(Job::Spare),
         };
         let mut spare =
@@ -244,6 +241,8 @@ impl Networks {
             let take = || spare.take_port(&lock(&shared.links), &plug);
             self.on_bridge(&record, take)
         });
+        // Not before: the worker would be woken, and hold what this waits for.
+        self.worker().send(Job::Refill);
         match joined {
             Ok(()) => Ok((spare, record)),
             Err(error) => {
@@ -427,7 +426,7 @@ impl Networks {
         let shared = self.shared();
         shared.let_leave(places);
         for place in places.iter().filter(|one| one.host_interface.is_empty()) {
-            // A macvlan: an address may be asked for again at once, and who had it must not answer any more.
+            // A macvlan or ipvlan: an address may be asked for again at once, and who had it must not answer any more.
             warn(self.unplug(&netns, place));
             shared.release_places(std::slice::from_ref(place));
         }

@@ -13,6 +13,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct MacAddress(pub [u8; 6]);
 
+impl MacAddress {
+    /// Of an interface that has none of its own.
+    pub const NONE: Self = Self([0; 6]);
+}
+
 impl std::fmt::Display for MacAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let [a, b, c, d, e, g] = self.0;
@@ -75,9 +80,9 @@ pub struct PlaceRecord {
     pub endpoint: EndpointId,
     /// The interface in the container: `eth0`.
     pub interface: String,
-    /// The host's end of the veth pair; empty where there is none (macvlan).
+    /// The host's end of the veth pair; empty where there is none (macvlan, ipvlan).
     pub host_interface: String,
-    /// Hardware address of the interface.
+    /// Hardware address of the interface; [`MacAddress::NONE`] where it is another's (ipvlan).
     pub mac: MacAddress,
     /// The IPv4 address, where the network has IPv4.
     pub ipv4: Option<Address<Ipv4Addr>>,
@@ -100,7 +105,7 @@ pub struct Address<A> {
     pub address: A,
     /// Prefix length of the subnet.
     pub prefix_length: u8,
-    /// The way out.
+    /// The way out; unspecified where what the interface is on routes (ipvlan l3).
     pub gateway: Option<A>,
 }
 

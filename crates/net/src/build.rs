@@ -14,7 +14,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::attachment::{Address, MacAddress, PlaceRecord};
 use crate::error::NetError;
 use crate::ipam::Addresses;
-use crate::rtnl::{self, Links, VethPair, is_errno};
+use crate::rtnl::{self, Links, UpperKind, VethPair, is_errno};
 use crate::settings::MakeNamespace;
 use crate::{neighbours, sysctl};
 
@@ -188,7 +188,7 @@ impl Plug {
     pub(crate) fn bridge(&self) -> Option<u32> {
         match self.link {
             PlugLink::Veth { bridge, .. } => Some(bridge),
-            PlugLink::Macvlan { .. } => None,
+            PlugLink::Upper { .. } => None,
         }
     }
 }
@@ -204,7 +204,7 @@ pub(crate) enum PlugLink {
         isolated: bool,
     },
     /// On an interface of the host.
-    Macvlan { parent: u32, mode: u32 },
+    Upper { parent: u32, kind: UpperKind },
 }
 
 /// The worker's means of building: sockets of the host's namespace, and the way back to it.
@@ -334,17 +334,17 @@ impl Builder {
                     addressless: self.has_ipv6,
                     isolated: *isolated,
                 })?,
-                PlugLink::Macvlan { parent, mode } => {
+                PlugLink::Upper { parent, kind } => {
                     let mut batch = Batch::new();
-                    let macvlan = rtnl::Macvlan {
+                    let upper = rtnl::Upper {
                         name: &plug.interface,
                         parent: *parent,
                         netns,
                         mac: plug.mac,
                         mtu: plug.mtu,
-                        mode: *mode,
+                        kind: *kind,
                     };
-                    rtnl::create_macvlan(&mut batch, &macvlan);
+                    rtnl::create_upper(&mut batch, &upper);
                     self.links.apply(&mut batch)?;
                 }
             }

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use hoist_model::container::PortRequest;
-use hoist_model::network::{PlaceRequest, SegmentKind};
+use hoist_model::network::PlaceRequest;
 use hoist_model::{ContainerId, NetworkId, SandboxId};
 
 use crate::attach::{Placed, duplicate, random_ids, warn};
@@ -24,13 +24,13 @@ pub fn netns_of(pid: i32) -> Result<OwnedFd, NetError> {
 }
 
 impl Networks {
-    /// Whether a network is a macvlan.
+    /// The driver of a network: `bridge` of one that is not made.
     #[must_use]
-    pub fn is_macvlan(&self, id: &NetworkId) -> bool {
+    pub fn driver(&self, id: &NetworkId) -> &'static str {
         let mut state = lock(&self.shared().state);
         state
             .made(id)
-            .is_ok_and(|made| made.segment.kind != SegmentKind::Bridge)
+            .map_or("bridge", |made| made.segment.kind.driver())
     }
 
     /// Takes note of a running container that is on no network, so that it can be put on one.

@@ -47,6 +47,9 @@ pub enum NetError {
     /// A network's bridge takes no more interfaces (`BR_MAX_PORTS`, net/bridge/br_private.h).
     #[error("network {0} is full: its bridge takes 1,023 interfaces")]
     BridgeFull(String),
+    /// The kernel has no interfaces of a kind.
+    #[error("this kernel has no {0} interfaces: its module {0} is not there")]
+    NoSuchKind(String),
     /// The container is on the network already.
     #[error("endpoint with name {container} already exists in network {network}")]
     AlreadyConnected {
@@ -127,6 +130,7 @@ impl NetError {
             Self::Conflicting(_) | Self::InUse(_) | Self::AlreadyConnected { .. } => {
                 ErrorClass::Forbidden
             }
+            Self::NoSuchKind(_) => ErrorClass::NotImplemented,
             Self::BridgeFull(_)
             | Self::PortsExhausted { .. }
             | Self::AddressesExhausted(_)

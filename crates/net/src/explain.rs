@@ -2,7 +2,7 @@
 
 use hoist_model::ContainerId;
 use hoist_model::container::PortMapping;
-use hoist_model::network::{GatewayMode, SegmentKind};
+use hoist_model::network::GatewayMode;
 
 use crate::attachment::{AttachmentRecord, PlaceRecord};
 use crate::error::{HostAddress, NetError};
@@ -64,9 +64,16 @@ impl Networks {
         drop(state);
         let bridge = match &segment {
             Some(segment) => {
-                if let SegmentKind::Macvlan { parent, .. } = &segment.kind {
+                if let Some(parent) = segment.kind.parent() {
+                    let (driver, on) = (
+                        segment.kind.driver(),
+                        match parent {
+                            "" => "an interface that goes nowhere".to_owned(),
+                            parent => format!("the host's {parent}"),
+                        },
+                    );
                     said.push(format!(
-                        "{interface} is {addresses} on network {name}, a macvlan on the host's {parent}: its packets pass no rule of the host, and the host itself does not reach it."
+                        "{interface} is {addresses} on network {name}, of driver {driver}, on {on}: its packets pass no rule of the host, and the host itself does not reach it."
                     ));
                     return;
                 }

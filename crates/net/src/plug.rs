@@ -13,7 +13,7 @@ use crate::attachment::{MacAddress, PlaceRecord};
 use crate::build::{BridgePlan, Plug, PlugLink, mac_of};
 use crate::error::NetError;
 use crate::networks::Networks;
-use crate::segment_links::macvlan_mode;
+use crate::segment_links::upper_kind;
 use crate::segments::Made;
 use crate::shared::{Shared, lock};
 use crate::sysctl;
@@ -107,6 +107,12 @@ impl Networks {
         let taken = || {
             let mut state = lock(&self.shared().state);
             let made = state.made(id)?;
+            let has_mac = !matches!(made.segment.kind, SegmentKind::Ipvlan { .. });
+            if wish.mac.is_some() && !has_mac {
+                return Err(NetError::InvalidSetting(
+                    "ipvlan interfaces do not support custom mac address assignment".to_owned(),
+                ));
+            }
             let addresses = made.take(wish)?;
             segment_plug(made, wish, &addresses)
         };
@@ -237,6 +243,8 @@ fn segment_plug(
     let v6 = addresses.iter().copied().find(IpAddr::is_ipv6);
     let random = random_ids()?;
     let mac = match (wish.mac, v4) {
+        // It is the parent's.
+        _ if matches!(segment.kind, SegmentKind::Ipvlan { .. }) => MacAddress::NONE,
         (Some(mac), _) => MacAddress(mac),
         (None, Some(IpAddr::V4(ip))) => mac_of(ip),
         _ => {
@@ -276,9 +284,9 @@ fn segment_plug(
             bridge: made.index,
             isolated: !segment.inter_container,
         },
-        SegmentKind::Macvlan { mode, .. } => PlugLink::Macvlan {
+        SegmentKind::Macvlan { .. } | SegmentKind::Ipvlan { .. } => PlugLink::Upper {
             parent: made.index,
-            mode: macvlan_mode(*mode),
+            kind: upper_kind(&segment.kind),
         },
     };
     let plug = Plug {

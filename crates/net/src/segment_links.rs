@@ -1,15 +1,15 @@
-//! The host's interface of a user's network: its bridge, or the parent of its macvlans.
+//! The host's interface of a user's network: its bridge, or what its macvlans or ipvlans are on.
 
 use std::net::IpAddr;
 
-use hoist_model::network::{MacvlanMode, Segment, SegmentKind};
+use hoist_model::network::{IpvlanFlag, IpvlanMode, MacvlanMode, Segment, SegmentKind};
 use hoist_sys::netlink::Batch;
 use ipnet::IpNet;
 
 use crate::attachment::MacAddress;
 use crate::build::mac_of;
 use crate::error::NetError;
-use crate::rtnl::{self, Link, Links};
+use crate::rtnl::{self, Link, Links, UpperKind};
 use crate::settings::Settings;
 use crate::sysctl;
 
@@ -85,24 +85,30 @@ fn configure_bridge(links: &Links, link: &Link, segment: &Segment) -> Result<(),
     Ok(())
 }
 
-/// Finds the parent of a macvlan, or makes it: a VLAN (`eth0.7`), or where nobody named one an interface that goes nowhere.
+/// Finds the parent of a macvlan or ipvlan, or makes it: a VLAN (`eth0.7`), or where nobody named one an interface that goes nowhere.
 pub(crate) fn ensure_parent(
     links: &Links,
     segment: &mut Segment,
     settings: &Settings,
 ) -> Result<Link, NetError> {
-    let SegmentKind::Macvlan { parent, .. } = &segment.kind else {
-        return Err(NetError::InvalidSetting("no macvlan".to_owned()));
+    let driver = segment.kind.driver();
+    require(links, driver)?;
+    let parent = segment.kind.parent().unwrap_or_default();
+    let name = match (driver, parent) {
+        // As Docker names them.
+        ("ipvlan", "") => format!("di-{}", segment.id.short()),
+        (_, "") => format!("dm-{}", segment.id.short()),
+        _ => parent.to_owned(),
     };
-    let name = if parent.is_empty() {
-        format!("dm-{}", segment.id.short())
-    } else {
-        parent.clone()
-    };
+    let group = settings.instance.group();
     if let Some(link) = links.link(&name)? {
+        if link.group == group {
+            // Made for this network in an earlier life, or for another: the last of them takes it along.
+            segment.interface = name;
+        }
         return Ok(link);
     }
-    let group = settings.instance.group();
+    require(links, if parent.is_empty() { "dummy" } else { "vlan" })?;
     let mut batch = Batch::new();
     if parent.is_empty() {
         rtnl::create_dummy(&mut batch, &name, group);
@@ -130,12 +136,41 @@ pub(crate) fn ensure_parent(
     })
 }
 
-/// The kernel's number of a mode (linux/if_link.h, `MACVLAN_MODE_*`).
-pub(crate) fn macvlan_mode(mode: MacvlanMode) -> u32 {
-    match mode {
-        MacvlanMode::Private => 1,
-        MacvlanMode::Vepa => 2,
-        MacvlanMode::Bridge => 4,
-        MacvlanMode::Passthru => 8,
+/// Refuses a kind of interface that the kernel does not have.
+fn require(links: &Links, kind: &str) -> Result<(), NetError> {
+    let mut batch = Batch::new();
+    rtnl::probe(&mut batch, kind, "hst-probe");
+    match links.apply(&mut batch) {
+        Err(error) if rtnl::is_errno(&error, libc::EOPNOTSUPP) => {
+            Err(NetError::NoSuchKind(kind.to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a container's interface on the parent is.
+pub(crate) fn upper_kind(kind: &SegmentKind) -> UpperKind {
+    match kind {
+        SegmentKind::Ipvlan { mode, flag, .. } => UpperKind::Ipvlan {
+            mode: match mode {
+                IpvlanMode::L2 => 0,
+                IpvlanMode::L3 => 1,
+                IpvlanMode::L3s => 2,
+            },
+            flags: match flag {
+                IpvlanFlag::Bridge => 0,
+                IpvlanFlag::Private => 1,
+                IpvlanFlag::Vepa => 2,
+            },
+        },
+        SegmentKind::Macvlan { mode, .. } => UpperKind::Macvlan {
+            mode: match mode {
+                MacvlanMode::Private => 1,
+                MacvlanMode::Vepa => 2,
+                MacvlanMode::Bridge => 4,
+                MacvlanMode::Passthru => 8,
+            },
+        },
+        SegmentKind::Bridge => UpperKind::Macvlan { mode: 0 },
     }
 }

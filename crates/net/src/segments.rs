@@ -4,11 +4,13 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use hoist_model::NetworkId;
-use hoist_model::network::{GatewayMode, PlaceRequest, Segment, SegmentKind, Subnet, SubnetUsage};
+use hoist_model::network::{
+    GatewayMode, MacvlanMode, PlaceRequest, Segment, SegmentKind, Subnet, SubnetUsage,
+};
 use hoist_sys::netlink::Batch;
 use ipnet::IpNet;
 
-use crate::attachment::{Address, MacAddress};
+use crate::attachment::{Address, MacAddress, PlaceRecord};
 use crate::claim::Claim;
 use crate::error::NetError;
 use crate::networks::Networks;
@@ -64,7 +66,7 @@ impl Made {
 
     /// Whether packets may leave by it.
     pub(crate) fn leads_out(&self) -> bool {
-        !self.segment.internal
+        self.segment.leads_out()
     }
 
     fn space(&mut self, v6: bool) -> Option<&mut AddressSpace> {
@@ -127,7 +129,17 @@ impl Made {
     }
 
     /// Takes addresses back that a container has from an earlier life; those that are taken are the answer.
-    pub(crate) fn retake(&mut self, addresses: &[IpAddr]) -> Vec<IpAddr> {
+    pub(crate) fn retake(&mut self, place: &mut PlaceRecord) -> Vec<IpAddr> {
+        // Nobody else remembers that the parent routes.
+        if self.segment.kind.routes_by_itself() && self.leads_out() {
+            if let Some(own) = &mut place.ipv4 {
+                own.gateway = Some([0; 4].into());
+            }
+            if let Some(own) = &mut place.ipv6 {
+                own.gateway = Some([0; 16].into());
+            }
+        }
+        let addresses = place.addresses();
         let refused = |address: &&IpAddr| {
             let v6 = address.is_ipv6();
             !self.space(v6).is_some_and(|space| space.take(**address))
@@ -154,8 +166,18 @@ impl Made {
         Some(Address {
             address: own(address)?,
             prefix_length: subnet.subnet.prefix_len(),
-            gateway: subnet.gateway.and_then(own),
+            gateway: self.gateway(subnet).and_then(own),
         })
+    }
+
+    /// The way out of a subnet; unspecified where the parent routes.
+    fn gateway(&self, subnet: &Subnet) -> Option<IpAddr> {
+        let by_itself = self.segment.kind.routes_by_itself() && self.leads_out();
+        let unspecified = match subnet.subnet {
+            IpNet::V4(_) => IpAddr::from([0; 4]),
+            IpNet::V6(_) => IpAddr::from([0; 16]),
+        };
+        subnet.gateway.or(by_itself.then_some(unspecified))
     }
 
     /// What is done with the traffic of its bridge.
@@ -191,10 +213,7 @@ impl Made {
 
 /// The name of a network's link on the host; empty is chosen later.
 fn link_name(segment: &Segment) -> &str {
-    match &segment.kind {
-        SegmentKind::Bridge => &segment.interface,
-        SegmentKind::Macvlan { parent, .. } => parent,
-    }
+    segment.kind.parent().unwrap_or(&segment.interface)
 }
 
 fn family(v6: bool) -> &'static str {
@@ -217,7 +236,10 @@ impl Networks {
         shared.choose_subnets(&links, &mut segment)?;
         let link = match &segment.kind {
             SegmentKind::Bridge => ensure_bridge(&links, &mut segment, &shared.settings)?,
-            SegmentKind::Macvlan { .. } => ensure_parent(&links, &mut segment, &shared.settings)?,
+            SegmentKind::Macvlan { .. } | SegmentKind::Ipvlan { .. } => {
+                shared.share_parent(&segment)?;
+                ensure_parent(&links, &mut segment, &shared.settings)?
+            }
         };
         drop(choosing);
         let made = Made::new(segment.clone(), &link);
@@ -295,7 +317,11 @@ impl Networks {
                 .forget_neighbours(|index, address| made.is_at(index, address))
                 .and(ruled);
         }
-        if segment.interface.is_empty() {
+        let shares = lock(&shared.state)
+            .segments
+            .values()
+            .any(|other| other.segment.interface == segment.interface);
+        if segment.interface.is_empty() || shares {
             return ruled;
         }
         let doomed = shared.doom(links, &made);
@@ -378,6 +404,37 @@ impl Shared {
         }
     }
 
+    /// Refuses a parent that another network has for itself: who has one in passthru, and of ipvlans only one can be on
+    /// it, because all of one parent have one mode (moby: daemon/libnetwork/drivers/macvlan, ipvlan).
+    fn share_parent(&self, segment: &Segment) -> Result<(), NetError> {
+        let state = lock(&self.state);
+        let parent = segment.kind.parent().filter(|parent| !parent.is_empty());
+        for other in state.segments.values().map(|made| &made.segment) {
+            if parent.is_none() || other.kind.parent() != parent {
+                continue;
+            }
+            let (id, parent) = (other.id.as_str(), parent.unwrap_or_default());
+            let is_alone = |kind: &SegmentKind| matches!(kind, SegmentKind::Macvlan { mode, .. } if *mode == MacvlanMode::Passthru);
+            let refused = match (&segment.kind, &other.kind) {
+                (SegmentKind::Ipvlan { .. }, SegmentKind::Ipvlan { .. }) => {
+                    format!(
+                        "network di-{} is already using parent interface {parent}",
+                        other.id.short()
+                    )
+                }
+                (own, SegmentKind::Macvlan { .. }) if is_alone(own) => format!(
+                    "cannot use mode passthru, macvlan network {id} is already using parent interface {parent}"
+                ),
+                (SegmentKind::Macvlan { .. }, theirs) if is_alone(theirs) => format!(
+                    "macvlan network {id} is already using parent interface {parent} in mode passthru"
+                ),
+                _ => continue,
+            };
+            return Err(NetError::Conflicting(refused));
+        }
+        Ok(())
+    }
+
     /// Chooses subnets that are missing, and refuses those that are somebody's.
     fn choose_subnets(&self, links: &Links, segment: &mut Segment) -> Result<(), NetError> {
         let ours: Vec<IpNet> = {
@@ -443,15 +500,14 @@ impl Shared {
                 configured: false,
             });
         }
-        let (no_gateway, macvlan) = (
-            [segment.gateway_mode_v4, segment.gateway_mode_v6]
-                .map(|mode| mode == GatewayMode::Isolated),
-            segment.kind != SegmentKind::Bridge,
-        );
+        let isolated = [segment.gateway_mode_v4, segment.gateway_mode_v6]
+            .map(|mode| mode == GatewayMode::Isolated);
+        // On somebody else's interface the host has no address; one that nobody said is the first all the same, as in Docker.
+        let none = segment.kind != SegmentKind::Bridge
+            && (!segment.leads_out() || segment.kind.routes_by_itself());
         for subnet in &mut segment.subnets {
-            let isolated = no_gateway[usize::from(matches!(subnet.subnet, IpNet::V6(_)))];
-            // A macvlan that nobody said a way out of has one all the same, as in Docker.
-            if subnet.gateway.is_none() && !isolated && !(macvlan && segment.internal) {
+            let isolated = isolated[usize::from(matches!(subnet.subnet, IpNet::V6(_)))];
+            if subnet.gateway.is_none() && !isolated && !none {
                 subnet.gateway = AddressSpace::new(subnet).take_next();
             }
         }

@@ -108,10 +108,10 @@ pub(crate) struct Live {
 
 impl State {
     /// Takes back the addresses that a place has from an earlier life; those that are taken are the answer.
-    pub(crate) fn retake(&mut self, place: &PlaceRecord) -> Vec<IpAddr> {
+    pub(crate) fn retake(&mut self, place: &mut PlaceRecord) -> Vec<IpAddr> {
         match &place.network {
             Some(id) => match self.made(id) {
-                Ok(made) => made.retake(&place.addresses()),
+                Ok(made) => made.retake(place),
                 Err(_) => place.addresses(),
             },
             None => {

@@ -98,16 +98,11 @@ pub(super) fn check(request: &NetworkRequest) -> Result<(), NetworkError> {
 
 fn check_driver(driver: &str) -> Result<(), NetworkError> {
     match driver {
-        "bridge" | "macvlan" => {}
+        "bridge" | "macvlan" | "ipvlan" => {}
         "host" | "null" => {
             return Err(refused(
                 ErrorClass::Forbidden,
                 format!("only one instance of \"{}\" network is allowed", driver),
-            ));
-        }
-        "ipvlan" => {
-            return Err(NetworkError::NotImplemented(
-                "network driver ipvlan is not implemented yet: bridge and macvlan are".to_owned(),
             ));
         }
         "overlay" => {
@@ -294,8 +289,7 @@ mod tests {
         );
         assert!(named(" ", "bridge").contains("name is empty"));
         assert!(named("a/b", "bridge").starts_with("invalid network name \"a/b\""));
-        assert!(named("x", "ipvlan").contains("not implemented"));
         assert!(named("x", "weave").contains("plugin \"weave\" not found"));
-        assert_eq!(named("x", "macvlan"), "");
+        assert_eq!(named("x", "macvlan") + &named("x", "ipvlan"), "");
     }
 }

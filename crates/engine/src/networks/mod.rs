@@ -40,7 +40,7 @@ pub type DriverOptions = BTreeMap<String, BTreeMap<String, String>>;
 pub struct NetworkRequest {
     /// Its name.
     pub name: String,
-    /// `bridge` or `macvlan`; others are refused.
+    /// `bridge`, `macvlan` or `ipvlan`; others are refused.
     pub driver: String,
     /// Driver options.
     pub options: BTreeMap<String, String>,

@@ -1,13 +1,15 @@
 //! From a checked wish for a network to what the host makes: options read, defaults filled in. Pure.
 //!
-//! Options are Docker's (moby: daemon/libnetwork/netlabel/labels.go, drivers/bridge/labels.go, drivers/macvlan). One that is
+//! Options are Docker's (moby: daemon/libnetwork/netlabel/labels.go, drivers/bridge/labels.go, drivers/macvlan, drivers/ipvlan). One that is
 //! nobody's is kept and has no effect, as in Docker.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use hoist_model::NetworkId;
-use hoist_model::network::{GatewayMode, MacvlanMode, Segment, SegmentKind, Subnet};
+use hoist_model::network::{
+    GatewayMode, IpvlanFlag, IpvlanMode, MacvlanMode, Segment, SegmentKind, Subnet,
+};
 
 use super::NetworkRequest;
 use super::check::invalid;
@@ -28,6 +30,7 @@ pub(super) fn plan(request: &NetworkRequest, id: NetworkId) -> Result<Segment, N
     };
     let kind = match request.driver.as_str() {
         "macvlan" => macvlan(options)?,
+        "ipvlan" => ipvlan(options)?,
         _ => SegmentKind::Bridge,
     };
     let ipv4 = enabled(request.ipv4, "com.docker.network.enable_ipv4", true)?;
@@ -55,7 +58,7 @@ pub(super) fn plan(request: &NetworkRequest, id: NetworkId) -> Result<Segment, N
         name: request.name.clone(),
         interface: match kind {
             SegmentKind::Bridge => bridge("name").unwrap_or_default().to_owned(),
-            SegmentKind::Macvlan { .. } => String::new(),
+            SegmentKind::Macvlan { .. } | SegmentKind::Ipvlan { .. } => String::new(),
         },
         kind,
         adopted: false,
@@ -165,23 +168,56 @@ fn gateway_mode(
     Ok(mode)
 }
 
-fn macvlan(options: &Options) -> Result<SegmentKind, NetworkError> {
+/// The interface of the host that a driver's are on.
+fn parent(options: &Options, driver: &str) -> Result<String, NetworkError> {
     let parent = options.get("parent").cloned().unwrap_or_default();
     if parent == "lo" {
-        return Err(invalid(
-            "loopback interface is not a valid macvlan parent link",
-        ));
+        return Err(invalid(format!(
+            "loopback interface is not a valid {driver} parent link"
+        )));
     }
+    Ok(parent)
+}
+
+fn macvlan(options: &Options) -> Result<SegmentKind, NetworkError> {
     let mode = match options.get("macvlan_mode").map_or("", String::as_str) {
         "" | "bridge" => MacvlanMode::Bridge,
         "private" => MacvlanMode::Private,
         "vepa" => MacvlanMode::Vepa,
         "passthru" => MacvlanMode::Passthru,
         other => {
-            return Err(invalid(format!("unknown macvlan mode: {other}")));
+            return Err(invalid(format!(
+                "requested macvlan mode '{other}' is not valid, 'bridge' mode is the macvlan driver default"
+            )));
         }
     };
+    let parent = parent(options, "macvlan")?;
     Ok(SegmentKind::Macvlan { parent, mode })
+}
+
+fn ipvlan(options: &Options) -> Result<SegmentKind, NetworkError> {
+    let mode = match options.get("ipvlan_mode").map_or("", String::as_str) {
+        "" | "l2" => IpvlanMode::L2,
+        "l3" => IpvlanMode::L3,
+        "l3s" => IpvlanMode::L3s,
+        other => {
+            return Err(invalid(format!(
+                "requested ipvlan mode '{other}' is not valid, 'l2' mode is the ipvlan driver default"
+            )));
+        }
+    };
+    let flag = match options.get("ipvlan_flag").map_or("", String::as_str) {
+        "" | "bridge" => IpvlanFlag::Bridge,
+        "private" => IpvlanFlag::Private,
+        "vepa" => IpvlanFlag::Vepa,
+        other => {
+            return Err(invalid(format!(
+                "requested ipvlan flag '{other}' is not valid, 'bridge' is the ipvlan driver default"
+            )));
+        }
+    };
+    let parent = parent(options, "ipvlan")?;
+    Ok(SegmentKind::Ipvlan { parent, mode, flag })
 }
 
 #[cfg(test)]
@@ -233,6 +269,16 @@ mod tests {
                 mode: MacvlanMode::Vepa
             }
         );
+        let kind = |options| of("ipvlan", options).unwrap().kind;
+        assert_eq!(
+            kind(&[("ipvlan_mode", "l3s"), ("ipvlan_flag", "private")]),
+            SegmentKind::Ipvlan {
+                parent: String::new(),
+                mode: IpvlanMode::L3s,
+                flag: IpvlanFlag::Private
+            }
+        );
+        assert!(!kind(&[("parent", "eth0")]).routes_by_itself());
     }
 
     #[test]
@@ -262,7 +308,30 @@ mod tests {
                 "x",
                 "unknown gateway mode x for com.docker.network.bridge.gateway_mode_ipv4",
             ),
-            ("macvlan", "macvlan_mode", "x", "unknown macvlan mode: x"),
+            (
+                "macvlan",
+                "macvlan_mode",
+                "x",
+                "requested macvlan mode 'x' is not valid, 'bridge' mode is the macvlan driver default",
+            ),
+            (
+                "ipvlan",
+                "ipvlan_mode",
+                "l4",
+                "requested ipvlan mode 'l4' is not valid, 'l2' mode is the ipvlan driver default",
+            ),
+            (
+                "ipvlan",
+                "ipvlan_flag",
+                "x",
+                "requested ipvlan flag 'x' is not valid, 'bridge' is the ipvlan driver default",
+            ),
+            (
+                "ipvlan",
+                "parent",
+                "lo",
+                "loopback interface is not a valid ipvlan parent link",
+            ),
             (
                 "macvlan",
                 "parent",

@@ -85,12 +85,21 @@ impl HostNetwork {
             sandbox_id: record.sandbox.clone(),
             ipv4: place.ipv4.map(|own| own.address),
             prefix_length: place.ipv4.map_or(0, |own| own.prefix_length),
-            gateway: place.ipv4.and_then(|own| own.gateway),
-            mac_address: place.mac.to_string(),
+            gateway: place
+                .ipv4
+                .and_then(|own| own.gateway)
+                .filter(|own| !own.is_unspecified()),
+            mac_address: match place.mac {
+                MacAddress::NONE => String::new(),
+                mac => mac.to_string(),
+            },
             ports: std::mem::take(&mut ports),
             ipv6: place.ipv6.map(|own| own.address),
             prefix_length_v6: place.ipv6.map_or(0, |own| own.prefix_length),
-            gateway_v6: place.ipv6.and_then(|own| own.gateway),
+            gateway_v6: place
+                .ipv6
+                .and_then(|own| own.gateway)
+                .filter(|own| !own.is_unspecified()),
             host: Some(HostPlace {
                 interface: place.interface,
                 host_interface: place.host_interface,
@@ -154,8 +163,8 @@ impl HostNetwork {
     }
 
     fn driver(&self, network: Option<&NetworkId>) -> String {
-        let macvlan = network.is_some_and(|id| self.networks.is_macvlan(id));
-        if macvlan { "macvlan" } else { "bridge" }.to_owned()
+        let driver = network.map(|id| self.networks.driver(id));
+        driver.unwrap_or("bridge").to_owned()
     }
 
     /// What hoist-net remembers of a container's places, from the record of an earlier engine.
@@ -445,6 +454,9 @@ fn hosts_resolv_conf() -> (&'static str, String) {
 }
 
 fn remembered_mac(text: &str) -> Result<MacAddress, NetworkError> {
+    if text.is_empty() {
+        return Ok(MacAddress::NONE);
+    }
     let mac = parse_mac(text).ok_or_else(|| NetworkError::Refused {
         message: format!("invalid MAC address {text:?}: expected six pairs of hexadecimal digits"),
         class: ErrorClass::InvalidArgument,

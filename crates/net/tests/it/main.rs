@@ -14,6 +14,7 @@ mod firewalls;
 mod life;
 mod matrix;
 mod names;
+mod parents;
 mod pools;
 mod publishing;
 mod reach;

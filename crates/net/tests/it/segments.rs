@@ -308,45 +308,6 @@ fn names_follow_their_containers() {
 }
 
 #[test]
-fn macvlans_reach_each_other_and_what_is_behind_their_parent() {
-    with_world(|world| {
-        let networks = start(|_| {});
-        let lan = networks
-            .make(Segment {
-                kind: hoist_model::network::SegmentKind::Macvlan {
-                    parent: "up0".to_owned(),
-                    mode: hoist_model::network::MacvlanMode::Bridge,
-                },
-                subnets: vec![Subnet {
-                    subnet: "198.51.100.0/24".parse().unwrap(),
-                    gateway: Some(ip(OUTSIDE_V4)),
-                    range: Some("198.51.100.128/25".parse().unwrap()),
-                    auxiliary: [].into(),
-                    configured: true,
-                }],
-                ..segment("lan")
-            })
-            .unwrap();
-        let a = join(&networks, &[&lan], &[]);
-        let b = join(&networks, &[&lan], &[]);
-        serve_tcp(&a.netns, "0.0.0.0:80");
-        serve_tcp(&world.outside, "0.0.0.0:81");
-        let address = a.record.ipv4().unwrap();
-        assert_eq!(address, std::net::Ipv4Addr::new(198, 51, 100, 128));
-        let direct = format!("{address}:80");
-        assert_eq!(ask_tcp(&b.netns, &direct), Ok(ip("198.51.100.129")));
-        assert!(ask_tcp(&world.outside, &direct).is_ok());
-        assert!(ask_tcp(&b.netns, &format!("{OUTSIDE_V4}:81")).is_ok());
-        for gone in [a, b] {
-            networks.detach(&gone.record.container).unwrap();
-        }
-        networks.unmake(&lan.id).unwrap();
-        assert!(links().contains(&"up0".to_owned()));
-        networks.stop(false).unwrap();
-    });
-}
-
-#[test]
 fn gateway_modes_say_what_gets_in() {
     with_world(|world| {
         let networks = start(|_| {});

@@ -4,17 +4,21 @@
 //! and reads. They ask for no acknowledgement: the kernel answers a refusal without, and reading the others takes longer
 //! than many a message. A socket speaks for the namespace it was opened in.
 
+mod kinds;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsRawFd, BorrowedFd};
 
-use hoist_sys::netlink::{
-    self, Attributes, Batch, CREATE, EXCLUSIVE, Family, REPLACE, Reply, Socket,
-};
+use hoist_sys::netlink::{self, Batch, CREATE, EXCLUSIVE, Family, REPLACE, Reply, Socket};
 use ipnet::IpNet;
 
 use crate::attachment::MacAddress;
 use crate::error::NetError;
+
+pub(crate) use kinds::{
+    Upper, UpperKind, VethPair, create_bridge, create_dummy, create_upper, create_veth,
+    create_vlan, probe,
+};
 
 const NEW_LINK: u16 = 16;
 const DELETE_LINK: u16 = 17;
@@ -28,21 +32,12 @@ const GET_ROUTE: u16 = 26;
 const LINK_ADDRESS: u16 = 1;
 const LINK_NAME: u16 = 3;
 const LINK_MTU: u16 = 4;
-const LINK_PARENT: u16 = 5;
 const LINK_MASTER: u16 = 10;
 const LINK_INFO: u16 = 18;
-const LINK_AF_SPEC: u16 = 26;
 const LINK_GROUP: u16 = 27;
-const LINK_NETNS_FD: u16 = 28;
-const LINK_SEND_QUEUES: u16 = 31;
-const LINK_RECEIVE_QUEUES: u16 = 32;
-const INET6_ADDRESS_MODE: u16 = 8;
-const ADDRESS_MODE_NONE: u8 = 1;
 const INFO_KIND: u16 = 1;
-const INFO_DATA: u16 = 2;
 const INFO_SLAVE_KIND: u16 = 4;
 const INFO_SLAVE_DATA: u16 = 5;
-const VETH_PEER: u16 = 1;
 const PORT_HAIRPIN: u16 = 4;
 const PORT_ISOLATED: u16 = 33;
 
@@ -80,96 +75,6 @@ pub(crate) fn family(address: IpAddr) -> u8 {
     }
 }
 
-/// Makes a bridge, up, in a group of links.
-pub(crate) fn create_bridge(batch: &mut Batch, name: &str, mac: MacAddress, mtu: u32, group: u32) {
-    batch.message(
-        format!("create bridge {name}"),
-        NEW_LINK,
-        CREATE | EXCLUSIVE,
-        &link_header(0, IFF_UP),
-        |a| {
-            a.put_text(LINK_NAME, name)
-                .put(LINK_ADDRESS, &mac.0)
-                .put_u32(LINK_MTU, mtu)
-                .put_u32(LINK_GROUP, group)
-                .nest(LINK_INFO, |a| {
-                    a.put_text(INFO_KIND, "bridge");
-                });
-        },
-    );
-}
-
-/// One end on a bridge, up; the other in a namespace, down.
-pub(crate) struct VethPair<'a> {
-    pub(crate) name: &'a str,
-    /// Name of the end in the namespace.
-    pub(crate) peer: &'a str,
-    /// The bridge that it is put on.
-    pub(crate) bridge: Option<u32>,
-    pub(crate) netns: BorrowedFd<'a>,
-    pub(crate) mac: MacAddress,
-    pub(crate) mtu: u32,
-    /// Lets the bridge send a frame back where it came from.
-    pub(crate) hairpin: bool,
-    /// The kernel would give the bridge's end an IPv6 address; a port of a bridge needs none.
-    pub(crate) addressless: bool,
-    /// Keeps it from others of the bridge that are isolated as well.
-    pub(crate) isolated: bool,
-}
-
-/// Makes a veth pair: one message (measured 0.5 to 0.7 ms), more for hairpin and against IPv6 addresses: those cost timers,
-/// and reports to multicast listeners, while its container starts.
-///
-/// With one queue each way: asked for none, the kernel makes one per processor and takes all but the first out of use again
-/// (drivers/net/veth.c, `veth_init_queues`), which waits for a grace period and makes and removes objects in sysfs.
-pub(crate) fn create_veth(batch: &mut Batch, pair: &VethPair<'_>) {
-    let name = pair.name;
-    batch.message(
-        format!("create veth {name}"),
-        NEW_LINK,
-        CREATE | EXCLUSIVE,
-        &link_header(0, if pair.addressless { 0 } else { IFF_UP }),
-        |a| {
-            a.put_text(LINK_NAME, name)
-                .put_u32(LINK_MTU, pair.mtu)
-                .put_u32(LINK_SEND_QUEUES, 1)
-                .put_u32(LINK_RECEIVE_QUEUES, 1);
-            if let Some(bridge) = pair.bridge {
-                a.put_u32(LINK_MASTER, bridge);
-            }
-            a.nest(LINK_INFO, |a| {
-                a.put_text(INFO_KIND, "veth").nest(INFO_DATA, |a| {
-                    // Not up: the peer is configured before it is paired, and could not open (ENOTCONN).
-                    a.nest_after(VETH_PEER, &link_header(0, 0), |a| {
-                        a.put_text(LINK_NAME, pair.peer)
-                            .put_u32(LINK_MTU, pair.mtu)
-                            .put(LINK_ADDRESS, &pair.mac.0)
-                            .put_u32(LINK_SEND_QUEUES, 1)
-                            .put_u32(LINK_RECEIVE_QUEUES, 1)
-                            .put_u32(LINK_NETNS_FD, pair.netns.as_raw_fd().cast_unsigned());
-                    });
-                });
-            });
-        },
-    );
-    if pair.addressless {
-        batch.message(
-            format!("set veth {name} up without an IPv6 address"),
-            NEW_LINK,
-            0,
-            &link_header(0, IFF_UP),
-            |a| {
-                a.put_text(LINK_NAME, name).nest(LINK_AF_SPEC, |a| {
-                    a.nest(libc::AF_INET6 as u16, |a| {
-                        a.put_u8(INET6_ADDRESS_MODE, ADDRESS_MODE_NONE);
-                    });
-                });
-            },
-        );
-    }
-    set_port_options(batch, name, pair.hairpin, pair.isolated);
-}
-
 /// Sets what is asked for of a bridge's port; what is not asked for stays as it is.
 pub(crate) fn set_port_options(batch: &mut Batch, name: &str, hairpin: bool, isolated: bool) {
     if hairpin {
@@ -199,81 +104,6 @@ fn set_port(batch: &mut Batch, name: &str, (what, attribute): (&str, u16), on: b
                         a.put_u8(attribute, u8::from(on));
                     });
             });
-        },
-    );
-}
-
-/// Makes a link of a kind, up: attributes beside its name and kind, and those of the kind.
-fn create_link(
-    batch: &mut Batch,
-    (kind, name): (&str, &str),
-    fill: impl FnOnce(&mut Attributes<'_>),
-    data: impl FnOnce(&mut Attributes<'_>),
-) {
-    batch.message(
-        format!("create {kind} {name}"),
-        NEW_LINK,
-        CREATE | EXCLUSIVE,
-        &link_header(0, IFF_UP),
-        |a| {
-            a.put_text(LINK_NAME, name);
-            fill(a);
-            a.nest(LINK_INFO, |a| {
-                a.put_text(INFO_KIND, kind).nest(INFO_DATA, data);
-            });
-        },
-    );
-}
-
-/// Makes an interface that goes nowhere, in a group of links.
-pub(crate) fn create_dummy(batch: &mut Batch, name: &str, group: u32) {
-    let grouped = |a: &mut Attributes<'_>| {
-        a.put_u32(LINK_GROUP, group);
-    };
-    create_link(batch, ("dummy", name), grouped, |_| {});
-}
-
-/// Makes a VLAN on an interface, in a group of links.
-pub(crate) fn create_vlan(batch: &mut Batch, name: &str, parent: u32, number: u16, group: u32) {
-    const VLAN_ID: u16 = 1;
-    create_link(
-        batch,
-        ("vlan", name),
-        |a| {
-            a.put_u32(LINK_PARENT, parent).put_u32(LINK_GROUP, group);
-        },
-        |a| {
-            a.put(VLAN_ID, &number.to_ne_bytes());
-        },
-    );
-}
-
-/// A macvlan on an interface of the host, in a namespace.
-pub(crate) struct Macvlan<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) parent: u32,
-    pub(crate) netns: BorrowedFd<'a>,
-    pub(crate) mac: MacAddress,
-    pub(crate) mtu: Option<u32>,
-    pub(crate) mode: u32,
-}
-
-/// Makes a macvlan.
-pub(crate) fn create_macvlan(batch: &mut Batch, macvlan: &Macvlan<'_>) {
-    const MACVLAN_MODE: u16 = 1;
-    create_link(
-        batch,
-        ("macvlan", macvlan.name),
-        |a| {
-            a.put_u32(LINK_PARENT, macvlan.parent)
-                .put(LINK_ADDRESS, &macvlan.mac.0)
-                .put_u32(LINK_NETNS_FD, macvlan.netns.as_raw_fd().cast_unsigned());
-            if let Some(mtu) = macvlan.mtu {
-                a.put_u32(LINK_MTU, mtu);
-            }
-        },
-        |a| {
-            a.put_u32(MACVLAN_MODE, macvlan.mode);
         },
     );
 }
@@ -432,18 +262,29 @@ pub(crate) fn set_down(batch: &mut Batch, name: &str) {
     });
 }
 
-/// Sets the default route of a gateway's family, in the place of one that is there.
+/// Sets the default route of a gateway's family, in the place of one that is there. An unspecified gateway is none: what
+/// the link is on routes.
 pub(crate) fn set_default_route(batch: &mut Batch, index: u32, gateway: IpAddr) {
-    // family, dst, src, tos, table main, protocol boot, scope universe, type unicast, flags
-    let mut header = [0, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
-    header[0] = family(gateway);
+    const UNIVERSE: u8 = 0;
+    const LINK: u8 = 253;
+    let on_link = gateway.is_unspecified();
+    let scope = if on_link && gateway.is_ipv4() {
+        LINK
+    } else {
+        UNIVERSE
+    };
+    // family, dst, src, tos, table main, protocol boot, scope, type unicast, flags
+    let header = [family(gateway), 0, 0, 0, 254, 3, scope, UNICAST, 0, 0, 0, 0];
     batch.message(
         format!("set default route via {gateway}"),
         NEW_ROUTE,
         CREATE | REPLACE,
         &header,
         |a| {
-            a.put(5, &octets(gateway)).put_u32(4, index);
+            if !on_link {
+                a.put(5, &octets(gateway));
+            }
+            a.put_u32(4, index);
         },
     );
 }
