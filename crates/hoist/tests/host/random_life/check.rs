@@ -327,6 +327,8 @@ fn wrong_order(told: &[(String, String)]) -> Option<String> {
                 health = None;
             }
             "die" => running = false,
+            // What is not probed is no more known to be healthy, of which nothing is told: the next verdict is news, as in Docker.
+            "pause" => health = None,
             "exec_create" | "exec_start" | "exec_die" => {
                 let stage = match kind {
                     "exec_create" => 1,
