@@ -10,6 +10,7 @@ use hoist_model::container::{Resources, Ulimit};
 use tonic::Status;
 
 use crate::error::missing;
+use crate::session::is_upload;
 
 /// A build as it is asked for, but for its files.
 #[derive(Debug)]
@@ -21,6 +22,10 @@ pub(crate) struct Attributes {
     /// What the client calls the directory of the Dockerfile, and that of the build.
     pub(crate) dockerfile: String,
     pub(crate) context: String,
+    /// The address of the context, where it is an archive of the session's; then the Dockerfile is in it unless the client has a directory for that.
+    pub(crate) upload: Option<String>,
+    /// Whether the client has a directory for the Dockerfile.
+    pub(crate) has_dockerfile: bool,
     /// Sessions that share a directory, where it is another than the build's.
     sessions: HashMap<String, String>,
     /// A question about the Dockerfile in place of a build: `outline`, `targets`, `lint`.
@@ -83,6 +88,8 @@ impl Attributes {
             filename: text("filename").unwrap_or("Dockerfile").to_owned(),
             dockerfile: text("dockerfilekey").unwrap_or("dockerfile").to_owned(),
             context: text("contextkey").unwrap_or("context").to_owned(),
+            upload: text("context").map(str::to_owned),
+            has_dockerfile: text("dockerfilekey").is_some(),
             sessions: prefixed(given, "local-sessionid:").collect(),
             question,
         })
@@ -96,9 +103,8 @@ impl Attributes {
 
 /// What is asked for that there is not.
 fn refuse_missing(given: &HashMap<String, String>) -> Result<(), Status> {
-    if given
-        .get("context")
-        .is_some_and(|context| !context.is_empty())
+    if let Some(address) = given.get("context").filter(|text| !text.is_empty())
+        && !is_upload(address)
     {
         return Err(missing("a build context by address"));
     }
@@ -107,9 +113,6 @@ fn refuse_missing(given: &HashMap<String, String>) -> Result<(), Status> {
         .is_some_and(|text| !text.is_empty())
     {
         return Err(missing("a directory inside of a build context by address"));
-    }
-    if let Some(name) = given.keys().find_map(|key| key.strip_prefix("context:")) {
-        return Err(missing(format!("the named build context {name:?}")));
     }
     if given
         .get("no-cache")

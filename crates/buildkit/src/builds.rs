@@ -12,6 +12,7 @@ use std::time::Duration;
 use bollard_buildkit_proto::moby::buildkit::v1::frontend;
 use hoist_engine::images::Intake;
 use hoist_image::StoredImage;
+use hoist_model::Digest;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -139,6 +140,20 @@ impl Builds {
         };
         let found = tokio::time::timeout(PATIENCE, wait).await.ok().flatten();
         found.ok_or_else(|| Status::not_found(format!("no such job {name}")))
+    }
+}
+
+impl Builds {
+    /// What a build under way came to that nobody has taken: an image, by its id.
+    pub(crate) fn result(&self, id: &Digest) -> Option<StoredImage> {
+        let builds: Vec<_> = self.state().builds.values().cloned().collect();
+        builds.iter().find_map(|build| {
+            let results = build.results();
+            let mut images = results.by_id.values().map(|built| &built.image);
+            images
+                .find(|image| image.id.as_str() == id.as_str())
+                .cloned()
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! `Control`: what a client asks of who builds.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bollard_buildkit_proto::health::health_check_response::ServingStatus;
@@ -19,7 +20,9 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use hoist_build::CacheRecord;
 use hoist_engine::clock;
+use hoist_http::Connection;
 use hoist_model::chain;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -27,16 +30,20 @@ use crate::builds::{Build, Built, Returned};
 use crate::door::BuildKit;
 use crate::error::{self, missing};
 use crate::export;
+use crate::session::SessionHead;
 use crate::{definition, frontend, gateway, status, worker};
 
 type Answer<T> = Result<Response<T>, Status>;
+/// Bytes on their way in a session that is a stream, in each direction.
+const SESSION_BUFFER: usize = 64 << 10;
+
 type Answers<T> = BoxStream<'static, Result<T, Status>>;
 
 impl BuildKit {
     /// What the client's build comes to: by a frontend of ours, or by what the gateway's client returns.
     async fn built(
         &self,
-        build: &Build,
+        build: &Arc<Build>,
         request: &SolveRequest,
         returned: oneshot::Receiver<Returned>,
     ) -> Result<Option<Built>, Status> {
@@ -45,9 +52,9 @@ impl BuildKit {
         }
         if !request.frontend.is_empty() {
             gateway::check_frontend(&request.frontend, &request.frontend_attrs)?;
-            definition::refuse_inputs(&request.frontend_inputs)?;
-            let built = frontend::solve(self, build, &request.frontend_attrs).await?;
-            return Ok(Some(built));
+            let (attributes, inputs) = (&request.frontend_attrs, &request.frontend_inputs);
+            let solved = frontend::solve(self, build, attributes, inputs, None).await?;
+            return Ok(solved.image());
         }
         let returned = returned.await;
         let result = returned.map_err(|_| Status::cancelled("the build is over"))??;
@@ -65,6 +72,37 @@ impl BuildKit {
         records.sort_by_key(|record| std::cmp::Reverse(record.used));
         records.iter().map(|record| usage(record)).collect()
     }
+}
+
+/// What a request says of caches elsewhere, which does without: what would be imported, and what would be written into the image. Where a
+/// cache is to be written elsewhere the build is refused.
+fn caches(request: &SolveRequest) -> Result<Vec<String>, Status> {
+    let Some(cache) = &request.cache else {
+        return Ok(Vec::new());
+    };
+    let elsewhere = cache
+        .exports
+        .iter()
+        .find(|export| export.r#type != "inline");
+    if let Some(export) = elsewhere {
+        return Err(missing(format!(
+            "exporting the cache as {:?}",
+            export.r#type
+        )));
+    }
+    if !cache.export_ref_deprecated.is_empty() {
+        return Err(missing("exporting the cache as \"registry\""));
+    }
+    let imports = cache.imports.iter().map(|import| {
+        let from = import.attrs.get("ref").or(import.attrs.get("src"));
+        let from = from.map_or(import.r#type.as_str(), String::as_str);
+        format!("importing cache manifest from {from}")
+    });
+    let inline = cache
+        .exports
+        .iter()
+        .map(|_| "preparing build cache for export".to_owned());
+    Ok(imports.chain(inline).collect())
 }
 
 fn usage(record: &CacheRecord) -> UsageRecord {
@@ -90,8 +128,17 @@ impl Control for BuildKit {
     async fn solve(&self, request: Request<SolveRequest>) -> Answer<SolveResponse> {
         let mut request = request.into_inner();
         let exports = export::read(&mut request)?;
+        let caches = caches(&request)?;
         let (running, returned) = self.builds().begin(&request.r#ref, &request.session)?;
         let build = running.build();
+        for told in caches {
+            let shown = build.log.begin(&told);
+            shown.wrote(
+                2,
+                b"it is not implemented by Hoist yet: the build goes on without\n".to_vec(),
+            );
+            shown.ended(None::<&str>);
+        }
         let built = self.built(build, &request, returned).await;
         if built.is_err() {
             // Contexts, and what a failed step left, are nobody's.
@@ -165,10 +212,39 @@ impl Control for BuildKit {
 
     type SessionStream = Answers<BytesMessage>;
 
-    async fn session(&self, _: Request<Streaming<BytesMessage>>) -> Answer<Self::SessionStream> {
-        Err(missing(
-            "a session inside of gRPC (POST /session is served)",
-        ))
+    /// A session whose connection is this stream: several builds of one client share it (bake).
+    async fn session(
+        &self,
+        request: Request<Streaming<BytesMessage>>,
+    ) -> Answer<Self::SessionStream> {
+        let owner = request.extensions().get::<Connection>().cloned();
+        let owner = owner.ok_or_else(|| Status::internal("a request without a connection"))?;
+        let (metadata, _, mut messages) = request.into_parts();
+        let head = SessionHead::read(&metadata.into_headers());
+        let head = head.ok_or_else(|| {
+            Status::invalid_argument(
+                "x-docker-expose-session-uuid is missing: whose session is this?",
+            )
+        })?;
+        let (ours, theirs) = tokio::io::duplex(SESSION_BUFFER);
+        let (read, mut write) = tokio::io::split(ours);
+        let (door, tasks) = (self.clone(), owner.clone());
+        owner.spawn(async move { door.sessions().serve(head, &tasks, theirs).await });
+        owner.spawn(async move {
+            while let Ok(Some(message)) = messages.message().await {
+                if write.write_all(&message.data).await.is_err() {
+                    return;
+                }
+            }
+            let _ = write.shutdown().await;
+        });
+        let answers = stream::unfold(read, |mut read| async move {
+            let mut data = vec![0; SESSION_BUFFER / 2];
+            let count = read.read(&mut data).await.ok().filter(|count| *count > 0)?;
+            data.truncate(count);
+            Some((Ok(BytesMessage { data }), read))
+        });
+        Ok(Response::new(answers.boxed()))
     }
 
     type ListenBuildHistoryStream = Answers<BuildHistoryEvent>;

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use bollard_buildkit_proto::pb;
+use hoist_model::Digest;
 use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 use tonic::Status;
 
 use crate::error::missing;
@@ -23,15 +25,55 @@ pub(crate) fn refuse(definition: Option<&pb::Definition>) -> Status {
     }
 }
 
-/// Refuses contexts and Dockerfiles that are graphs.
+/// How the source of a result of ours is called; the rest is its image's id.
+const RESULT: &str = "hoist-result://";
+
+/// A result of ours as a graph: who gets it hands it back as the input of another build (bake's `target:`).
+pub(crate) fn of_result(id: &Digest) -> pb::Definition {
+    let source = pb::Op {
+        op: Some(pb::op::Op::Source(pb::SourceOp {
+            identifier: format!("{RESULT}{id}"),
+            ..pb::SourceOp::default()
+        })),
+        ..pb::Op::default()
+    };
+    let source = source.encode_to_vec();
+    let hash = Sha256::digest(&source);
+    let digits = hash.iter().map(|byte| format!("{byte:02x}"));
+    let digest = format!("sha256:{}", digits.collect::<String>());
+    let last = pb::Op {
+        inputs: vec![pb::Input {
+            digest: digest.clone(),
+            index: 0,
+        }],
+        ..pb::Op::default()
+    };
+    pb::Definition {
+        def: vec![source, last.encode_to_vec()],
+        metadata: [(digest, pb::OpMetadata::default())].into(),
+        source: None,
+    }
+}
+
+/// The image that such a graph stands for; any other is refused.
+pub(crate) fn result(definition: &pb::Definition) -> Result<Digest, Status> {
+    let what = first_operation(definition)?;
+    let id = what.strip_prefix(RESULT).and_then(|id| id.parse().ok());
+    id.ok_or_else(|| missing(format!("an input as LLB ({what})")))
+}
+
+/// Refuses contexts and Dockerfiles that are graphs; results of ours are none.
 pub(crate) fn refuse_inputs(inputs: &HashMap<String, pb::Definition>) -> Result<(), Status> {
     let mut names: Vec<_> = inputs.keys().collect();
     names.sort();
-    let Some(name) = names.first() else {
-        return Ok(());
-    };
-    let what = first_operation(&inputs[*name])?;
-    Err(missing(format!("the input {name:?} as LLB ({what})")))
+    for name in names {
+        if matches!(name.as_str(), "context" | "dockerfile") {
+            let what = first_operation(&inputs[name])?;
+            return Err(missing(format!("the input {name:?} as LLB ({what})")));
+        }
+        result(&inputs[name])?;
+    }
+    Ok(())
 }
 
 fn first_operation(definition: &pb::Definition) -> Result<String, Status> {

@@ -108,8 +108,10 @@ impl BuildKit {
         owner: &Connection,
         connection: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     ) {
-        let service = hyper::service::service_fn(|request| {
+        let service = hyper::service::service_fn(|mut request: Request<_>| {
             let door = self.clone();
+            // For what has tasks of its own: a session inside of this connection.
+            request.extensions_mut().insert(owner.clone());
             async move { Ok::<_, Infallible>(door.answer(request).await) }
         });
         let serving = hyper::server::conn::http2::Builder::new(Tasks(owner.clone()))

@@ -57,12 +57,10 @@ pub(crate) fn text(error: &BuildError) -> String {
 
 /// A failed build as a status.
 pub(crate) fn status(error: &BuildError, name: &str, dockerfile: &str) -> Status {
-    let code = match error {
-        // As BuildKit has it: a program's failure is of no class.
-        BuildError::Step { error, .. } if matches!(**error, StepError::Exit { .. }) => {
-            Code::Unknown
-        }
-        error => code(error.class()),
+    // As BuildKit has it: what is wrong with a Dockerfile or its programs is of no class, and clients show none.
+    let code = match error.class() {
+        ErrorClass::NotImplemented => Code::Unimplemented,
+        _ => Code::Unknown,
     };
     let details = error.lines().map(|lines| source(name, dockerfile, lines));
     with_details(code, text(error), details.into_iter().collect())

@@ -4,21 +4,29 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bollard_buildkit_proto::pb;
 use hoist_build::dockerfile::Dockerfile;
 use hoist_build::plan::{MAIN_CONTEXT, PlanError, Planned, plan};
 use hoist_build::ports::{BaseImages, OutputFn};
 use hoist_build::{BuildError, BuildEvent, BuildRequest, EventFn};
+use hoist_image::Ids;
+use hoist_image::files::{FilesError, Root};
 use hoist_model::{Digest, chain};
 use tonic::Status;
 
 use crate::attributes::Attributes;
 use crate::bases::Bases;
 use crate::builds::{Build, Built};
+use crate::definition;
 use crate::door::BuildKit;
-use crate::error::{self, missing};
+use crate::error;
+use crate::named::{Named, NamedBases};
 use crate::needs::{Needs, Once};
+use crate::posted::PostedContext;
+use crate::questions::{self, Answer};
 use crate::session::{
     Asked, Files, Session, SessionLogins, SyncError, fetch_files, fetch_layer, fetch_secrets,
+    fetch_upload,
 };
 use crate::status::{Shown, Steps};
 
@@ -27,26 +35,63 @@ const DOCKERFILE_LIMIT: u64 = 8 << 20;
 /// Between two tellings of how much has come.
 const TELL_EVERY: u64 = 1 << 20;
 
+/// What came of it.
+pub(crate) enum Solved {
+    /// An image whose parts are stored.
+    Image(Box<Built>),
+    /// What was asked about the Dockerfile.
+    Answer(Answer),
+}
+
+impl Solved {
+    /// The image, where one was to be built.
+    pub(crate) fn image(self) -> Option<Built> {
+        match self {
+            Self::Image(built) => Some(*built),
+            Self::Answer(_) => None,
+        }
+    }
+}
+
 /// Builds what the attributes say. Dropping the future ends what runs.
 pub(crate) async fn solve(
     door: &BuildKit,
-    build: &Build,
+    build: &Arc<Build>,
     given: &HashMap<String, String>,
-) -> Result<Built, Status> {
+    inputs: &HashMap<String, pb::Definition>,
+    posted: Option<PostedContext>,
+) -> Result<Solved, Status> {
     let attributes = Attributes::read(given)?;
-    if let Some(question) = &attributes.question {
-        return Err(missing(format!(
-            "the question {question:?} about a Dockerfile"
-        )));
+    definition::refuse_inputs(inputs)?;
+    let named = Named::read(given, inputs, &build.session)?;
+    let (intake, mut uploaded) = match posted {
+        Some(posted) => (posted.intake, Some(posted.layer)),
+        None => (door.images().intake().await, None),
+    };
+    if let Some(address) = &attributes.upload {
+        uploaded = Some(upload(door, build, address).await?);
     }
-    let intake = door.images().intake().await;
-    let (dockerfile, beside) = definition(door, build, &attributes).await?;
+    let (dockerfile, beside) = match &uploaded {
+        Some(layer) if !attributes.has_dockerfile => {
+            let text = within(door, &attributes.filename, layer.clone()).await?;
+            (text, Files::default())
+        }
+        _ => load_definition(door, build, &attributes).await?,
+    };
+    if let Some(question) = &attributes.question {
+        return Ok(Solved::Answer(questions::answer(question, &dockerfile)?));
+    }
     let session = match build.session.as_str() {
         "" => None,
         id => door.sessions().find(id).await,
     };
     let bases = Bases::new(door.images().clone(), SessionLogins(session.clone()));
-    let bases = Arc::new(Once::new(bases));
+    let bases = Arc::new(Once::new(NamedBases {
+        door: door.clone(),
+        build: build.clone(),
+        named,
+        source: bases,
+    }));
     // Held for one event: events come from the tasks of all steps.
     let steps = Arc::new(Mutex::new(Steps::of(&build.log, &dockerfile)));
     let told = steps.clone();
@@ -68,7 +113,9 @@ pub(crate) async fn solve(
     let needs = needs(&request, bases.as_ref(), &events).await;
     let needs = needs.map_err(&failed)?;
     let mut contexts = BTreeMap::new();
-    if needs.context() {
+    if let Some(layer) = uploaded {
+        contexts.insert(MAIN_CONTEXT.to_owned(), vec![layer]);
+    } else if needs.context() {
         let ignore = ignored(door, build, &attributes, &beside).await?;
         let context = context(door, build, &attributes, ignore, needs.follow()).await?;
         contexts.insert(MAIN_CONTEXT.to_owned(), vec![context]);
@@ -81,7 +128,7 @@ pub(crate) async fn solve(
     };
     let image = door.builder().build(request, bases.clone(), events.clone());
     let image = image.await.map_err(&failed)?;
-    Ok(Built { image, intake })
+    Ok(Solved::Image(Box::new(Built { image, intake })))
 }
 
 /// What the build will need of the client. Base images are brought here on the way.
@@ -142,7 +189,7 @@ async fn sharing(
 }
 
 /// The Dockerfile, and what came with it.
-async fn definition(
+async fn load_definition(
     door: &BuildKit,
     build: &Build,
     attributes: &Attributes,
@@ -172,14 +219,69 @@ async fn definition(
             Status::unknown(why)
         })?;
         shown.progress("transferring dockerfile:", text.len() as u64, true);
-        if text.iter().all(u8::is_ascii_whitespace) {
-            return Err(Status::invalid_argument("the Dockerfile cannot be empty"));
-        }
-        let text = std::str::from_utf8(text)
-            .map_err(|_| Status::invalid_argument(format!("{name} is not UTF-8")))?;
-        Ok((text.to_owned(), files.clone()))
+        Ok((readable(name, text)?, files.clone()))
     })
     .await
+}
+
+/// The context as one archive of the client's.
+async fn upload(door: &BuildKit, build: &Build, address: &str) -> Result<Digest, Status> {
+    shown(
+        build,
+        "[internal] load remote build context",
+        async |shown| {
+            let session = door.sessions().find(&build.session).await;
+            let session = session.ok_or_else(|| {
+                Status::not_found(format!("no active session for {}", build.session))
+            })?;
+            let came = AtomicU64::new(0);
+            let on_bytes = |more: u64| {
+                came.fetch_add(more, Ordering::Relaxed);
+            };
+            let (_, snapshotter) = door.images().stores();
+            let layer = fetch_upload(&session, address, snapshotter, &on_bytes).await;
+            let layer = layer.map_err(refused("failed to read the build context"))?;
+            shown.progress("transferring context:", came.load(Ordering::Relaxed), true);
+            Ok(layer)
+        },
+    )
+    .await
+}
+
+/// The Dockerfile in a context.
+async fn within(door: &BuildKit, name: &str, context: Digest) -> Result<String, Status> {
+    let (_, snapshotter) = door.images().stores();
+    let name = name.to_owned();
+    let reading = tokio::task::spawn_blocking(move || {
+        let failed = |class, error: &(dyn std::error::Error + 'static)| {
+            Status::new(error::code(class), chain(error))
+        };
+        let root = snapshotter.view(std::slice::from_ref(&context), Ids::Host);
+        let root = Root::new(root.map_err(|error| failed(error.class(), &error))?);
+        let text = match root.read(&name, DOCKERFILE_LIMIT) {
+            Err(FilesError::NotFound(_)) => {
+                let why =
+                    format!("failed to read dockerfile: open {name}: no such file or directory");
+                return Err(Status::unknown(why));
+            }
+            text => text.map_err(|error| failed(error.class(), &error))?,
+        };
+        readable(&name, &text)
+    });
+    let fell = |_| Status::internal("the thread that reads the Dockerfile fell");
+    reading.await.map_err(fell)?
+}
+
+/// A Dockerfile's text.
+fn readable(name: &str, text: &[u8]) -> Result<String, Status> {
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Err(Status::invalid_argument(format!(
+            "the Dockerfile ({name}) cannot be empty"
+        )));
+    }
+    let text = std::str::from_utf8(text);
+    let text = text.map_err(|_| Status::invalid_argument(format!("{name} is not UTF-8")))?;
+    Ok(text.to_owned())
 }
 
 /// Which files of the context are not of interest.

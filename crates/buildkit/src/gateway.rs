@@ -25,6 +25,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::builds::Build;
 use crate::door::BuildKit;
 use crate::error::{self, missing};
+use crate::frontend::Solved;
 use crate::{definition, frontend as dockerfile, worker};
 
 /// Which build a request is for, in its metadata (buildkit `client/buildid`).
@@ -97,20 +98,26 @@ impl LlbBridge for BuildKit {
             return Err(definition::refuse(request.definition.as_ref()));
         }
         check_frontend(&request.frontend, &request.frontend_opt)?;
-        definition::refuse_inputs(&request.frontend_inputs)?;
         let solved = tokio::select! {
-            solved = dockerfile::solve(self, &build, &request.frontend_opt) => solved?,
+            solved = dockerfile::solve(self, &build, &request.frontend_opt, &request.frontend_inputs, None) => solved?,
             () = build.over.cancelled() => return Err(Status::cancelled("the build is over")),
         };
-        let config = serde_json::to_vec(&solved.image.config);
-        let config = config.map_err(|error| Status::internal(error.to_string()))?;
-        let id = build.keep(solved)?;
+        let mut def = None;
+        let (metadata, id) = match solved {
+            Solved::Answer(answer) => (answer, String::new()),
+            Solved::Image(built) => {
+                let config = serde_json::to_vec(&built.image.config);
+                let config = config.map_err(|error| Status::internal(error.to_string()))?;
+                let metadata = HashMap::from([("containerimage.config".to_owned(), config)]);
+                if let Ok(digest) = built.image.id.as_str().parse() {
+                    def = Some(definition::of_result(&digest));
+                }
+                (metadata, build.keep(*built)?)
+            }
+        };
         let result = frontend::Result {
-            metadata: HashMap::from([("containerimage.config".to_owned(), config)]),
-            result: Some(result::Result::Ref(Ref {
-                id: id.clone(),
-                def: None,
-            })),
+            metadata,
+            result: Some(result::Result::Ref(Ref { id, def })),
             ..frontend::Result::default()
         };
         Ok(Response::new(SolveResponse {

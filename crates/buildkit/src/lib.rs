@@ -20,11 +20,17 @@ mod door;
 mod error;
 mod export;
 mod frontend;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzzing;
 mod gateway;
+mod named;
 mod needs;
+mod posted;
+mod questions;
 mod session;
 mod status;
 mod worker;
 
 pub use bases::{Bases, Logins};
 pub use door::BuildKit;
+pub use posted::{Posted, PostedContext, Telling};

@@ -14,6 +14,7 @@ const FRONTEND: &[&str] = &[
     "return",
     "returnmap",
     "proto.refarray",
+    "reference.output",
     "importcaches",
     "frontend.caps",
     "gateway.solve.evaluate",

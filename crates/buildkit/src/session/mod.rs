@@ -10,6 +10,7 @@ mod channel;
 mod secrets;
 mod sync;
 mod tree;
+mod upload;
 mod wanted;
 
 use std::collections::{HashMap, HashSet};
@@ -26,6 +27,9 @@ pub(crate) use channel::{Channel, Tasks};
 pub(crate) use secrets::fetch_secrets;
 pub(crate) use sync::{Asked, Received, SyncError, fetch_files, fetch_layer};
 pub(crate) use tree::go_mode;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use tree::{Tree, tar_entry};
+pub(crate) use upload::{fetch_upload, is_upload, store_archive};
 pub(crate) use wanted::Files;
 
 /// How long a build waits for the session it names: both come at once, in any order.

@@ -93,11 +93,6 @@ fn refuse_missing(query: &Query) -> Result<(), ApiError> {
             "building from an address is not implemented yet",
         ));
     }
-    if query.get("version") == Some("2") {
-        return Err(ApiError::missing(
-            "BuildKit's builds are not implemented yet",
-        ));
-    }
     for (name, what) in [("squash", "squashing layers"), ("outputs", "build outputs")] {
         let asked = match name {
             "squash" => query.boolean(name),

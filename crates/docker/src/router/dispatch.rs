@@ -60,7 +60,12 @@ pub(super) fn handler(id: &str) -> Option<Handler> {
         "ExecResize" => |call| Box::pin(execs::resize(call)),
         "ExecInspect" => |call| Box::pin(execs::inspect(call)),
 
-        "ImageBuild" => |call| Box::pin(build::build(call)),
+        "ImageBuild" => |call| {
+            if call.query.get("version") == Some("2") {
+                return Box::pin(buildkit::build(call));
+            }
+            Box::pin(build::build(call))
+        },
         "ImageList" => |call| Box::pin(images::list(call)),
         "ImageInspect" => |call| Box::pin(images::inspect(call)),
         "ImageAttestations" => |call| Box::pin(images::attestations(call)),

@@ -9,7 +9,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::{Exporter, SolveRequest, StatusR
 use bollard_buildkit_proto::pb;
 use tonic::{Code, Request};
 
-use crate::session::{Directory, Session, control, directory, file, link};
+use crate::session::{Directory, Session, Shared, control, directory, file, link};
 use crate::support::{Server, start};
 
 const DIRECTORY: u32 = 1 << 31;
@@ -410,4 +410,308 @@ async fn connections_are_taken_for_h2c_alone_and_sessions_have_names() {
     let (status, text) = server.ask(http::Method::POST, "/session", None).await;
     assert_eq!(status, 400);
     assert!(text.contains("X-Docker-Expose-Session-Uuid"), "{text}");
+}
+
+fn with_output(kind: &str, request: SolveRequest) -> SolveRequest {
+    SolveRequest {
+        exporters: vec![Exporter {
+            r#type: kind.to_owned(),
+            attrs: HashMap::from([("name".to_owned(), "sent:1".to_owned())]),
+        }],
+        ..request
+    }
+}
+
+#[tokio::test]
+async fn what_was_built_goes_to_the_client_as_archive_tar_or_directory() {
+    let Some(server) = start().await else { return };
+    let text = "FROM busybox\nCOPY a /d/a\nCOPY large /\n";
+    let large = "0123456789abcdef".repeat(20_000);
+    let context = vec![file("a", "one"), file("large", &large)];
+    for kind in ["docker", "tar", "local"] {
+        let files = (kind == "local").then(Default::default);
+        let shared = Shared {
+            files: files.clone(),
+            ..Shared::default()
+        };
+        let dockerfile = Directory::of(vec![file("Dockerfile", text)]);
+        let context = Directory::of(context.clone());
+        let session = Session::sharing(&server, dockerfile, context, shared.clone()).await;
+        let request = with_output(kind, solve(kind, &session));
+        let told = control(&server).await.solve(request).await.unwrap();
+        let told = told.into_inner().exporter_response;
+        assert!(told["containerimage.digest"].starts_with("sha256:"));
+        assert_eq!(server.get("/images/sent:1/json").await.0, 404, "{kind}");
+        let output = shared.output.lock().unwrap().clone();
+        if kind == "docker" {
+            let (status, loaded) = server
+                .ask(
+                    http::Method::POST,
+                    "/images/load?quiet=1",
+                    Some(output.into()),
+                )
+                .await;
+            assert_eq!(status, 200, "{loaded}");
+            let (_, image) = server.get("/images/sent:1/json").await;
+            assert_eq!(image["Id"], told["containerimage.digest"].as_str());
+            server
+                .ask(http::Method::DELETE, "/images/sent:1", None)
+                .await;
+        } else if kind == "tar" {
+            let has = |name: &str| output.windows(name.len()).any(|w| w == name.as_bytes());
+            assert!(has("d/a") && has("hello") && has(&large));
+        } else {
+            let files = files.unwrap();
+            let mut files = files.lock().unwrap().clone();
+            files.retain(|(stat, _)| ["d", "d/a", "hello", "large"].contains(&stat.path.as_str()));
+            let paths: Vec<_> = files.iter().map(|(stat, _)| stat.path.as_str()).collect();
+            assert_eq!(paths, ["d", "d/a", "hello", "large"]);
+            assert_eq!(files[1].1, b"one");
+            assert_eq!(files[3].1, large.as_bytes());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_context_can_be_an_archive_of_the_session() {
+    let Some(server) = start().await else { return };
+    let archive = hoist_testkit::TarBuilder::new()
+        .file(
+            "sub/Dockerfile",
+            0o644,
+            b"FROM busybox\nCOPY x /\n".to_vec(),
+        )
+        .file("x", 0o644, b"x".to_vec())
+        .finish();
+    let shared = Shared {
+        archive: archive.clone(),
+        ..Shared::default()
+    };
+    let nothing = || Directory::of(Vec::new());
+    let session = Session::sharing(&server, nothing(), nothing(), shared).await;
+    let mut request = solve("1", &session);
+    let address = "http://buildkit-session/archive".to_owned();
+    request
+        .frontend_attrs
+        .insert("context".to_owned(), address.clone());
+    let missing = control(&server)
+        .await
+        .solve(request.clone())
+        .await
+        .unwrap_err();
+    assert!(
+        missing.message().contains("open Dockerfile: no such file"),
+        "{missing}"
+    );
+    request
+        .frontend_attrs
+        .insert("filename".to_owned(), "sub/Dockerfile".to_owned());
+    control(&server).await.solve(request.clone()).await.unwrap();
+    assert_eq!(server.get("/images/built:1/json").await.0, 200);
+
+    let shared = Shared {
+        archive: archive[..520].to_vec(),
+        ..Shared::default()
+    };
+    let session = Session::sharing(&server, nothing(), nothing(), shared).await;
+    request.session = session.id.clone();
+    let cut = control(&server).await.solve(request).await.unwrap_err();
+    assert!(
+        cut.message().contains("failed to read the build context"),
+        "{cut}"
+    );
+}
+
+#[tokio::test]
+async fn a_posted_build_of_version_2_is_told_of_in_buildkits_words() {
+    let Some(server) = start().await else { return };
+    let session = session(&server, "FROM busybox\nCOPY x /\n", vec![file("x", "x")]).await;
+    let context = hoist_testkit::TarBuilder::new()
+        .file(
+            "Dockerfile",
+            0o644,
+            b"FROM busybox\nARG A\nLABEL a=$A\nCOPY x /\n".to_vec(),
+        )
+        .file("x", 0o644, b"x".to_vec())
+        .finish();
+    let path = format!(
+        "/build?version=2&session={}&t=posted:1&buildargs={{%22A%22:%22b%22}}",
+        session.id
+    );
+    let (status, text) = server
+        .ask(http::Method::POST, &path, Some(context.into()))
+        .await;
+    assert_eq!(status, 200, "{text}");
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(lines.iter().any(|line| line["id"] == "moby.buildkit.trace"));
+    let (_, image) = server.get("/images/posted:1/json").await;
+    assert_eq!(image["Config"]["Labels"]["a"], "b");
+    let last = lines.last().unwrap();
+    assert_eq!(last["id"], "moby.image.id");
+    assert_eq!(last["aux"]["ID"], image["Id"]);
+
+    let path = format!(
+        "/build?version=2&session={}&t=posted:2&remote=client-session&target=nowhere",
+        session.id
+    );
+    let (status, text) = server.ask(http::Method::POST, &path, None).await;
+    assert_eq!(status, 200, "{text}");
+    assert!(
+        text.contains("target stage \\\"nowhere\\\" could not be found"),
+        "{text}"
+    );
+    let (status, text) = server
+        .ask(http::Method::POST, "/build?version=2", None)
+        .await;
+    assert_eq!(status, 400);
+    assert!(text.contains("needs a session"), "{text}");
+}
+
+#[tokio::test]
+async fn secrets_are_asked_for_by_the_steps_that_need_them() {
+    let Some(server) = start().await else { return };
+    let text = "FROM busybox\nRUN --mount=type=secret,id=key,required=true true\n";
+    for (name, secrets, works) in [
+        (
+            "1",
+            HashMap::from([("key".to_owned(), b"s".to_vec())]),
+            true,
+        ),
+        ("2", HashMap::new(), false),
+    ] {
+        let shared = Shared {
+            secrets,
+            ..Shared::default()
+        };
+        let dockerfile = Directory::of(vec![file("Dockerfile", text)]);
+        let session =
+            Session::sharing(&server, dockerfile, Directory::of(Vec::new()), shared).await;
+        let mut request = solve(name, &session);
+        request
+            .frontend_attrs
+            .insert("no-cache".to_owned(), String::new());
+        let solved = control(&server).await.solve(request).await;
+        match solved {
+            Ok(_) => assert!(works),
+            Err(status) => {
+                assert!(
+                    !works && status.message() == "secret key: not found",
+                    "{status}"
+                );
+            }
+        }
+    }
+}
+
+/// A client that goes takes its build along: its name is free again, and its results are nobody's.
+#[tokio::test]
+async fn a_build_is_gone_with_its_client() {
+    let Some(server) = start().await else { return };
+    let session = session(&server, "FROM busybox\n", Vec::new()).await;
+    let whole = SolveRequest {
+        frontend: String::new(),
+        ..solve("1", &session)
+    };
+    let mut client = control(&server).await;
+    let (first, request) = (
+        whole.clone(),
+        StatusRequest {
+            r#ref: "1".to_owned(),
+        },
+    );
+    let waiting = tokio::spawn(async move { client.solve(first).await });
+    let mut told = control(&server)
+        .await
+        .status(request)
+        .await
+        .unwrap()
+        .into_inner();
+    waiting.abort();
+    // The log of a build that is over ends.
+    while told.message().await.unwrap().is_some() {}
+    let again = SolveRequest {
+        frontend: "dockerfile.v0".to_owned(),
+        ..whole
+    };
+    control(&server).await.solve(again).await.unwrap();
+}
+
+#[tokio::test]
+async fn names_stand_for_images_directories_and_results_of_other_builds() {
+    let Some(server) = start().await else { return };
+    let text = "FROM base\nCOPY --from=src x /copied\n";
+    let session = session(&server, text, vec![file("x", "x")]).await;
+    let with = |mut request: SolveRequest, names: &[(&str, &str)]| {
+        for (name, source) in names {
+            let key = format!("context:{name}");
+            request.frontend_attrs.insert(key, (*source).to_owned());
+        }
+        request
+    };
+    let names = [("base", "docker-image://busybox"), ("src", "local:context")];
+    let first = with(solve("1", &session), &names);
+    control(&server).await.solve(first).await.unwrap();
+    let (_, image) = server.get("/images/built:1/json").await;
+    assert_eq!(
+        image["Config"]["Cmd"],
+        serde_json::json!(["echo", "from the image"])
+    );
+
+    // A frontend at the client's gets a result, and hands it to another build as its input.
+    let whole = SolveRequest {
+        frontend: String::new(),
+        ..solve("2", &session)
+    };
+    let mut waiting = control(&server).await;
+    let waiting = tokio::spawn(async move { waiting.solve(whole).await });
+    let channel = crate::session::channel(&server).await;
+    let mut bridge = LlbBridgeClient::with_interceptor(channel, |mut request: Request<()>| {
+        let key = "buildkit-controlapi-buildid";
+        request.metadata_mut().insert(key, "2".parse().unwrap());
+        Ok(request)
+    });
+    let asked = frontend::SolveRequest {
+        frontend: "dockerfile.v0".to_owned(),
+        frontend_opt: with(SolveRequest::default(), &names).frontend_attrs,
+        ..frontend::SolveRequest::default()
+    };
+    let solved = bridge.solve(asked).await.unwrap().into_inner();
+    let Some(frontend::result::Result::Ref(one)) = solved.result.clone().unwrap().result else {
+        panic!("a result is a ref");
+    };
+    let mut linked = with(
+        solve("3", &session),
+        &[("base", "input:base"), ("src", "local:context")],
+    );
+    linked
+        .frontend_inputs
+        .insert("base".to_owned(), one.def.unwrap());
+    let told = control(&server).await.solve(linked).await.unwrap();
+    assert!(
+        told.into_inner()
+            .exporter_response
+            .contains_key("containerimage.digest")
+    );
+    let (_, image) = server.get("/images/built:3/json").await;
+    assert_eq!(image["RootFS"]["Layers"].as_array().unwrap().len(), 3);
+    drop(bridge);
+    waiting.abort();
+}
+
+#[tokio::test]
+async fn a_session_can_be_a_stream_of_the_services() {
+    let Some(server) = start().await else { return };
+    let dockerfile = Directory::of(vec![file("Dockerfile", "FROM busybox\nCOPY x /\n")]);
+    let context = Directory::of(vec![file("x", &"x".repeat(300_000))]);
+    let session = Session::inside(&server, dockerfile, context).await;
+    control(&server)
+        .await
+        .solve(solve("1", &session))
+        .await
+        .unwrap();
+    assert_eq!(session.sent("context"), 1);
+    assert_eq!(server.get("/images/built:1/json").await.0, 200);
 }

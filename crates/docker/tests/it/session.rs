@@ -6,16 +6,30 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bollard_buildkit_proto::fsutil::types::{Packet, Stat, packet::PacketType};
+use bollard_buildkit_proto::moby::buildkit::secrets::v1::secrets_server::{Secrets, SecretsServer};
+use bollard_buildkit_proto::moby::buildkit::secrets::v1::{GetSecretRequest, GetSecretResponse};
+use bollard_buildkit_proto::moby::buildkit::v1::BytesMessage as StreamBytes;
 use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
+use bollard_buildkit_proto::moby::filesync::packet::file_send_server::{
+    FileSend as PacketSend, FileSendServer as PacketSendServer,
+};
+use bollard_buildkit_proto::moby::filesync::v1::BytesMessage;
+use bollard_buildkit_proto::moby::filesync::v1::file_send_server::{FileSend, FileSendServer};
 use bollard_buildkit_proto::moby::filesync::v1::file_sync_server::{FileSync, FileSyncServer};
+use bollard_buildkit_proto::moby::upload::v1::BytesMessage as UploadBytes;
+use bollard_buildkit_proto::moby::upload::v1::upload_server::{Upload, UploadServer};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use http::Method;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
 use tower::ServiceExt as _;
 
 use crate::support::{Server, request};
+
+/// Files, told of, with their contents.
+pub(crate) type Entries = Vec<(Stat, Vec<u8>)>;
 
 /// A regular file.
 pub(crate) fn file(path: &str, text: &str) -> (Stat, Vec<u8>) {
@@ -79,6 +93,18 @@ struct Asked {
     followed: Mutex<Vec<String>>,
 }
 
+/// What a client shares beside directories, and what it gets.
+#[derive(Clone, Default)]
+pub(crate) struct Shared {
+    pub(crate) secrets: HashMap<String, Vec<u8>>,
+    /// What `http://buildkit-session/archive` is.
+    pub(crate) archive: Vec<u8>,
+    /// Of an output that is one file: its bytes.
+    pub(crate) output: Arc<Mutex<Vec<u8>>>,
+    /// Of an output that is a directory: its files.
+    pub(crate) files: Option<Arc<Mutex<Entries>>>,
+}
+
 /// A session that is open for as long as this is there.
 pub(crate) struct Session {
     pub(crate) id: String,
@@ -100,6 +126,16 @@ struct Files {
 impl Session {
     /// Opens a session that shares these directories.
     pub(crate) async fn start(server: &Server, dockerfile: Directory, context: Directory) -> Self {
+        Self::sharing(server, dockerfile, context, Shared::default()).await
+    }
+
+    /// Opens a session that shares these directories and more.
+    pub(crate) async fn sharing(
+        server: &Server,
+        dockerfile: Directory,
+        context: Directory,
+        shared: Shared,
+    ) -> Self {
         static LAST: AtomicUsize = AtomicUsize::new(0);
         let id = format!("session-{}", LAST.fetch_add(1, Ordering::Relaxed));
         let mut opening = request(Method::POST, "/session", None);
@@ -108,6 +144,9 @@ impl Session {
             ("name", "test"),
             ("sharedkey", "the same directory"),
             ("grpc-method", "/moby.filesync.v1.FileSync/DiffCopy"),
+            ("grpc-method", "/moby.filesync.v1.FileSend/DiffCopy"),
+            ("grpc-method", "/moby.buildkit.secrets.v1.Secrets/GetSecret"),
+            ("grpc-method", "/moby.upload.v1.Upload/Pull"),
         ] {
             let name = format!("x-docker-expose-session-{name}");
             let name: http::HeaderName = name.parse().unwrap();
@@ -123,16 +162,53 @@ impl Session {
             directories: HashMap::from([("dockerfile", dockerfile), ("context", context)]),
             asked: asked.clone(),
         };
-        let service = FileSyncServer::new(files);
+        let serving = tokio::spawn(serve(connection.unwrap(), files, shared));
+        Self { id, asked, serving }
+    }
+
+    /// Opens a session inside of a gRPC stream, as builds do that share one.
+    pub(crate) async fn inside(server: &Server, dockerfile: Directory, context: Directory) -> Self {
+        let id = "session-inside".to_owned();
+        let asked = Arc::new(HashMap::from([
+            ("dockerfile", Asked::default()),
+            ("context", Asked::default()),
+        ]));
+        let files = Files {
+            directories: HashMap::from([("dockerfile", dockerfile), ("context", context)]),
+            asked: asked.clone(),
+        };
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        let (mut read, mut write) = tokio::io::split(ours);
+        let (sender, receiver) = tokio::sync::mpsc::channel(4);
+        let outgoing = stream::unfold(receiver, |mut receiver| async {
+            let message = receiver.recv().await?;
+            Some((message, receiver))
+        });
+        let mut request = Request::new(outgoing);
+        let metadata = request.metadata_mut();
+        metadata.insert("x-docker-expose-session-uuid", id.parse().unwrap());
+        let method = "/moby.filesync.v1.FileSync/DiffCopy".parse().unwrap();
+        metadata.insert("x-docker-expose-session-grpc-method", method);
+        let mut client = control(server).await;
         let serving = tokio::spawn(async move {
-            let service = hyper::service::service_fn(move |request| {
-                let service = service.clone();
-                async move { service.oneshot(request).await }
+            let answering = tokio::spawn(serve(theirs, files, Shared::default()));
+            let sending = tokio::spawn(async move {
+                let mut buffer = vec![0; 16 << 10];
+                while let Ok(count @ 1..) = read.read(&mut buffer).await {
+                    let data = buffer[..count].to_vec();
+                    if sender.send(StreamBytes { data }).await.is_err() {
+                        break;
+                    }
+                }
             });
-            let connection = TokioIo::new(connection.unwrap());
-            let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                .serve_connection(connection, service)
-                .await;
+            let mut incoming = client.session(request).await.unwrap().into_inner();
+            while let Ok(Some(message)) = incoming.message().await {
+                if write.write_all(&message.data).await.is_err() {
+                    break;
+                }
+            }
+            answering.abort();
+            sending.abort();
         });
         Self { id, asked, serving }
     }
@@ -151,6 +227,38 @@ impl Session {
     pub(crate) fn followed(&self, directory: &str) -> Vec<String> {
         self.asked[directory].followed.lock().unwrap().clone()
     }
+}
+
+/// Answers on a session's connection until it ends.
+async fn serve(
+    connection: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    files: Files,
+    shared: Shared,
+) {
+    let service = FileSyncServer::new(files);
+    let service = hyper::service::service_fn(move |request: http::Request<_>| {
+        let (service, shared) = (service.clone(), shared.clone());
+        async move {
+            let path = request.uri().path();
+            if path.starts_with("/moby.filesync.v1.FileSync/") {
+                return service.oneshot(request).await;
+            }
+            if path.starts_with("/moby.buildkit.secrets.v1.Secrets/") {
+                return SecretsServer::new(shared).oneshot(request).await;
+            }
+            if path.starts_with("/moby.upload.v1.Upload/") {
+                return UploadServer::new(shared).oneshot(request).await;
+            }
+            if shared.files.is_some() {
+                return PacketSendServer::new(shared).oneshot(request).await;
+            }
+            FileSendServer::new(shared).oneshot(request).await
+        }
+    });
+    let connection = TokioIo::new(connection);
+    let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .serve_connection(connection, service)
+        .await;
 }
 
 #[async_trait]
@@ -242,6 +350,108 @@ impl FileSync for Files {
         _: Request<Streaming<Packet>>,
     ) -> Result<Response<Self::TarStreamStream>, Status> {
         Err(Status::unimplemented("tar"))
+    }
+}
+
+#[async_trait]
+impl Secrets for Shared {
+    async fn get_secret(
+        &self,
+        request: Request<GetSecretRequest>,
+    ) -> Result<Response<GetSecretResponse>, Status> {
+        let id = &request.get_ref().id;
+        let data = self.secrets.get(id).cloned();
+        let data = data.ok_or_else(|| Status::not_found(format!("secret {id} not found")))?;
+        Ok(Response::new(GetSecretResponse { data }))
+    }
+}
+
+#[async_trait]
+impl Upload for Shared {
+    type PullStream = BoxStream<'static, Result<UploadBytes, Status>>;
+
+    async fn pull(
+        &self,
+        request: Request<Streaming<UploadBytes>>,
+    ) -> Result<Response<Self::PullStream>, Status> {
+        assert_eq!(request.metadata().get("urlpath").unwrap(), "/archive");
+        let pieces = self.archive.chunks(1000).map(<[u8]>::to_vec);
+        let pieces = pieces.map(|data| Ok(UploadBytes { data }));
+        Ok(Response::new(
+            stream::iter(pieces.collect::<Vec<_>>()).boxed(),
+        ))
+    }
+}
+
+#[async_trait]
+impl FileSend for Shared {
+    type DiffCopyStream = BoxStream<'static, Result<BytesMessage, Status>>;
+
+    async fn diff_copy(
+        &self,
+        request: Request<Streaming<BytesMessage>>,
+    ) -> Result<Response<Self::DiffCopyStream>, Status> {
+        let mut messages = request.into_inner();
+        while let Some(message) = messages.message().await? {
+            self.output.lock().unwrap().extend(message.data);
+        }
+        Ok(Response::new(stream::empty().boxed()))
+    }
+}
+
+#[async_trait]
+impl PacketSend for Shared {
+    type DiffCopyStream = BoxStream<'static, Result<Packet, Status>>;
+
+    /// Asks for every file as soon as all are told of, as clients do.
+    async fn diff_copy(
+        &self,
+        request: Request<Streaming<Packet>>,
+    ) -> Result<Response<Self::DiffCopyStream>, Status> {
+        let mut packets = request.into_inner();
+        let files = self.files.clone().unwrap();
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let ask = |kind: PacketType, id| {
+                let packet = Packet {
+                    r#type: kind.into(),
+                    id,
+                    ..Packet::default()
+                };
+                sender.send(Ok(packet)).unwrap();
+            };
+            let mut open = 0;
+            let mut all_told = false;
+            while let Some(packet) = packets.message().await.unwrap() {
+                match (packet.r#type(), packet.stat) {
+                    (PacketType::PacketStat, Some(stat)) => {
+                        let mut files = files.lock().unwrap();
+                        if stat.mode & !0o777 == 0 {
+                            open += 1;
+                            ask(PacketType::PacketReq, u32::try_from(files.len()).unwrap());
+                        }
+                        files.push((stat, Vec::new()));
+                    }
+                    (PacketType::PacketStat, None) => all_told = true,
+                    (PacketType::PacketData, _) if packet.data.is_empty() => open -= 1,
+                    (PacketType::PacketData, _) => {
+                        files.lock().unwrap()[packet.id as usize]
+                            .1
+                            .extend(packet.data);
+                    }
+                    _ => break,
+                }
+                if all_told && open == 0 {
+                    ask(PacketType::PacketFin, 0);
+                    all_told = false;
+                }
+            }
+        });
+        let answers = stream::unfold(receiver, |mut receiver| async {
+            let packet = receiver.recv().await?;
+            Some((packet, receiver))
+        });
+        Ok(Response::new(answers.boxed()))
     }
 }
 
