@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use hoist_model::Digest;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::origin::Origin;
 use crate::proxy::{Proxy, is_excepted};
@@ -19,6 +19,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     /// Layers being downloaded, over all pulls.
     pub(crate) downloads: Semaphore,
+    /// Parts of large layers that come beside the first of each, over all pulls.
+    ahead: Arc<Semaphore>,
     /// Layers being uploaded, over all pushes.
     pub(crate) uploads: Semaphore,
     /// One lock per layer being stored, so that two pulls of it store it once; the second finds it there.
@@ -31,6 +33,10 @@ impl Client {
     pub fn new(settings: Settings) -> Self {
         Self(Arc::new(Shared {
             downloads: Semaphore::new(settings.max_concurrent_downloads.max(1)),
+            ahead: Arc::new(Semaphore::new(match settings.max_concurrent_downloads {
+                0 | 1 => 0,
+                several => several,
+            })),
             uploads: Semaphore::new(settings.max_concurrent_uploads.max(1)),
             settings,
             layers: Mutex::default(),
@@ -39,6 +45,13 @@ impl Client {
 }
 
 impl Shared {
+    /// Leave for as many parts beside the first as may come now, if any.
+    pub(crate) fn ahead(&self) -> Option<OwnedSemaphorePermit> {
+        let free = u32::try_from(self.ahead.available_permits()).unwrap_or(u32::MAX);
+        let permits = Arc::clone(&self.ahead).try_acquire_many_owned(free).ok()?;
+        (permits.num_permits() > 0).then_some(permits)
+    }
+
     /// The proxy by which a server is asked, if any: never one of this machine's, nor one whose address was configured.
     pub(crate) fn proxy(&self, origin: &Origin) -> Option<&Proxy> {
         let settings = &self.settings;

@@ -2,9 +2,11 @@
 //!
 //! The worker at the channel's other end ([`crate::unpack`]) commits only after it was told that every byte came
 //! and the digest is right. If the download is given up, in whatever way, the channel closes without that word, and of a large
-//! layer the worker keeps what came: the next pull, of this engine or of one after a kill, goes on there.If the download is given up, in whatever way, the channel closes without that word.
+//! layer the worker keeps what came: the next pull, of this engine or of one after a kill, goes on there. What is to come of
+//! a large layer comes in parts, several at a time ([`crate::ahead`]), where the registry gives parts.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
+use crate::ahead::{Ahead, AheadError, LEAST_PARTS, Source, range_header};
 use crate::error::PullError;
 use crate::manifest::{blob_target, named};
 use crate::pull::ProgressReport;
@@ -101,7 +104,7 @@ enum Fetched {
 
 /// What one layer is fetched with.
 struct Fetch<'a> {
-    session: &'a Session,
+    session: &'a Arc<Session>,
     reference: &'a ImageReference,
     descriptor: &'a Descriptor,
     diff_id: &'a Digest,
@@ -131,6 +134,7 @@ impl Fetch<'_> {
             descriptor: self.descriptor,
             pieces: Some(pieces),
             keeps: keeps && received == 0,
+            splits: true,
             hasher,
             received,
             reported: None,
@@ -197,13 +201,15 @@ impl Fetch<'_> {
 }
 
 struct Download<'a, R> {
-    session: &'a Session,
+    session: &'a Arc<Session>,
     reference: &'a ImageReference,
     descriptor: &'a Descriptor,
     /// `None` once the worker gave up.
     pieces: Option<mpsc::Sender<Piece>>,
     /// Whether the worker can keep what comes, which it is not told yet.
     keeps: bool,
+    /// Whether the registry is thought to give parts.
+    splits: bool,
     hasher: Sha256,
     received: u64,
     reported: Option<Instant>,
@@ -278,10 +284,22 @@ impl<R: Fn(LayerPhase)> Download<'_, R> {
         }
     }
 
-    /// One request, from where we are to its end.
+    /// From where we are to the end: one request, or one for each part.
     async fn attempt(&mut self, target: &str) -> Result<(), PullError> {
+        let shared = self.session.transport.shared();
+        let source = Source {
+            session: Arc::clone(self.session),
+            target: target.to_owned(),
+            size: self.descriptor.size,
+            part: shared.settings.part_bytes.max(1),
+        };
+        let worth = self.splits && source.size - self.received >= LEAST_PARTS * source.part;
+        let permits = worth.then(|| shared.ahead()).flatten();
+        let head = source.range(self.received);
         let mut headers = HeaderMap::new();
-        if self.received > 0 {
+        if permits.is_some() {
+            headers.insert(RANGE, range_header(&head));
+        } else if self.received > 0 {
             let range = HeaderValue::try_from(format!("bytes={}-", self.received));
             headers.insert(RANGE, range.unwrap_or(HeaderValue::from_static("bytes=0-")));
         }
@@ -296,7 +314,14 @@ impl<R: Fn(LayerPhase)> Download<'_, R> {
                 self.check_range(&response)?;
                 0
             }
-            StatusCode::RANGE_NOT_SATISFIABLE => return Err(self.wrong_size(self.received)),
+            StatusCode::RANGE_NOT_SATISFIABLE if permits.is_none() => {
+                return Err(self.wrong_size(self.received));
+            }
+            // It may mind parts and nothing else.
+            status if permits.is_some() && !status.is_server_error() => {
+                self.splits = false;
+                return Box::pin(self.attempt(target)).await;
+            }
             _ => {
                 let named = named(self.reference);
                 return Err(self.session.refused(target, response, &named).await);
@@ -313,6 +338,10 @@ impl<R: Fn(LayerPhase)> Download<'_, R> {
             self.keeps = false;
             let _ = pieces.send(Piece::Keep).await;
         }
+        // Only what was asked for; a registry that sends more, or all, is taken at its word.
+        let is_part = content_range(&response).as_ref() == Some(&head);
+        let permits = permits.filter(|_| is_part);
+        let mut ahead = permits.map(|permits| Ahead::start(source, head.end, permits));
         let mut body = response.into_body();
         while let Some(mut chunk) = self.chunk(&mut body, target).await? {
             if skip > 0 {
@@ -320,26 +349,49 @@ impl<R: Fn(LayerPhase)> Download<'_, R> {
                 let _ = chunk.split_to(over);
                 skip -= over as u64;
             }
-            if chunk.is_empty() {
-                continue;
+            if !self.take(chunk).await? {
+                return Ok(());
             }
-            let after = self.received + chunk.len() as u64;
-            if after > self.descriptor.size {
-                return Err(self.wrong_size(after));
-            }
-            self.hasher.update(&chunk);
-            self.received = after;
-            self.report_download();
-            if let Some(pieces) = &self.pieces
-                && pieces.send(Piece::Data(chunk)).await.is_err()
-            {
-                self.pieces = None;
-                if self.descriptor.size - self.received > WORTH_KNOWING {
-                    return Ok(());
+        }
+        let Some(ahead) = ahead.as_mut().filter(|_| self.received == head.end) else {
+            return Ok(());
+        };
+        loop {
+            match ahead.chunk().await {
+                Ok(Some(chunk)) => {
+                    if !self.take(chunk).await? {
+                        return Ok(());
+                    }
+                }
+                Ok(None) => return Ok(()),
+                Err(AheadError::Pull(error)) => return Err(error),
+                Err(AheadError::NoPart) => {
+                    self.splits = false;
+                    return Box::pin(self.attempt(target)).await;
                 }
             }
         }
-        Ok(())
+    }
+
+    /// Hands on what came. `false`: there is no use in more.
+    async fn take(&mut self, chunk: Bytes) -> Result<bool, PullError> {
+        if chunk.is_empty() {
+            return Ok(true);
+        }
+        let after = self.received + chunk.len() as u64;
+        if after > self.descriptor.size {
+            return Err(self.wrong_size(after));
+        }
+        self.hasher.update(&chunk);
+        self.received = after;
+        self.report_download();
+        if let Some(pieces) = &self.pieces
+            && pieces.send(Piece::Data(chunk)).await.is_err()
+        {
+            self.pieces = None;
+            return Ok(self.descriptor.size - self.received <= WORTH_KNOWING);
+        }
+        Ok(true)
     }
 
     async fn chunk(
@@ -408,6 +460,14 @@ impl<R: Fn(LayerPhase)> Download<'_, R> {
             });
         }
     }
+}
+
+/// The bytes that a reply says it has, where it says so in full.
+pub(crate) fn content_range(response: &Response<ResponseBody>) -> Option<Range<u64>> {
+    let text = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+    let (range, _) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (start, last) = range.split_once('-')?;
+    Some(start.parse().ok()?..last.parse::<u64>().ok()?.checked_add(1)?)
 }
 
 fn length(response: &Response<ResponseBody>) -> Option<u64> {

@@ -14,6 +14,7 @@
 //! push ─▶ Session ─▶ Uploads (has? mount? stream, finish) ◀─ compressed pieces ◀─ the snapshotter's tar
 //! ```
 
+mod ahead;
 mod authenticate;
 mod challenge;
 mod client;

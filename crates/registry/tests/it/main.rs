@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests and their helpers")]
 
+mod ahead;
 mod confusion;
 mod fake;
 mod hostile;
