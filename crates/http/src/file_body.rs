@@ -93,11 +93,17 @@ impl Drop for Known {
 }
 
 impl Connection {
-    /// A body that is a part of a file, which the kernel sends without a copy; `None` where the connection cannot (TLS) or
-    /// the file is not one to be mapped: then the caller reads it. For HTTP/1.1, and for files that nobody changes or
-    /// shortens while they are sent.
+    /// A body that is a part of a file: see [`Self::file_bytes`].
     #[must_use]
     pub fn file_body(&self, file: &Arc<File>, range: Range<u64>) -> Option<Body> {
+        Some(Body::from(self.file_bytes(file, range)?))
+    }
+
+    /// A part of a file as bytes of this connection's reply, whole or as a piece of it, which the kernel sends without a copy;
+    /// `None` where the connection cannot (TLS) or the file is not one to be mapped: then the caller reads it. For HTTP/1.1,
+    /// and for files that nobody changes or shortens while they are sent.
+    #[must_use]
+    pub fn file_bytes(&self, file: &Arc<File>, range: Range<u64>) -> Option<Bytes> {
         let files = Arc::clone(self.files.as_ref()?);
         let offset = range.start;
         let mapping = Mapping::of(file, range).ok()?;
@@ -107,6 +113,6 @@ impl Connection {
             file: Arc::clone(file),
             offset,
         });
-        Some(Body::from(Bytes::from_owner(Known { mapping, files })))
+        Some(Bytes::from_owner(Known { mapping, files }))
     }
 }

@@ -17,7 +17,6 @@ use crate::socket::{Socket, SocketIo};
 use crate::stream::Stream;
 
 const HEAD_READ: usize = 4 << 10;
-const BODY_READ: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(crate) struct Wire {
@@ -146,10 +145,18 @@ impl AsyncRead for Wire {
                     }
                     this.vetted = this.held.split_to(count);
                 }
-                State::Chunked(_) if this.held.is_empty() => {
-                    if !ready!(this.poll_fill(cx, BODY_READ))? {
-                        return Poll::Ready(Ok(()));
+                State::Chunked(chunks) if this.held.is_empty() => {
+                    let mut part = ReadBuf::new(buf.initialize_unfilled());
+                    ready!(Pin::new(&mut this.stream).poll_read(cx, &mut part))?;
+                    let read = part.filled();
+                    let (count, done) = chunks.advance(read);
+                    if done {
+                        this.state = State::Head;
+                        // What comes after the body has to be looked at.
+                        this.held.extend_from_slice(&read[count..]);
                     }
+                    buf.advance(count);
+                    return Poll::Ready(Ok(()));
                 }
                 State::Chunked(chunks) => {
                     let (count, done) = chunks.advance(&this.held);

@@ -9,7 +9,8 @@
 //! ```
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{self, Write};
 
 use hoist_model::{Digest, ErrorClass, ImageId, ImageReference};
 use serde_json::{Value, json};
@@ -50,7 +51,7 @@ pub enum SaveError {
     Content(#[from] ContentError),
     /// The one who takes the archive is gone, or a layer could not be read to its end.
     #[error("writing the archive")]
-    Output(#[from] std::io::Error),
+    Output(#[from] io::Error),
 }
 
 impl SaveError {
@@ -65,12 +66,19 @@ impl SaveError {
     }
 }
 
+/// Where an archive of images goes.
+pub trait ArchiveOut: Write {
+    /// Writes the first `size` bytes of a file, which nobody changes any more; one that has fewer is an error of the kind
+    /// `UnexpectedEof`. Not by [`Write`], so that whoever has a kernel that sends files need not read them.
+    fn file(&mut self, file: File, size: u64) -> io::Result<()>;
+}
+
 /// Writes images; what they share is written once. Blocking.
 pub fn save_images(
     images: &[SavedImage],
     content: &ContentStore,
     snapshotter: &dyn Snapshotter,
-    out: impl Write,
+    out: impl ArchiveOut,
 ) -> Result<(), SaveError> {
     let mut archive = Archive {
         tar: TarWriter::new(out),
@@ -83,18 +91,11 @@ pub fn save_images(
     let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     for image in images {
         let config = content.get(&image.id, CONFIG_LIMIT)?;
-        archive.blob(
-            &image.id,
-            config.len() as u64,
-            image.created,
-            config.as_slice(),
-        )?;
+        archive.blob(&image.id, image.created, &config)?;
         let (mut layers, mut sources) = (Vec::new(), serde_json::Map::new());
         for layer in &image.layers {
             let size = snapshotter.layer(layer)?.tar_bytes;
-            if !archive.written.contains(layer) {
-                archive.blob(layer, size, image.created, snapshotter.open_tar(layer)?)?;
-            }
+            archive.layer(layer, size, image.created, snapshotter.open_tar(layer)?)?;
             let descriptor = descriptor(LAYER_TYPE, layer, size);
             sources.insert(layer.as_str().to_owned(), descriptor.clone());
             layers.push(descriptor);
@@ -108,7 +109,7 @@ pub fn save_images(
         let manifest = manifest.to_string().into_bytes();
         let digest = Digest::from_sha256(&Sha256::digest(&manifest).into());
         let size = manifest.len() as u64;
-        archive.blob(&digest, size, image.created, manifest.as_slice())?;
+        archive.blob(&digest, image.created, &manifest)?;
         let plain = descriptor(MANIFEST_TYPE, &digest, size);
         if image.references.is_empty() {
             manifests.push(plain.clone());
@@ -167,33 +168,36 @@ struct Archive<W> {
     written: HashSet<Digest>,
 }
 
-impl<W: Write> Archive<W> {
-    fn directory(&mut self, path: &str, mtime: i64) -> std::io::Result<()> {
+impl<W: ArchiveOut> Archive<W> {
+    fn directory(&mut self, path: &str, mtime: i64) -> io::Result<()> {
         self.tar
             .entry(&entry(path, EntryKind::Directory, 0o755, mtime))
     }
 
-    fn blob(
-        &mut self,
-        digest: &Digest,
-        size: u64,
-        mtime: i64,
-        data: impl Read,
-    ) -> std::io::Result<()> {
+    fn blob(&mut self, digest: &Digest, mtime: i64, bytes: &[u8]) -> io::Result<()> {
         if self.written.insert(digest.clone()) {
-            let kind = EntryKind::File { size, offset: 0 };
-            let entry = entry(&path(digest), kind, 0o644, mtime);
-            self.tar.file(&entry, size, data)?;
+            self.write(&path(digest), mtime, bytes)?;
         }
         Ok(())
     }
 
-    fn document(&mut self, name: &str, value: &Value, mtime: i64) -> std::io::Result<()> {
-        let text = value.to_string();
-        let size = text.len() as u64;
+    fn layer(&mut self, digest: &Digest, size: u64, mtime: i64, tar: File) -> io::Result<()> {
+        if self.written.insert(digest.clone()) {
+            let kind = EntryKind::File { size, offset: 0 };
+            let entry = entry(&path(digest), kind, 0o644, mtime);
+            self.tar.sent(&entry, size, |out| out.file(tar, size))?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, path: &str, mtime: i64, bytes: &[u8]) -> io::Result<()> {
+        let size = bytes.len() as u64;
         let kind = EntryKind::File { size, offset: 0 };
-        self.tar
-            .file(&entry(name, kind, 0o644, mtime), size, text.as_bytes())
+        self.tar.file(&entry(path, kind, 0o644, mtime), size, bytes)
+    }
+
+    fn document(&mut self, name: &str, value: &Value, mtime: i64) -> io::Result<()> {
+        self.write(name, mtime, value.to_string().as_bytes())
     }
 }
 

@@ -40,7 +40,11 @@ pub(crate) async fn read(call: Call) -> Reply {
     let files = call.engine().containers.files(call.name()).await?;
     let stat = files.stat(&path).await?;
     let mut response =
-        body_writer::answer(|out| async move { files.read(&path, out).await }).await?;
+        body_writer::answer(
+            &call.parts,
+            |out| async move { files.read(&path, out).await },
+        )
+        .await?;
     describe(&mut response, &stat)?;
     Ok(response)
 }

@@ -1,11 +1,16 @@
 //! A reply's body as a blocking writer, for work that writes archives on a thread of its own.
 
+use std::fs::File;
 use std::future::Future;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::StatusCode;
+use hoist_http::Connection;
+use hoist_image::ArchiveOut;
+use http::request::Parts;
+use http::{StatusCode, Version};
 use tokio::sync::mpsc;
 
 use crate::call::with_type;
@@ -15,11 +20,15 @@ use crate::error::{ApiError, Reply};
 const PIECE: usize = 64 << 10;
 /// Pieces that may wait for the client.
 const BACKLOG: usize = 2;
+/// The largest piece of a file: readers of chunked bodies may take a chunk's length for a 32-bit number.
+const FILE_PIECE: u64 = 1 << 30;
 
 /// Sends what is written in pieces; a client that left is a broken pipe.
 pub(super) struct BodyWriter {
     pieces: mpsc::Sender<Bytes>,
     collected: Vec<u8>,
+    /// Where the kernel can send files.
+    connection: Option<Connection>,
 }
 
 impl Write for BodyWriter {
@@ -37,15 +46,47 @@ impl Write for BodyWriter {
             return Ok(());
         }
         let piece = std::mem::replace(&mut self.collected, Vec::with_capacity(PIECE));
+        self.send(piece.into())
+    }
+}
+
+impl ArchiveOut for BodyWriter {
+    fn file(&mut self, file: File, size: u64) -> io::Result<()> {
+        let file = Arc::new(file);
+        let mut at = 0;
+        while let Some(connection) = self.connection.clone()
+            && at < size
+        {
+            let next = size.min(at + FILE_PIECE);
+            let Some(bytes) = connection.file_bytes(&file, at..next) else {
+                break;
+            };
+            self.flush()?;
+            self.send(bytes)?;
+            at = next;
+        }
+        let mut rest = (&*file).take(size - at);
+        if at > 0 && at < size {
+            io::Seek::seek(&mut &*file, io::SeekFrom::Start(at))?;
+        }
+        match io::copy(&mut rest, self)? {
+            copied if copied == size - at => Ok(()),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+impl BodyWriter {
+    fn send(&self, piece: Bytes) -> io::Result<()> {
         self.pieces
-            .blocking_send(piece.into())
+            .blocking_send(piece)
             .map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 
 /// Answers with what `work` writes. A failure before the first piece is an ordinary error reply; one after it breaks the
 /// body off, which no client takes for its end. `work` goes on on its own, and ends when the client left.
-pub(super) async fn answer<W, E>(work: impl FnOnce(BodyWriter) -> W) -> Reply
+pub(super) async fn answer<W, E>(request: &Parts, work: impl FnOnce(BodyWriter) -> W) -> Reply
 where
     W: Future<Output = Result<(), E>> + Send + 'static,
     E: Into<ApiError> + Send + 'static,
@@ -54,6 +95,10 @@ where
     let writer = BodyWriter {
         pieces: sender,
         collected: Vec::with_capacity(PIECE),
+        connection: match request.version {
+            Version::HTTP_11 => request.extensions.get().cloned(),
+            _ => None,
+        },
     };
     let work = tokio::spawn(work(writer));
     let end = async move {
@@ -98,7 +143,8 @@ mod tests {
     use http_body_util::BodyExt;
 
     async fn run(bytes: usize, fails: bool) -> Result<Result<usize, ()>, ApiError> {
-        let reply = answer(move |mut out| async move {
+        let (request, ()) = http::Request::new(()).into_parts();
+        let reply = answer(&request, move |mut out| async move {
             let work = move || {
                 out.write_all(&vec![0; bytes]).unwrap();
                 out.flush().unwrap();

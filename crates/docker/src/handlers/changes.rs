@@ -49,7 +49,10 @@ pub(crate) async fn list(call: Call) -> Reply {
 pub(crate) async fn export(call: Call) -> Reply {
     let containers = call.engine().containers.clone();
     let id = containers.resolve(call.name())?.id.clone();
-    body_writer::answer(|out| async move { containers.export(&id, out).await }).await
+    body_writer::answer(&call.parts, |out| async move {
+        containers.export(&id, out).await
+    })
+    .await
 }
 
 /// `POST /commit`.

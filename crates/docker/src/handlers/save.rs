@@ -21,5 +21,8 @@ pub(crate) async fn save(call: Call) -> Reply {
             super::images::check_platform(&names[0], text, record)?;
         }
     }
-    body_writer::answer(|out| async move { images.save(selected, out).await }).await
+    body_writer::answer(&call.parts, |out| async move {
+        images.save(selected, out).await
+    })
+    .await
 }

@@ -1,10 +1,9 @@
 //! What images and volumes occupy on disk, and giving back what nobody uses.
 
 use std::collections::{HashMap, HashSet};
-use std::io::Write;
 use std::sync::Arc;
 
-use hoist_image::SavedImage;
+use hoist_image::{ArchiveOut, SavedImage};
 use hoist_model::{Digest, EventKind, ImageReference, ImageSelector, chain};
 use hoist_store::Class;
 
@@ -170,7 +169,7 @@ impl Images {
     pub async fn save(
         &self,
         images: Vec<(Arc<ImageRecord>, SavedImage)>,
-        out: impl Write + Send + 'static,
+        out: impl ArchiveOut + Send + 'static,
     ) -> Result<(), ImageError> {
         // Nothing that is being read is collected meanwhile.
         let intake = self.intake().await;

@@ -185,7 +185,7 @@ impl Reading<'_> {
         if start.len() < 512 && !compressed {
             return Ok(None); // `VERSION` and such: shorter than any tar
         }
-        match self.layer((&start[..]).chain(data)) {
+        match self.layer((&start[..]).chain(data), compressed) {
             // A full disk will not get better with the next entry.
             Err(
                 error @ LoadError::Layer {
@@ -200,7 +200,7 @@ impl Reading<'_> {
     }
 
     /// Stores a layer while digesting its bytes as they are in the archive.
-    fn layer(&self, data: impl Read) -> Result<(Digest, Digest), LoadError> {
+    fn layer(&self, data: impl Read, compressed: bool) -> Result<(Digest, Digest), LoadError> {
         let name = || self.name.to_owned();
         let decode = |source| LoadError::Decode {
             name: name(),
@@ -209,7 +209,7 @@ impl Reading<'_> {
         let consumed = Cell::new(0);
         let mut raw = Digesting {
             inner: data,
-            hasher: Sha256::new(),
+            hasher: compressed.then(Sha256::new),
             consumed: &consumed,
         };
         let writer = self
@@ -245,7 +245,10 @@ impl Reading<'_> {
         // What a decoder left unread behind its last frame belongs to the blob's digest.
         io::copy(&mut raw, &mut io::sink()).map_err(LoadError::Read)?;
         report(LayerPhase::Complete);
-        let raw = Digest::from_sha256(&raw.hasher.finalize().into());
+        let raw = match raw.hasher {
+            Some(hasher) => Digest::from_sha256(&hasher.finalize().into()),
+            None => record.diff_id.clone(),
+        };
         Ok((raw, record.diff_id))
     }
 }
@@ -258,14 +261,17 @@ fn shown_digest(name: &str) -> Option<Digest> {
 
 struct Digesting<'a, R> {
     inner: R,
-    hasher: Sha256,
+    /// None for a layer that is not compressed: its bytes are its tar, and have the digest of that.
+    hasher: Option<Sha256>,
     consumed: &'a Cell<u64>,
 }
 
 impl<R: Read> Read for Digesting<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..read]);
+        }
         self.consumed.set(self.consumed.get() + read as u64);
         Ok(read)
     }

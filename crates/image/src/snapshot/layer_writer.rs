@@ -22,6 +22,9 @@ const LEFT_PART: u64 = 100;
 const LEFT_LEAST: u64 = 2 << 20;
 const LEFT_MOST: u64 = 64 << 20;
 
+/// Bytes after which the disk begins to write what it was given, so that the end has little to wait for.
+const BEGIN_EVERY: u64 = 16 << 20;
+
 /// A layer being written.
 pub(super) struct StreamingWriter<F> {
     files: Arc<LayerFiles>,
@@ -34,6 +37,8 @@ pub(super) struct StreamingWriter<F> {
     bytes: u64,
     /// At how many bytes the room that is left is looked at.
     look_at: u64,
+    /// Up to where the disk was told to write.
+    begun: u64,
     /// Why the tar was refused; every later write fails too.
     refused: Option<String>,
 }
@@ -51,6 +56,7 @@ impl<F: LayerForm> StreamingWriter<F> {
             tree: Tree::new(),
             bytes: 0,
             look_at: LOOK_EVERY,
+            begun: 0,
             refused: None,
         })
     }
@@ -95,6 +101,11 @@ impl<F> StreamingWriter<F> {
         if self.bytes >= self.look_at {
             self.look_at = self.bytes + LOOK_EVERY;
             self.leave_room()?;
+        }
+        if self.files.durable && self.bytes - self.begun >= BEGIN_EVERY {
+            // Who waits at the end is told what fails.
+            let _ = hoist_sys::writeback::begin(&self.file, self.begun, self.bytes - self.begun);
+            self.begun = self.bytes;
         }
         Ok(())
     }

@@ -107,6 +107,18 @@ impl<W: Write> TarWriter<W> {
         self.pad(size)
     }
 
+    /// Writes a file's entry, and has `send` write its data, of which there are `size` bytes.
+    pub(crate) fn sent(
+        &mut self,
+        entry: &Entry,
+        size: u64,
+        send: impl FnOnce(&mut W) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.entry(entry)?;
+        send(&mut self.out)?;
+        self.pad(size)
+    }
+
     /// Writes the end marker and gives the output back.
     pub fn finish(mut self) -> io::Result<W> {
         self.out.write_all(&[0; 2 * BLOCK])?;
