@@ -30,7 +30,7 @@ mod tar;
 mod tree;
 
 pub use commit::{CommitError, CommitOptions, commit_changes};
-pub use compress::gzip;
+pub use compress::{LayerCompression, compress};
 pub use content::{ContentError, ContentStore};
 pub use garbage::{CollectError, Collected, Named, collect_garbage};
 pub use import::{ImportError, ImportOptions, import_rootfs};

@@ -3,6 +3,7 @@
 use hoist_model::{Digest, ImageId, ImageReference, Repository};
 use serde::{Deserialize, Serialize};
 
+use crate::compress::LayerCompression;
 use crate::document::ImageConfig;
 
 /// An image that is wholly here: its config in the content store, its layers in the snapshotter.
@@ -33,6 +34,8 @@ pub struct OutgoingImage {
     pub manifest: Option<Digest>,
     /// What is known of its layers elsewhere.
     pub known: Vec<KnownManifest>,
+    /// How its layers are to be there.
+    pub compression: LayerCompression,
 }
 
 /// A manifest that says how layers were transported, and which repositories had them so.

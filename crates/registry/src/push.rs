@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes};
 use hoist_image::document::{
     CONFIG_LIMIT, Descriptor, Document, MANIFEST_LIMIT, Manifest, media_type,
 };
-use hoist_image::{ContentStore, OutgoingImage, PushedImage, Snapshotter};
+use hoist_image::{ContentStore, LayerCompression, OutgoingImage, PushedImage, Snapshotter};
 use hoist_model::{Digest, ImageReference, Progress, Repository, UploadPhase};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -79,6 +79,7 @@ pub async fn push(
                 snapshotter: Arc::clone(snapshotter),
                 layer: layer.clone(),
                 known: Arc::clone(&known),
+                compression: image.compression,
                 progress: Arc::clone(&progress),
             };
             tasks.spawn(upload.run());
@@ -280,6 +281,7 @@ struct LayerUpload {
     snapshotter: Arc<dyn Snapshotter>,
     layer: Digest,
     known: Arc<HashMap<Digest, Vec<Known>>>,
+    compression: LayerCompression,
     progress: ProgressReport,
 }
 
@@ -305,8 +307,13 @@ impl LayerUpload {
             repository: &self.repository,
         };
         let known = self.known.get(&self.layer).map_or(&[][..], Vec::as_slice);
+        let wanted = |known: &&Known| {
+            self.compression == LayerCompression::Gzip
+                || transport(&known.descriptor) == Some(Transported::Zstd)
+        };
+        let known: Vec<&Known> = known.iter().filter(wanted).collect();
         let mut asked = Vec::new();
-        for one in known {
+        for one in &known {
             let digest = &one.descriptor.digest;
             if asked.contains(&digest) {
                 continue;
@@ -383,8 +390,9 @@ impl LayerUpload {
         let (sender, pieces) = mpsc::channel(PIECES);
         let (snapshotter, layer) = (Arc::clone(&self.snapshotter), self.layer.clone());
         let progress = Arc::clone(&self.progress);
+        let how = self.compression;
         let worker = tokio::task::spawn_blocking(move || {
-            compress(&*snapshotter, &layer, &progress, &sender, skip)
+            compress(&*snapshotter, &layer, how, &progress, &sender, skip)
         });
         let sent = uploads.stream(place, pieces).await;
         // The channel is closed, so the worker ends.
@@ -398,7 +406,11 @@ impl LayerUpload {
         };
         uploads.finish(&place, &digest, &Bytes::new()).await?;
         Ok(Descriptor {
-            media_type: media_type::DOCKER_LAYER_GZIP.to_owned(),
+            media_type: match self.compression {
+                LayerCompression::Gzip => media_type::DOCKER_LAYER_GZIP,
+                LayerCompression::Zstd => media_type::OCI_LAYER_ZSTD,
+            }
+            .to_owned(),
             digest,
             size,
             platform: None,
@@ -413,6 +425,7 @@ impl LayerUpload {
 fn compress(
     snapshotter: &dyn Snapshotter,
     layer: &Digest,
+    how: LayerCompression,
     progress: &ProgressReport,
     pieces: &mpsc::Sender<io::Result<Bytes>>,
     mut skip: u64,
@@ -436,7 +449,7 @@ fn compress(
         },
     };
     let (mut hasher, mut size) = (Sha256::new(), 0);
-    let done = hoist_image::gzip(&mut tar, |piece| {
+    let done = hoist_image::compress(how, &mut tar, |piece| {
         hasher.update(&piece);
         size += piece.len() as u64;
         let mut piece = Bytes::from(piece);

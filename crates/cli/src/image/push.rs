@@ -13,6 +13,9 @@ pub(crate) struct Push {
     /// Push all tags of an image to the repository
     #[arg(short, long)]
     all_tags: bool,
+    /// How layers are compressed: gzip or zstd; zstd takes an engine of ours
+    #[arg(long, value_name = "string", value_parser = ["gzip", "zstd"])]
+    compression: Option<String>,
     /// Skip image signing: accepted, nothing is signed
     #[arg(long)]
     disable_content_trust: bool,
@@ -50,6 +53,7 @@ impl Run for Push {
             .post(format!("/images/{}/push", segment(&repository.to_string())))
             .query_some("tag", (!self.all_tags).then_some(tag))
             .query_some("platform", platform)
+            .query_some("compression", self.compression.as_deref())
             .header("X-Registry-Auth", registry::header(&login))
             .send()
             .await?;

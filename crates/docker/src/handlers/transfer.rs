@@ -12,6 +12,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use hoist_engine::images::Pushing;
 use hoist_engine::ports::ProgressFn;
+use hoist_image::LayerCompression;
 use hoist_model::{Digest, ImageReference, LayerPhase, Platform, Progress};
 use http::{Response, StatusCode};
 use tokio::sync::mpsc;
@@ -130,9 +131,18 @@ pub(crate) async fn push(call: Call) -> Reply {
         super::images::check_platform(&reference.familiar(), text, &record)?;
     }
     let credentials = credentials::from_header(call.header("x-registry-auth"));
+    // Ours alone: Docker's engine sends gzip and nothing else.
+    let compression = match call.query.nonempty("compression") {
+        None | Some("gzip") => LayerCompression::Gzip,
+        Some("zstd") => LayerCompression::Zstd,
+        Some(other) => {
+            let text = format!("invalid compression {other:?}: it is gzip or zstd");
+            return Err(ApiError::invalid(text));
+        }
+    };
     let (sink, lines) = sink(push_lines);
     let work: Work = Box::pin(async move {
-        images.push(&what, credentials, sink).await?;
+        images.push(&what, compression, credentials, sink).await?;
         Ok(Vec::new())
     });
     stream(work, lines).await

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hoist_image::{KnownManifest, OutgoingImage};
+use hoist_image::{KnownManifest, LayerCompression, OutgoingImage};
 use hoist_model::{Digest, ErrorClass, ImageReference, Progress, Repository};
 use hoist_store::Class;
 
@@ -38,6 +38,7 @@ impl Images {
     pub async fn push(
         &self,
         what: &Pushing,
+        compression: LayerCompression,
         credentials: Option<Credentials>,
         progress: ProgressFn,
     ) -> Result<(), ImageError> {
@@ -64,7 +65,8 @@ impl Images {
         // Layers are not collected meanwhile.
         let intake = self.intake().await;
         for tag in wanted {
-            self.push_tag(&tag, credentials.clone(), progress.clone())
+            let (credentials, progress) = (credentials.clone(), progress.clone());
+            self.push_tag(&tag, compression, credentials, progress)
                 .await?;
         }
         intake.finish();
@@ -86,6 +88,7 @@ impl Images {
     async fn push_tag(
         &self,
         tag: &TagRecord,
+        compression: LayerCompression,
         credentials: Option<Credentials>,
         progress: ProgressFn,
     ) -> Result<(), ImageError> {
@@ -102,6 +105,7 @@ impl Images {
             layers: record.layers.clone(),
             manifest: record.manifest.clone(),
             known: self.known_manifests(),
+            compression,
         };
         let pushed = self
             .inner

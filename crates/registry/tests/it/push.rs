@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hoist_image::{KnownManifest, OutgoingImage, PushedImage, StoredImage};
+use hoist_image::{KnownManifest, LayerCompression, OutgoingImage, PushedImage, StoredImage};
 use hoist_model::{Digest, ImageReference, Progress, UploadPhase};
 use hoist_registry::{Client, PullError, push};
 use hoist_testkit::{LocalRegistry, RegistryOptions, TemporaryDirectory, skip};
@@ -36,6 +36,7 @@ impl House {
             layers: stored.layers.clone(),
             known: known.collect(),
             manifest: manifest.clone(),
+            compression: self.compression,
         };
         let reports = Arc::clone(&self.reports);
         let reference = ImageReference::parse(reference).unwrap();
@@ -123,6 +124,40 @@ async fn what_was_pushed_is_pulled_and_not_sent_again() {
     let third = format!("{}/third:3", registry.address());
     let made = house.push(&client(), &stored, None, &third).await.unwrap();
     assert_eq!(made, pushed);
+}
+
+#[tokio::test]
+async fn layers_are_sent_as_zstd_where_that_is_asked_for() {
+    let root = TemporaryDirectory::new("zstd");
+    let served = Served::on(root.path());
+    let (mut house, stored) = House::with_image();
+    let name = format!("{}/made:1", served.address);
+    let gzip = house.push(&client(), &stored, None, &name).await.unwrap();
+    house.compression = LayerCompression::Zstd;
+    let known = Some(gzip.digest.clone());
+    let pushed = house.push(&client(), &stored, known, &name).await.unwrap();
+    // What is there as gzip is not what was asked for.
+    assert_eq!(house.reached(|phase| *phase == UploadPhase::Pushed), 4);
+    assert_ne!(pushed, gzip);
+    let manifest = house.content.get(&pushed.digest, 1 << 20).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let oci = "application/vnd.oci.image";
+    assert_eq!(manifest["mediaType"], format!("{oci}.manifest.v1+json"));
+    for layer in manifest["layers"].as_array().unwrap() {
+        assert_eq!(layer["mediaType"], format!("{oci}.layer.v1.tar+zstd"));
+    }
+
+    let mut other = House::new();
+    let pulled = other.pull(&client(), &name, None).await.unwrap();
+    assert_eq!((&pulled.id, &pulled.layers), (&stored.id, &stored.layers));
+    // As it came it goes on: asked for or not, and without a layer.
+    for compression in [LayerCompression::Zstd, LayerCompression::Gzip] {
+        other.compression = compression;
+        let known = pulled.manifest.clone();
+        let again = other.push(&client(), &pulled, known, &name).await.unwrap();
+        assert_eq!(again, pushed);
+    }
+    assert_eq!(other.reached(|phase| *phase == UploadPhase::Pushed), 0);
 }
 
 /// A registry that takes everything into memory, through a plain request each, except where `twist` answers.

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hoist_image::{ContentStore, Snapshotter, SnapshotterChoice, StoredImage, open_snapshotter};
+use hoist_image::{
+    ContentStore, LayerCompression, Snapshotter, SnapshotterChoice, StoredImage, open_snapshotter,
+};
 use hoist_model::{ImageReference, LayerPhase, Platform, Progress};
 use hoist_registry::{Client, Credentials, PullError, Settings, pull};
 use hoist_testkit::{Compression, ImageBuilder, TarBuilder, TemporaryDirectory};
@@ -13,6 +15,8 @@ pub(crate) struct House {
     pub(crate) content: Arc<ContentStore>,
     pub(crate) snapshotter: Arc<dyn Snapshotter>,
     pub(crate) reports: Arc<Mutex<Vec<Progress>>>,
+    /// How layers go to where it pushes.
+    pub(crate) compression: LayerCompression,
 }
 
 impl House {
@@ -25,6 +29,7 @@ impl House {
             content,
             snapshotter,
             reports: Arc::default(),
+            compression: LayerCompression::default(),
         }
     }
 
