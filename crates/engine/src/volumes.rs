@@ -12,7 +12,7 @@ mod mounted;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -237,7 +237,7 @@ impl Volumes {
     /// Bytes its files occupy.
     pub async fn usage(&self, name: &str) -> u64 {
         let path = self.mountpoint(name);
-        tokio::task::spawn_blocking(move || disk_usage(&path))
+        tokio::task::spawn_blocking(move || hoist_image::files::usage(&path).unwrap_or(0))
             .await
             .unwrap_or(0)
     }
@@ -254,9 +254,10 @@ impl Volumes {
                 continue;
             }
             let path = self.root.join(&volume.name);
-            let size = tokio::task::spawn_blocking(move || disk_usage(&path))
-                .await
-                .unwrap_or(0);
+            let size =
+                tokio::task::spawn_blocking(move || hoist_image::files::usage(&path).unwrap_or(0))
+                    .await
+                    .unwrap_or(0);
             match self.remove(&volume.name, true).await {
                 Ok(()) => {
                     freed += size;
@@ -369,16 +370,6 @@ fn make_directory(path: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
         Ok(()) if (uid, gid) == (0, 0) => Ok(()),
         Ok(()) => std::os::unix::fs::chown(path, Some(uid), Some(gid)),
         Err(error) => Err(error),
-    }
-}
-
-/// Bytes that a directory and what is below it occupy, links not followed; what cannot be read is left out. Of an empty
-/// volume 0, as in Docker.
-fn disk_usage(path: &Path) -> u64 {
-    let own = std::fs::symlink_metadata(path).map_or(0, |own| own.blocks() * 512);
-    match hoist_image::files::usage(path).unwrap_or(0) {
-        0 => 0,
-        below => own + below,
     }
 }
 

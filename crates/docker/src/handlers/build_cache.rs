@@ -1,8 +1,10 @@
 //! The build cache: told of by `GET /system/df`, made smaller by `POST /build/prune`.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use hoist_build::{Builder, CacheRecord};
+use hoist_engine::images::Images;
 use hoist_model::{EventKind, Timestamp, chain};
 use serde_json::{Value, json};
 
@@ -10,25 +12,42 @@ use crate::call::{Call, ok};
 use crate::error::{ApiError, Reply};
 use crate::wire::filters::Filters;
 
-/// Every entry (API 1.55 `BuildCache`), those that were of use last first.
-pub(super) fn list(builder: &Builder) -> Result<Vec<Value>, ApiError> {
-    let mut records = builder.cached();
+/// Every entry (API 1.55 `BuildCache`), those that were of use last first. One has what its layer occupies on disk, as du(1)
+/// counts it; where an image or an entry before it has the same layer it is shared, and has nothing of its own.
+pub(super) async fn list(
+    mut records: Vec<Arc<CacheRecord>>,
+    images: Images,
+) -> Result<Vec<Value>, ApiError> {
     records.sort_by_key(|record| std::cmp::Reverse(record.used));
-    let item = |record: &CacheRecord| {
+    let measure = move || -> Vec<_> {
+        let mut known = images.layers();
+        let measured = records.into_iter().map(|record| {
+            let layer = record.layer.clone();
+            let is_new = layer.clone().is_some_and(|layer| known.insert(layer));
+            let bytes = layer.as_ref().filter(|_| is_new);
+            let size = bytes.map_or(0, |layer| images.layer_disk_bytes(layer));
+            (record, size, layer.is_some() && !is_new)
+        });
+        measured.collect()
+    };
+    let measured = tokio::task::spawn_blocking(measure).await;
+    let measured = measured
+        .map_err(|error| ApiError::new(hoist_model::ErrorClass::Internal, error.to_string()))?;
+    let item = |(record, size, is_shared): &(Arc<CacheRecord>, u64, bool)| {
         json!({
             "ID": record.key,
             "Parents": null,
             "Type": "regular",
             "Description": record.description,
             "InUse": false,
-            "Shared": false,
-            "Size": record.size,
+            "Shared": is_shared,
+            "Size": size,
             "CreatedAt": record.created.to_string(),
             "LastUsedAt": record.used.to_string(),
             "UsageCount": record.uses,
         })
     };
-    Ok(records.iter().map(|record| item(record)).collect())
+    Ok(measured.iter().map(item).collect())
 }
 
 /// `POST /build/prune`: entries of no use for as long as `until` says; as many, those that were of use last kept, as are more

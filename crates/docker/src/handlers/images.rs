@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use hoist_engine::images::{ImageChange, ManifestKind};
+use hoist_engine::images::{ImageChange, ImageUsage, ManifestKind};
 use hoist_engine::records::ImageRecord;
 use hoist_model::{Digest, ImageReference, Timestamp};
 use http::StatusCode;
@@ -51,7 +51,7 @@ pub(crate) async fn list(call: Call) -> Reply {
     let manifests = call.query.boolean("manifests") && call.version.at_least(47);
     let used = users(&call);
     let shared = if call.query.boolean("shared-size") {
-        images.usage().shared
+        images.file_usage().shared
     } else {
         Vec::new()
     };
@@ -83,8 +83,8 @@ pub(crate) async fn list(call: Call) -> Reply {
     ok(&lines)
 }
 
-/// Every image as the list shows it, with how much of it is shared.
-pub(super) fn summaries(call: &Call, shared: &[u64]) -> Result<Vec<Value>, ApiError> {
+/// Every image as the list shows it, with what it occupies and how much of that is shared.
+pub(super) fn summaries(call: &Call, usage: &ImageUsage) -> Result<Vec<Value>, ApiError> {
     let images = &call.engine().images;
     let used = users(call);
     let records = images.list();
@@ -93,7 +93,10 @@ pub(super) fn summaries(call: &Call, shared: &[u64]) -> Result<Vec<Value>, ApiEr
         let references = images.references(&record.id);
         let containers = used.get(record.id.as_str()).copied().unwrap_or(0);
         let mut line = wire::summary(record, &references, containers, call.version);
-        line.shared(shared.get(at).copied());
+        if let Some(size) = usage.sizes.get(at) {
+            line.size(*size);
+        }
+        line.shared(usage.shared.get(at).copied());
         lines.push(json_value(&line)?);
     }
     Ok(lines)

@@ -76,8 +76,8 @@ pub(crate) async fn usage(call: Call) -> Reply {
     let mut reply = Map::new();
     let mut put = |name: &str, value: Value| reply.insert(name.to_owned(), value);
     if wanted.images {
-        let usage = call.engine().images.usage();
-        let items = images::summaries(&call, &usage.shared)?;
+        let usage = call.engine().images.disk_usage().await?;
+        let items = images::summaries(&call, &usage)?;
         let active = |item: &&Value| item["Containers"].as_i64().is_some_and(|n| n > 0);
         let counted = Counted {
             active: items.iter().filter(active).count(),
@@ -129,7 +129,8 @@ pub(crate) async fn usage(call: Call) -> Reply {
         }
     }
     if wanted.build_cache {
-        let items = super::build_cache::list(call.builder())?;
+        let images = call.engine().images.clone();
+        let items = super::build_cache::list(call.builder().cached(), images).await?;
         let counted = Counted::of(
             items,
             |item| item["Size"].as_u64().unwrap_or(0),

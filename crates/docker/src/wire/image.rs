@@ -54,6 +54,12 @@ impl ImageSummary<'_> {
     pub(crate) fn shared(&mut self, bytes: Option<u64>) {
         self.shared_size = bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
     }
+
+    /// Says another size than that of its files: what it occupies on disk.
+    pub(crate) fn size(&mut self, bytes: u64) {
+        self.size = bytes;
+        self.virtual_size = self.virtual_size.map(|_| bytes);
+    }
 }
 
 /// A manifest, as far as it is known (OCI descriptor).

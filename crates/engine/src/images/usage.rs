@@ -3,20 +3,22 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use hoist_image::{ArchiveOut, SavedImage};
+use hoist_image::{ArchiveOut, SavedImage, Snapshotter};
 use hoist_model::{Digest, EventKind, ImageReference, ImageSelector, chain};
 use hoist_store::Class;
 
-use super::{ImageChange, Images, at_pace, created_at, image_event, refused};
+use super::{ImageChange, Images, at_pace, blocking, created_at, image_event, refused};
 use crate::containers::prune_event;
 use crate::error::ImageError;
 use crate::records::{ContainerRecord, ImageRecord};
 
-/// Disk usage of all images.
+/// What images have and share, in bytes of one kind.
 #[derive(Debug, Default)]
 pub struct ImageUsage {
     /// Bytes of all layers that images name, each once.
     pub layers: u64,
+    /// Bytes of each image's layers, each once, in the order of [`Images::list`].
+    pub sizes: Vec<u64>,
     /// Bytes of each image's layers that another image names, too, in the order of [`Images::list`].
     pub shared: Vec<u64>,
     /// Bytes of layers that no container's image names.
@@ -27,9 +29,34 @@ pub struct ImageUsage {
 type Named = (Arc<ImageRecord>, Option<ImageReference>);
 
 impl Images {
-    /// What images occupy, and how much of it they share.
+    /// What images have of files, and how much of it they share: the bytes that an image's size sums up.
     #[must_use]
-    pub fn usage(&self) -> ImageUsage {
+    pub fn file_usage(&self) -> ImageUsage {
+        self.usage(|layers, layer| layers.layer(layer).map_or(0, |layer| layer.file_bytes))
+    }
+
+    /// What images occupy on disk, as du(1) counts it, and how much of it they share.
+    pub async fn disk_usage(&self) -> Result<ImageUsage, ImageError> {
+        let images = self.clone();
+        blocking(move || Ok(images.usage(|layers, layer| layers.disk_bytes(layer).unwrap_or(0))))
+            .await
+    }
+
+    /// Bytes allocated on disk for a layer; of one that is not here, none.
+    #[must_use]
+    pub fn layer_disk_bytes(&self, layer: &Digest) -> u64 {
+        self.inner.snapshotter.disk_bytes(layer).unwrap_or(0)
+    }
+
+    /// The layers that images name.
+    #[must_use]
+    pub fn layers(&self) -> HashSet<Digest> {
+        let images = self.list();
+        let layers = images.iter().flat_map(|image| image.layers.iter().cloned());
+        layers.collect()
+    }
+
+    fn usage(&self, bytes_of: impl Fn(&dyn Snapshotter, &Digest) -> u64) -> ImageUsage {
         let images = self.list();
         let mut users: HashMap<&Digest, usize> = HashMap::new();
         for image in &images {
@@ -37,40 +64,29 @@ impl Images {
                 *users.entry(layer).or_default() += 1;
             }
         }
+        let snapshotter = self.inner.snapshotter.as_ref();
         let bytes: HashMap<&Digest, u64> = users
             .keys()
-            .map(|layer| (*layer, self.layer_bytes(layer)))
+            .map(|layer| (*layer, bytes_of(snapshotter, layer)))
             .collect();
         let containers = self.inner.store.snapshot().list::<ContainerRecord>();
         let used: HashSet<&Digest> = containers
             .iter()
             .flat_map(|container| &container.layers)
             .collect();
-        let sum = |layers: &mut dyn Iterator<Item = &&Digest>| -> u64 {
-            layers
-                .map(|layer| bytes.get(*layer).copied().unwrap_or(0))
-                .sum()
+        let sum = |image: &ImageRecord, wanted: &dyn Fn(&Digest) -> bool| -> u64 {
+            let own: HashSet<&Digest> = image.layers.iter().collect();
+            let own = own.into_iter().filter(|layer| wanted(layer));
+            own.filter_map(|layer| bytes.get(layer)).sum()
         };
+        let is_shared = |layer: &Digest| users.get(layer).is_some_and(|users| *users > 1);
+        let idle = bytes.iter().filter(|(layer, _)| !used.contains(*layer));
         ImageUsage {
             layers: bytes.values().sum(),
-            shared: images
-                .iter()
-                .map(|image| {
-                    let own: HashSet<&Digest> = image.layers.iter().collect();
-                    sum(&mut own
-                        .iter()
-                        .filter(|layer| users.get(*layer).is_some_and(|n| *n > 1)))
-                })
-                .collect(),
-            reclaimable: sum(&mut bytes.keys().filter(|layer| !used.contains(*layer))),
+            sizes: images.iter().map(|image| sum(image, &|_| true)).collect(),
+            shared: images.iter().map(|image| sum(image, &is_shared)).collect(),
+            reclaimable: idle.map(|(_, bytes)| bytes).sum(),
         }
-    }
-
-    fn layer_bytes(&self, layer: &Digest) -> u64 {
-        self.inner
-            .snapshotter
-            .layer(layer)
-            .map_or(0, |layer| layer.file_bytes)
     }
 
     /// Removes images no container uses: those without a tag or, with `all`, any that are `wanted`. Answers what went and the
@@ -80,7 +96,7 @@ impl Images {
         all: bool,
         wanted: &(dyn Fn(&ImageRecord) -> bool + Sync),
     ) -> Result<(Vec<ImageChange>, u64), ImageError> {
-        let before = self.usage().layers;
+        let before = self.disk_usage().await?.layers;
         let mut changes = Vec::new();
         for image in self.list() {
             let tagged = self
@@ -97,7 +113,7 @@ impl Images {
                 Err(error) => return Err(error),
             }
         }
-        let freed = before.saturating_sub(self.usage().layers);
+        let freed = before.saturating_sub(self.disk_usage().await?.layers);
         let event = prune_event(EventKind::Image, freed);
         let store = &self.inner.store;
         let told = store.transaction(Class::Process, move |tx| {

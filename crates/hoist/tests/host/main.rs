@@ -18,6 +18,7 @@ mod chance;
 mod collected;
 mod crowd;
 mod defaults;
+mod disk_usage;
 mod exits;
 mod fsck;
 mod full_disk;

@@ -20,5 +20,5 @@ pub use pack::{export, pack, pack_as};
 pub use root::{PathStat, Root};
 pub use transfer::{Item, Source, TransferOptions, transfer, transfer_digest, transfer_directory};
 pub use unpack::{Renamed, UnpackOptions, unpack};
-pub(crate) use usage::measure;
 pub use usage::usage;
+pub(crate) use usage::{allocated, measure};

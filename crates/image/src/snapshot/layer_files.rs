@@ -317,6 +317,18 @@ impl LayerFiles {
         self.known().keys().cloned().collect()
     }
 
+    /// Bytes allocated by the files of a layer.
+    pub(super) fn disk_bytes(&self, digest: &Digest) -> Result<u64, LayerError> {
+        let mut bytes = 0;
+        for path in [self.tar(digest), self.index(digest), self.tree(digest)] {
+            bytes += match crate::files::allocated(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+                found => found.map_err(io_at("measuring", &path))?,
+            };
+        }
+        Ok(bytes)
+    }
+
     /// Takes a layer's names away; the caller made sure that nobody stands on it. Its files go with what is returned.
     pub(super) fn remove(&self, digest: &Digest) -> Result<Doomed, LayerError> {
         let known = self.known().remove(digest).is_some();

@@ -295,6 +295,10 @@ pub trait Snapshotter: Send + Sync {
     /// go with the returned value.
     fn remove_layer(&self, diff_id: &Digest) -> Result<Doomed, LayerError>;
 
+    /// Bytes that are allocated on disk for all that is kept of a layer, as du(1) counts them. Walks the files of one that is kept
+    /// as a directory. Fails with `NotFound`.
+    fn disk_bytes(&self, diff_id: &Digest) -> Result<u64, LayerError>;
+
     /// The layer's uncompressed tar, byte for byte, in a file that nobody changes. Fails with `NotFound`.
     fn open_tar(&self, diff_id: &Digest) -> Result<File, LayerError>;
 
@@ -322,7 +326,7 @@ pub trait Snapshotter: Send + Sync {
     /// `NotPrepared`.
     fn upper(&self, key: &ContainerId) -> Result<OwnedFd, SnapshotError>;
 
-    /// Bytes allocated by a container's own changes. Walks them.
+    /// Bytes allocated by a container's own changes, as du(1) counts them; 0 if there are none. Walks them.
     fn usage(&self, key: &ContainerId) -> Result<u64, SnapshotError>;
 
     /// Removes a container's writable directories; what is not there is no error. The caller has unmounted. They are gone

@@ -246,6 +246,11 @@ impl<F: LayerForm> Snapshotter for Snapshots<F> {
         self.files.remove(diff_id)
     }
 
+    fn disk_bytes(&self, diff_id: &Digest) -> Result<u64, LayerError> {
+        self.files.summary(diff_id)?;
+        self.files.disk_bytes(diff_id)
+    }
+
     fn open_tar(&self, diff_id: &Digest) -> Result<File, LayerError> {
         self.files.summary(diff_id)?;
         let path = self.files.tar(diff_id);
