@@ -22,7 +22,7 @@ use crate::layer::content_range;
 use crate::session::Session;
 
 /// How many parts a layer has to have, so that they are worth asking for one by one.
-pub(crate) const LEAST_PARTS: u64 = 16;
+pub(crate) const LEAST_PARTS: u64 = 32;
 
 /// Why there is no more.
 pub(crate) enum AheadError {

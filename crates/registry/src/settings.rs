@@ -26,7 +26,7 @@ pub struct Settings {
     pub proxies: Proxies,
     /// Layers downloaded at a time, over all pulls (daemon.json `max-concurrent-downloads`).
     pub max_concurrent_downloads: usize,
-    /// Bytes of one part of a large layer: layers of sixteen parts and more come in parts, several at a time, where the registry
+    /// Bytes of one part of a large layer: layers of thirty-two parts and more come in parts, several at a time, where the registry
     /// gives parts. Over all pulls as many are under way beside the first as layers may be downloaded at a time; with one at a
     /// time, none.
     pub part_bytes: u64,
@@ -55,7 +55,7 @@ impl Default for Settings {
             proxies: Proxies::default(),
             certificates: Some(Path::new("/etc/docker/certs.d").to_owned()),
             max_concurrent_downloads: 3,
-            part_bytes: 4 << 20,
+            part_bytes: 2 << 20,
             max_concurrent_uploads: 5,
             max_attempts: 5,
             backoff: Duration::from_millis(250),
