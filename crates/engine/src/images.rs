@@ -16,7 +16,7 @@ mod usage;
 use std::io::Read;
 use std::sync::{Arc, OnceLock};
 
-use hoist_image::document::ImageConfig;
+use hoist_image::document::{CONFIG_LIMIT, ImageConfig};
 use hoist_image::files::{Change, Root};
 use hoist_image::{CommitOptions, ContentStore, ImportOptions, Snapshotter, StoredImage};
 use hoist_model::{
@@ -33,9 +33,6 @@ use crate::ports::{
 };
 use crate::records::{ImageRecord, TagRecord};
 use hoist_model::chain;
-
-/// Largest configuration document that is read back.
-const CONFIG_LIMIT: u64 = 4 << 20;
 
 pub use built::OtherLayers;
 pub use collection::Intake;

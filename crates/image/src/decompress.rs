@@ -34,6 +34,20 @@ impl Compression {
     }
 }
 
+/// What one layer may decompress to.
+const LAYER_LIMIT: u64 = 256 << 30;
+/// What any layer may decompress to, and how many times its own size a larger one: what gzip makes of zeros, of which zstd makes
+/// thirty times as many.
+const FREE: u64 = 1 << 30;
+const RATIO: u64 = 1100;
+
+/// The bytes that a layer of so many compressed ones may decompress to, pulled or loaded: a small download does not fill the
+/// disk. What the disk has room for is looked at beside this, as the layer is written; whichever is less ends it.
+#[must_use]
+pub fn layer_limit(compressed: u64) -> u64 {
+    compressed.saturating_mul(RATIO).clamp(FREE, LAYER_LIMIT)
+}
+
 /// Reads what `inner` says once decompressed.
 ///
 /// Fails with `InvalidData` on corrupt input, `UnexpectedEof` on a truncated stream, `Unsupported` (naming the format)
@@ -137,6 +151,20 @@ fn invalid(error: io::Error) -> io::Error {
 mod tests {
     use super::*;
     use std::io::Write;
+
+    #[test]
+    fn a_layer_may_grow_as_much_as_gzip_lets_it() {
+        assert_eq!(layer_limit(0), 1 << 30);
+        assert_eq!(
+            layer_limit(65_546),
+            1 << 30,
+            "2 GiB of zeros in zstd: a bomb"
+        );
+        // 32 GiB of zeros in gzip: a sparse file that somebody made by mistake.
+        let gzip = (32 << 30) / 1030;
+        assert!(layer_limit(gzip) > 32 << 30);
+        assert_eq!(layer_limit(u64::MAX), 256 << 30);
+    }
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

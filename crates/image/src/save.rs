@@ -17,11 +17,10 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::content::{ContentError, ContentStore};
+use crate::document::CONFIG_LIMIT;
 use crate::snapshot::{LayerError, Snapshotter, io_class};
 use crate::tar::{Entry, EntryKind, TarWriter, Xattrs};
 
-/// Largest configuration document that is read back.
-const CONFIG_LIMIT: u64 = 4 << 20;
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -71,6 +70,12 @@ pub trait ArchiveOut: Write {
     /// Writes the first `size` bytes of a file, which nobody changes any more; one that has fewer is an error of the kind
     /// `UnexpectedEof`. Not by [`Write`], so that whoever has a kernel that sends files need not read them.
     fn file(&mut self, file: File, size: u64) -> io::Result<()>;
+}
+
+impl<W: ArchiveOut> ArchiveOut for &mut W {
+    fn file(&mut self, file: File, size: u64) -> io::Result<()> {
+        (**self).file(file, size)
+    }
 }
 
 /// Writes images; what they share is written once. Blocking.

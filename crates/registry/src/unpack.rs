@@ -11,17 +11,11 @@ use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use bytes::Bytes;
-use hoist_image::decompress::Decompressor;
+use hoist_image::decompress::{Decompressor, layer_limit};
 use hoist_image::{LayerError, LayerWriter, PartialBlob, Snapshotter};
 use hoist_model::Digest;
 use tokio::sync::mpsc;
 
-/// What one layer may decompress to.
-const LAYER_LIMIT: u64 = 256 << 30;
-/// What any layer may decompress to, and how many times its own size a larger one: what gzip makes of zeros, of which zstd makes
-/// thirty times as many.
-const FREE: u64 = 1 << 30;
-const RATIO: u64 = 1100;
 const BUFFER: usize = 256 << 10;
 /// Buffers that go round between the two threads.
 const BUFFERS: usize = 4;
@@ -48,7 +42,7 @@ pub(crate) fn unpack(
     size: u64,
     partial: Option<PartialBlob>,
 ) -> Result<(), LayerError> {
-    let limit = most(size);
+    let limit = layer_limit(size);
     let mut pieces = Pieces {
         channel,
         current: Bytes::new(),
@@ -72,11 +66,6 @@ pub(crate) fn unpack(
         partial.discard();
     }
     unpacked
-}
-
-/// What a layer of this size may decompress to.
-fn most(size: u64) -> u64 {
-    size.saturating_mul(RATIO).clamp(FREE, LAYER_LIMIT)
 }
 
 fn unpack_pieces(
@@ -252,20 +241,5 @@ impl Read for Pieces {
         let count = buffer.len().min(self.current.len());
         buffer[..count].copy_from_slice(&self.current.split_to(count));
         Ok(count)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_layer_may_grow_as_much_as_gzip_lets_it() {
-        assert_eq!(most(0), 1 << 30);
-        assert_eq!(most(65_546), 1 << 30, "2 GiB of zeros in zstd: a bomb");
-        // 32 GiB of zeros in gzip: a sparse file that somebody made by mistake.
-        let gzip = (32 << 30) / 1030;
-        assert!(most(gzip) > 32 << 30);
-        assert_eq!(most(u64::MAX), 256 << 30);
     }
 }

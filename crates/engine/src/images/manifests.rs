@@ -1,9 +1,9 @@
 //! The manifests that an image came with: its own, and those beside it in the index that it was pulled by.
 
-use hoist_image::document::{Descriptor, Document, media_type};
+use hoist_image::document::{CONFIG_LIMIT, Descriptor, Document, media_type};
 use hoist_model::{Digest, Platform};
 
-use super::{CONFIG_LIMIT, Images};
+use super::Images;
 use crate::records::ImageRecord;
 
 /// What BuildKit writes beside the manifest of an attestation (its `docs/attestations/attestation-storage.md`).

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::LoadError;
 use crate::copy::{CopyError, copy_layer};
-use crate::decompress::{Compression, Decompressor};
+use crate::decompress::{Compression, Decompressor, layer_limit};
 use crate::document::CONFIG_LIMIT;
 use crate::snapshot::{LayerError, Snapshotter};
 use crate::tar::{Archive, Entry, EntryKind, is_header, normal_path};
@@ -226,7 +226,12 @@ impl Reading<'_> {
             }
         };
         let mut reported = 0;
-        let plain = Decompressor::new(&mut raw, u64::MAX).map_err(decode)?;
+        let limit = if compressed {
+            layer_limit(self.size)
+        } else {
+            u64::MAX
+        };
+        let plain = Decompressor::new(&mut raw, limit).map_err(decode)?;
         let record = copy_layer(plain, writer, None, |_| {
             let current = consumed.get();
             if current - reported >= PROGRESS_STEP {

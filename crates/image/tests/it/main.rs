@@ -14,4 +14,5 @@ mod load;
 mod real_tree;
 mod recovery;
 mod remapped;
+mod save;
 mod scatter;
