@@ -4,6 +4,7 @@
 //! (moby, builder/dockerfile, `validCommitCommands`). No variables are expanded and no parser directives are read: a
 //! whole Dockerfile is the builder's to read.
 
+use hoist_model::quantity::{duration, exposed_ports};
 use serde_json::{Map, Value};
 
 use crate::document::{Healthcheck, ImageRuntimeConfig};
@@ -32,7 +33,7 @@ pub(crate) fn apply_change(config: &mut ImageRuntimeConfig, change: &str) -> Res
         "LABEL" => config.labels.extend(pairs(rest)?),
         "EXPOSE" => {
             for port in words(rest)? {
-                for port in ports(&port)? {
+                for port in exposed_ports(&port)? {
                     config.exposed_ports.insert(port, empty());
                 }
             }
@@ -135,24 +136,6 @@ fn pairs(rest: &str) -> Result<Vec<(String, String)>, String> {
         .collect()
 }
 
-/// `80`, `80/udp`, `8000-8010`.
-fn ports(text: &str) -> Result<Vec<String>, String> {
-    let invalid = || format!("{text:?} is not a port");
-    let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    if !matches!(protocol, "tcp" | "udp" | "sctp") {
-        return Err(invalid());
-    }
-    let (first, last) = range.split_once('-').unwrap_or((range, range));
-    let port = |text: &str| text.parse::<u16>().map_err(|_| invalid());
-    let (first, last) = (port(first)?, port(last)?);
-    if first > last || first == 0 {
-        return Err(invalid());
-    }
-    Ok((first..=last)
-        .map(|port| format!("{port}/{protocol}"))
-        .collect())
-}
-
 fn healthcheck(rest: &str) -> Result<Healthcheck, String> {
     let mut check = Healthcheck::default();
     let mut rest = rest;
@@ -177,7 +160,9 @@ fn healthcheck(rest: &str) -> Result<Healthcheck, String> {
             }
             _ => return Err(format!("--{name} is unknown")),
         };
-        *slot = duration(value).ok_or_else(|| format!("{value:?} is not a duration"))?;
+        *slot = duration(value)
+            .filter(|nanoseconds| *nanoseconds > 0)
+            .ok_or_else(|| format!("{value:?} is not a duration"))?;
     }
     let (word, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
     check.test = match (word.to_ascii_uppercase().as_str(), rest.trim()) {
@@ -189,32 +174,6 @@ fn healthcheck(rest: &str) -> Result<Healthcheck, String> {
         _ => return Err("HEALTHCHECK wants NONE or CMD and a command".into()),
     };
     Ok(check)
-}
-
-/// Go's `1h2m3.5s`, in nanoseconds.
-fn duration(text: &str) -> Option<i64> {
-    let mut total = 0.0_f64;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| c != '.' && !c.is_ascii_digit())?;
-        let number: f64 = rest[..end].parse().ok()?;
-        let unit_end = rest[end..]
-            .find(|c: char| c == '.' || c.is_ascii_digit())
-            .map_or(rest.len(), |at| end + at);
-        total += number
-            * match &rest[end..unit_end] {
-                "h" => 3.6e12,
-                "m" => 6e10,
-                "s" => 1e9,
-                "ms" => 1e6,
-                "us" | "µs" => 1e3,
-                "ns" => 1.0,
-                _ => return None,
-            };
-        rest = &rest[unit_end..];
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "bounded by the comparison")]
-    (total > 0.0 && total < 9e18).then_some(total as i64)
 }
 
 #[cfg(test)]

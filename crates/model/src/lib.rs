@@ -14,6 +14,7 @@ pub mod network;
 pub mod path;
 mod platform;
 mod progress;
+pub mod quantity;
 mod reference;
 mod signal;
 mod timestamp;

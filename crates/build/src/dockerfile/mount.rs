@@ -287,7 +287,7 @@ impl Fields {
             "readonly" | "ro" => self.read_only = Some(truth()?),
             "readwrite" | "rw" => self.read_only = Some(!truth()?),
             "required" => self.required = Some(truth()?),
-            "size" => self.size = Some(bytes(value).ok_or_else(invalid)?),
+            "size" => self.size = Some(hoist_model::quantity::bytes(value).ok_or_else(invalid)?),
             "id" => self.id = Some(value.to_owned()),
             "sharing" => {
                 self.sharing = Some(match value.to_ascii_lowercase().as_str() {
@@ -389,32 +389,6 @@ fn truth(value: &str) -> Option<bool> {
     }
 }
 
-/// A size as Docker's clients write it: `64m`, `1.5GiB`, `100`.
-fn bytes(value: &str) -> Option<i64> {
-    let end = value
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(value.len());
-    let (number, unit) = value.split_at(end);
-    let shift = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        "p" | "pb" | "pib" => 50,
-        _ => return None,
-    };
-    if let Ok(whole) = number.parse::<i64>() {
-        return whole.checked_mul(1 << shift);
-    }
-    let (whole, fraction) = number.split_once('.')?;
-    let whole: i64 = whole.parse().ok()?;
-    let digits = u32::try_from(fraction.len()).ok()?;
-    let part =
-        fraction.parse::<i64>().ok()?.checked_mul(1 << shift)? / 10_i64.checked_pow(digits)?;
-    whole.checked_mul(1 << shift)?.checked_add(part)
-}
-
 /// One line of comma-separated values (RFC 4180): a field in quotes may hold commas, a quote in it is doubled.
 fn comma_separated(text: &str) -> Option<Vec<String>> {
     let mut fields = Vec::new();
@@ -455,7 +429,7 @@ fn comma_separated(text: &str) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Mount, MountError, MountKind, MountText, Sharing, bytes};
+    use super::{Mount, MountError, MountKind, MountText, Sharing};
 
     fn mount(text: &str) -> Result<Mount, MountError> {
         MountText::parse(text)?.resolve(&mut |value| Ok(value.replace("$X", "x")))
@@ -531,13 +505,5 @@ mod tests {
         ] {
             assert_eq!(mount(text).expect_err(text).to_string(), said);
         }
-    }
-
-    #[test]
-    fn sizes_are_binary() {
-        assert_eq!(bytes("1.5k"), Some(1536));
-        assert_eq!(bytes("2GiB"), Some(2 << 30));
-        assert_eq!(bytes("x"), None);
-        assert_eq!(bytes("99999999999p"), None);
     }
 }

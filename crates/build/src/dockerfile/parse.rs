@@ -414,7 +414,7 @@ impl Reader<'_> {
         let Some(text) = self.flags.text(name)?.filter(|text| !text.is_empty()) else {
             return Ok(0);
         };
-        match duration(text) {
+        match hoist_model::quantity::duration(text) {
             None => Err(self.error(format!("invalid duration {text:?} of --{name}"))),
             Some(value) if value != 0 && value < LEAST => {
                 Err(self.error(format!("Interval {name:?} cannot be less than 1ms")))
@@ -434,67 +434,4 @@ fn described(comments: &[String], name: &str) -> Option<String> {
         .iter()
         .find_map(|comment| comment.strip_prefix(name)?.strip_prefix(' '))
         .map(str::to_owned)
-}
-
-/// A duration as Go writes it (`1m30s`, `1.5h`, `100ms`), in nanoseconds.
-fn duration(text: &str) -> Option<i64> {
-    let (negative, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Some(0);
-    }
-    if rest.is_empty() {
-        return None;
-    }
-    let mut total = 0_i64;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, after) = rest.split_at(end);
-        let end = after
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(after.len());
-        let (unit, after) = after.split_at(end);
-        let unit: i64 = match unit {
-            "ns" => 1,
-            "us" | "µs" | "μs" => 1_000,
-            "ms" => 1_000_000,
-            "s" => 1_000_000_000,
-            "m" => 60_000_000_000,
-            "h" => 3_600_000_000_000,
-            _ => return None,
-        };
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if whole.is_empty() && fraction.is_empty() {
-            return None;
-        }
-        if !whole.is_empty() {
-            total = total.checked_add(whole.parse::<i64>().ok()?.checked_mul(unit)?)?;
-        }
-        let mut scale = unit;
-        for digit in fraction.bytes() {
-            scale /= 10;
-            total = total.checked_add(i64::from(digit.checked_sub(b'0')?) * scale)?;
-        }
-        rest = after;
-    }
-    Some(if negative { -total } else { total })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::duration;
-
-    #[test]
-    fn durations_are_gos() {
-        assert_eq!(duration("1m30s"), Some(90_000_000_000));
-        assert_eq!(duration("1.5s"), Some(1_500_000_000));
-        assert_eq!(duration("100ms"), Some(100_000_000));
-        assert_eq!(duration("0"), Some(0));
-        assert_eq!(duration("-1s"), Some(-1_000_000_000));
-        for wrong in ["", "5", "1x", ".s", "1..2s", "s"] {
-            assert_eq!(duration(wrong), None, "{wrong}");
-        }
-    }
 }

@@ -138,7 +138,8 @@ impl StageState {
                 let mut exposed = Vec::new();
                 for port in ports {
                     for word in self.scope.words(port, escape, lines)? {
-                        exposed.extend(exposed_ports(&word).map_err(refused)?);
+                        exposed
+                            .extend(hoist_model::quantity::exposed_ports(&word).map_err(refused)?);
                     }
                 }
                 self.said(format!("EXPOSE {}", exposed.join(" ")));
@@ -338,25 +339,4 @@ fn is_address(source: &str) -> bool {
     ["http://", "https://", "git://", "ssh://", "git@"]
         .iter()
         .any(|prefix| source.starts_with(prefix))
-}
-
-/// `80`, `80/udp`, `8000-8010/tcp` as an image's config names ports.
-fn exposed_ports(text: &str) -> Result<Vec<String>, String> {
-    let invalid = || format!("invalid containerPort: {text}");
-    let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = protocol.to_ascii_lowercase();
-    if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-        return Err(format!("invalid proto: {protocol}"));
-    }
-    let port = |text: &str| text.parse::<u16>().map_err(|_| invalid());
-    let (first, last) = match range.split_once('-') {
-        Some((first, last)) => (port(first)?, port(last)?),
-        None => (port(range)?, port(range)?),
-    };
-    if first > last {
-        return Err(invalid());
-    }
-    Ok((first..=last)
-        .map(|port| format!("{port}/{protocol}"))
-        .collect())
 }

@@ -4,37 +4,13 @@ use serde_json::{Map, Value, json};
 
 use super::{InvalidFlag, invalid};
 
-/// A number of bytes: `64m`, `1.5g`, `1024` (go-units `RAMInBytes`: powers of 1024).
+/// A number of bytes (`64m`, `1.5g`, `1024`), or -1 for no limit.
 pub fn bytes(flag: &str, text: &str) -> Result<i64, InvalidFlag> {
-    let wrong = || invalid(flag, text, format!("invalid size: '{text}'"));
-    let lower = text.trim().to_ascii_lowercase();
-    let end = lower
-        .find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-'))
-        .unwrap_or(lower.len());
-    let (number, unit) = lower.split_at(end);
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    let shift = match unit.trim().trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        "p" => 50,
-        _ => return Err(wrong()),
+    let size = match text.trim() {
+        "-1" => Some(-1),
+        size => hoist_model::quantity::bytes(size),
     };
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the range is checked before"
-    )]
-    #[expect(clippy::cast_precision_loss, reason = "powers of two are exact")]
-    let value = {
-        let value = number * (1_i64 << shift) as f64;
-        if !(-1.0..9.2e18).contains(&value) {
-            return Err(wrong());
-        }
-        value as i64
-    };
-    Ok(value)
+    size.ok_or_else(|| invalid(flag, text, format!("invalid size: '{text}'")))
 }
 
 /// Billionths of a processor: `.5`, `2`, `1.25`.
@@ -65,45 +41,9 @@ pub(crate) fn nano_cpus(text: &str) -> Result<i64, InvalidFlag> {
 
 /// Nanoseconds of a Go duration: `1m30s`, `500ms`, `1.5h`.
 pub(crate) fn duration(flag: &str, text: &str) -> Result<i64, InvalidFlag> {
-    let wrong = || invalid(flag, text, format!("time: invalid duration {text:?}"));
-    let mut rest = text;
-    let mut total = 0.0;
-    if rest == "0" {
-        return Ok(0);
-    }
-    if rest.is_empty() {
-        return Err(wrong());
-    }
-    while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-            .ok_or_else(wrong)?;
-        let number: f64 = rest[..end].parse().map_err(|_| wrong())?;
-        rest = &rest[end..];
-        let end = rest
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(rest.len());
-        total += number
-            * match &rest[..end] {
-                "ns" => 1.0,
-                "us" | "µs" => 1e3,
-                "ms" => 1e6,
-                "s" => 1e9,
-                "m" => 6e10,
-                "h" => 3.6e12,
-                _ => return Err(wrong()),
-            };
-        rest = &rest[end..];
-    }
-    if total > 9.2e18 {
-        return Err(wrong());
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the range is checked above"
-    )]
-    let total = total as i64;
-    Ok(total)
+    hoist_model::quantity::duration(text)
+        .filter(|nanoseconds| *nanoseconds >= 0)
+        .ok_or_else(|| invalid(flag, text, format!("time: invalid duration {text:?}")))
 }
 
 /// `a=b` items as an object; an item without `=` gets an empty value.

@@ -1,8 +1,7 @@
 //! `until` of the prune filters: an instant, or how long ago (moby `api/types/time`, `GetTimestamp`).
 
-use std::time::Duration;
-
 use hoist_model::Timestamp;
+use hoist_model::quantity::duration;
 
 use super::filters::Filters;
 use crate::error::ApiError;
@@ -41,46 +40,6 @@ fn instant(text: &str, now: Timestamp) -> Option<Timestamp> {
         _ => format!("{text}Z"),
     };
     full.parse().ok()
-}
-
-/// A Go duration in nanoseconds: `1h30m`, `1.5h`, `-10s`, `100ms`; plain `0` too.
-fn duration(text: &str) -> Option<i64> {
-    let (sign, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (-1.0, rest),
-        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Some(0);
-    }
-    if rest.is_empty() {
-        return None;
-    }
-    let mut seconds = 0.0;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..end].parse().ok()?;
-        let unit_end = rest[end..]
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .map_or(rest.len(), |at| end + at);
-        seconds += number
-            * match &rest[end..unit_end] {
-                "ns" => 1e-9,
-                "us" | "µs" | "μs" => 1e-6,
-                "ms" => 1e-3,
-                "s" => 1.0,
-                "m" => 60.0,
-                "h" => 3600.0,
-                _ => return None,
-            };
-        rest = &rest[unit_end..];
-    }
-    let whole = Duration::try_from_secs_f64(seconds).ok()?;
-    let nanoseconds = i64::try_from(whole.as_nanos()).ok()?;
-    Some(if sign < 0.0 {
-        -nanoseconds
-    } else {
-        nanoseconds
-    })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use hoist_model::quantity;
 use hoist_sys::mount_attributes::{
     MountAttributes, NO_ACCESS_TIME, NO_DEV, NO_DIRECTORY_ACCESS_TIME, NO_EXEC, NO_SUID, READ_ONLY,
     STRICT_ATIME, set_attributes,
@@ -137,7 +138,7 @@ impl DriverOptions {
         }
         let option = |name: &str| options.get(name).cloned().unwrap_or_default();
         if let Some(size) = options.get("size") {
-            let bytes = size_in_bytes(size).ok_or_else(|| format!("invalid size: '{size}'"))?;
+            let bytes = quantity::bytes(size).ok_or_else(|| format!("invalid size: '{size}'"))?;
             if bytes > 0 {
                 // Quotas of projects, which Docker has on XFS with pquota alone.
                 return Err("quota size requested but no quota support".to_owned());
@@ -301,22 +302,6 @@ fn hide_password(word: &str) -> String {
         Some(_) => "password=********".to_owned(),
         None => word.to_owned(),
     }
-}
-
-/// Digits and a unit (go-units `RAMInBytes`).
-fn size_in_bytes(text: &str) -> Option<u64> {
-    let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
-    let unit = match lower[digits.len()..].trim() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        "p" | "pb" | "pib" => 50,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(1 << unit)
 }
 
 /// Whether something is mounted on a directory.
