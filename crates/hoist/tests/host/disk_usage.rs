@@ -1,5 +1,7 @@
 //! `system df` says what du(1) says of the files in question, to the byte.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -24,6 +26,24 @@ fn disk_usage(world: &World) -> Value {
     let (status, text) = asked.unwrap();
     assert_eq!(status, 200, "{text}");
     serde_json::from_str(&text).unwrap()
+}
+
+/// `docker build` of a Dockerfile alone.
+fn build(world: &World, name: &str, dockerfile: &str) {
+    let context = TarBuilder::new()
+        .file("Dockerfile", 0o644, dockerfile)
+        .finish();
+    let mut stream = UnixStream::connect(world.daemon.socket()).unwrap();
+    let head = format!(
+        "POST /v1.50/build?t={name} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\
+         Content-Type: application/x-tar\r\nContent-Length: {}\r\n\r\n",
+        context.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&context).unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    assert!(said.contains("Successfully tagged"), "{said}");
 }
 
 fn bytes(value: &Value) -> u64 {
@@ -57,13 +77,11 @@ fn sums_are_du(flags: &[&str]) {
     world.load(&image().layer(shared.clone()).name("one:1"));
     world.load(&image().layer(shared).layer(own).name("two:1"));
     // What a build made is the cache's where no image has it.
-    let context = world.directory("context");
-    let dockerfile =
-        "FROM busybox\nRUN head -c 123456 /dev/zero | tr '\\0' x >/made\nRUN echo more >/more\n";
-    std::fs::write(context.join("Dockerfile"), dockerfile).unwrap();
-    world
-        .docker(&["build", "-q", "-t", "built:1", context.to_str().unwrap()])
-        .ok();
+    build(
+        &world,
+        "built:1",
+        "FROM busybox\nRUN cp /bin/busybox /made\nRUN echo more >/more\n",
+    );
     world.docker(&["rmi", "-f", "built:1"]).ok();
     let script = "mkdir -p /a/b /v/c; head -c 54321 /dev/zero >/a/b/f; ln /a/b/f /a/g; \
                   head -c 12345 /dev/zero >/v/c/f; ln -s /nowhere /v/link";
@@ -95,7 +113,7 @@ fn sums_are_du(flags: &[&str]) {
     let cache = seen["BuildCache"].as_array().unwrap();
     let sizes = cache.iter().map(|entry| bytes(&entry["Size"]));
     let cached = sizes.sum::<u64>();
-    assert!(cached > 123_456, "{cache:?}");
+    assert!(cached > 1 << 20, "{cache:?}");
     assert_eq!(cached, bytes(&seen["BuilderSize"]));
     let entries = std::fs::read_dir(&layers).unwrap();
     let all: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
