@@ -36,7 +36,7 @@ pub use garbage::{CollectError, Collected, Named, collect_garbage};
 pub use import::{ImportError, ImportOptions, import_rootfs};
 pub use load::{LoadError, load_archive};
 pub use partial::PartialBlob;
-pub use save::{ArchiveOut, SaveError, SavedImage, save_images};
+pub use save::{ArchiveOut, Copied, SaveError, SavedImage, save_images};
 pub use scatter::scatter;
 pub use snapshot::{
     Blanks, Changes, Doomed, Ids, LayerError, LayerRecord, LayerWriter, MAX_LAYERS, Remap,

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use hoist_model::{Digest, ErrorClass, ImageId, ImageReference};
 use serde_json::{Value, json};
@@ -72,9 +72,26 @@ pub trait ArchiveOut: Write {
     fn file(&mut self, file: File, size: u64) -> io::Result<()>;
 }
 
-impl<W: ArchiveOut> ArchiveOut for &mut W {
+/// Takes files as bytes, like everything else.
+#[derive(Debug)]
+pub struct Copied<W>(pub W);
+
+impl<W: Write> Write for Copied<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl<W: Write> ArchiveOut for Copied<W> {
     fn file(&mut self, file: File, size: u64) -> io::Result<()> {
-        (**self).file(file, size)
+        match io::copy(&mut file.take(size), &mut self.0)? {
+            copied if copied == size => Ok(()),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
     }
 }
 

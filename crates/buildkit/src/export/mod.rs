@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use bollard_buildkit_proto::moby::buildkit::v1::{Exporter, SolveRequest};
 use hoist_engine::images::Pushing;
 use hoist_image::files::Root;
-use hoist_image::{Ids, SavedImage, StoredImage};
+use hoist_image::{Ids, LayerCompression, SavedImage, StoredImage};
 use hoist_model::{ErrorClass, ImageReference, chain};
 use tonic::Status;
 
@@ -43,6 +43,8 @@ pub(crate) struct Export {
     kind: Kind,
     names: Vec<ImageReference>,
     push: bool,
+    /// How layers are sent.
+    compression: LayerCompression,
 }
 
 /// The exporters of a request; older clients have one, elsewhere. Refuses, before anything is built, what there is not.
@@ -78,6 +80,10 @@ fn export_of(exporter: &Exporter) -> Result<Export, Status> {
         kind,
         names: names(exporter)?,
         push: kind == Kind::Image && is("push", "true"),
+        compression: match is("compression", "zstd") {
+            true => LayerCompression::Zstd,
+            false => LayerCompression::Gzip,
+        },
     })
 }
 
@@ -147,7 +153,7 @@ pub(crate) async fn export(
     }
     shown.ended(None::<&str>);
     for export in exports.iter().filter(|export| export.push) {
-        push(door, build, &export.names).await?;
+        push(door, build, export).await?;
     }
     Ok(told)
 }
@@ -176,6 +182,7 @@ async fn send(
             created: created.map_or(0, hoist_model::Timestamp::as_seconds),
         };
         return send::file(&session, number, move |out| {
+            let out = hoist_image::Copied(out);
             hoist_image::save_images(&[saved], &content, snapshotter.as_ref(), out)
                 .map_err(|error| failed(error.class(), &error))
         })
@@ -196,9 +203,9 @@ async fn send(
     .await
 }
 
-async fn push(door: &BuildKit, build: &Build, names: &[ImageReference]) -> Result<(), Status> {
+async fn push(door: &BuildKit, build: &Build, export: &Export) -> Result<(), Status> {
     let logins = SessionLogins(session(door, build).await.ok());
-    for name in names {
+    for name in &export.names {
         let shown = build.log.begin(&format!("pushing {name}"));
         let login = logins.find(name.repository().host()).await;
         let told = shown.clone();
@@ -208,7 +215,7 @@ async fn push(door: &BuildKit, build: &Build, names: &[ImageReference]) -> Resul
             }
         });
         let what = Pushing::Tag(name.clone());
-        let pushed = door.images().push(&what, login, sink);
+        let pushed = door.images().push(&what, export.compression, login, sink);
         let pushed = pushed.await.map_err(|error| failed(error.class(), &error));
         shown.ended(pushed.as_ref().err().map(Status::message));
         pushed?;
