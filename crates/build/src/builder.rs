@@ -14,11 +14,12 @@ use thiserror::Error;
 
 use crate::cache::{Cache, CacheRecord};
 use crate::cache_mounts::CacheMounts;
+use crate::check::Warning;
 use crate::dockerfile::{Dockerfile, Lines};
 use crate::event::{BuildEvent, EventFn};
 use crate::plan::{Bases, Plan, PlanError, PlanOptions, Planned, plan};
-use crate::ports::{BaseImages, Executor, OutputFn, PortError, Surroundings};
-use crate::run::Secrets;
+use crate::ports::{BaseImages, Executor, Fetch, OutputFn, PortError, Surroundings};
+use crate::run::{Agents, Secrets};
 use crate::solve::{FailedStep, InputError, Solver, StepError, Terms, Tools, key_of};
 
 /// What a builder is made of.
@@ -31,6 +32,8 @@ pub struct Parts {
     pub snapshotter: Arc<dyn Snapshotter>,
     /// Who runs programs.
     pub executor: Arc<dyn Executor>,
+    /// Who fetches what ADD names by an address.
+    pub fetch: Arc<dyn Fetch>,
     /// Directory of the directories of cache mounts.
     pub cache_mounts: PathBuf,
     /// A directory that does not outlive the engine, best in memory: scripts and secrets while they are of use. It is emptied now.
@@ -58,6 +61,8 @@ pub struct BuildRequest {
     pub surroundings: Surroundings,
     /// What `RUN --mount=type=secret` may ask for.
     pub secrets: Secrets,
+    /// What `RUN --mount=type=ssh` may ask.
+    pub agents: Agents,
 }
 
 /// Why there is no image.
@@ -66,6 +71,9 @@ pub enum BuildError {
     /// The Dockerfile is wrong.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// Checks found something, and the file says that this is an error.
+    #[error("{}", violations(.0))]
+    Checks(Vec<Warning>),
     /// A base image could not be had.
     #[error(transparent)]
     Base(PortError),
@@ -101,19 +109,42 @@ impl BuildError {
             Self::Plan(error) => error.class(),
             Self::Base(error) => error.class,
             Self::Step { error, .. } => error.class(),
-            Self::TooManyLayers(_) => ErrorClass::InvalidArgument,
+            Self::TooManyLayers(_) | Self::Checks(_) => ErrorClass::InvalidArgument,
             Self::Layer(error) => error.class(),
             Self::Content(error) => error.class(),
             Self::Config(_) => ErrorClass::Internal,
         }
     }
 
+    /// Whether there was no room on the disk.
+    fn is_full(&self) -> bool {
+        // Ports tell their failures as texts.
+        if let Self::Step { error, .. } = self
+            && let StepError::Port(error) = error.as_ref()
+        {
+            return error.message.contains("No space left on device");
+        }
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = match self {
+            Self::Step { error, .. } => Some(error.as_ref()),
+            other => Some(other),
+        };
+        while let Some(error) = cause {
+            let io = error.downcast_ref::<std::io::Error>();
+            if io.is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+
     /// The lines of the Dockerfile that are to blame, if some are.
     #[must_use]
-    pub const fn lines(&self) -> Option<Lines> {
+    pub fn lines(&self) -> Option<Lines> {
         match self {
             Self::Plan(error) => error.lines(),
             Self::Step { lines, .. } => *lines,
+            Self::Checks(warnings) => warnings.first().map(|warning| warning.lines),
             _ => None,
         }
     }
@@ -129,6 +160,18 @@ impl BuildError {
             _ => None,
         }
     }
+}
+
+fn violations(warnings: &[Warning]) -> String {
+    let mut rules: Vec<&str> = warnings.iter().map(|warning| warning.rule.name()).collect();
+    rules.sort_unstable();
+    rules.dedup();
+    let mut text = format!("lint violation found for rules: {}", rules.join(", "));
+    for warning in warnings {
+        text.push_str("\n - ");
+        text.push_str(&warning.headline());
+    }
+    text
 }
 
 /// Builds images. One per engine.
@@ -157,6 +200,7 @@ impl Builder {
         let tools = Tools {
             snapshotter: parts.snapshotter,
             executor: parts.executor,
+            fetch: parts.fetch,
             cache: Cache::new(parts.store),
             mounts: CacheMounts::new(parts.cache_mounts),
             scratch: parts.scratch,
@@ -183,17 +227,29 @@ impl Builder {
         let file = Dockerfile::parse(&request.dockerfile).map_err(PlanError::from)?;
         let plan = Arc::new(self.plan(&file, &request, bases.as_ref(), &events).await?);
         events(BuildEvent::Planned(plan.clone()));
+        if plan.warnings_are_errors && !plan.warnings.is_empty() {
+            return Err(BuildError::Checks(plan.warnings.clone()));
+        }
         let terms = Terms {
             contexts: request.contexts,
             no_cache: request.no_cache,
             surroundings: request.surroundings,
             secrets: request.secrets,
+            agents: request.agents,
             now: self.clock,
             events,
         };
         let solver = Solver::new(self.tools.clone(), plan.clone(), terms);
         let layers = solver.layers(&plan.files).await;
-        let layers = layers.map_err(|error| failed(&plan, error))?;
+        let layers = match layers.map_err(|error| failed(&plan, error)) {
+            Ok(layers) => layers,
+            Err(error) => {
+                if error.is_full() {
+                    self.make_room().await;
+                }
+                return Err(error);
+            }
+        };
         if layers.len() > MAX_LAYERS {
             return Err(BuildError::TooManyLayers(layers.len()));
         }
@@ -207,6 +263,21 @@ impl Builder {
             );
         }
         Ok(image)
+    }
+
+    /// Checks a Dockerfile without building anything of it; base images are looked at, for what is set in them.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub async fn check(
+        &self,
+        request: &BuildRequest,
+        bases: Arc<dyn BaseImages>,
+        events: EventFn,
+    ) -> Result<Vec<Warning>, BuildError> {
+        let file = Dockerfile::parse(&request.dockerfile).map_err(PlanError::from)?;
+        let plan = self.plan(&file, request, bases.as_ref(), &events).await?;
+        Ok(plan.warnings)
     }
 
     /// Plans, finding base images until it knows enough.
@@ -290,6 +361,21 @@ impl Builder {
             references,
             config,
         })
+    }
+
+    /// Lets go of what is in the cache, where a build found no room: what of it is no image is collected, and the next build has the room.
+    async fn make_room(&self) {
+        match self.prune(|_| true).await {
+            Ok(pruned) => tracing::warn!(
+                entries = pruned.keys.len(),
+                bytes = pruned.bytes,
+                "no room for a build: its cache is let go of"
+            ),
+            Err(error) => tracing::warn!(
+                error = chain(&error),
+                "no room for a build, and its cache cannot be let go of"
+            ),
+        }
     }
 
     /// When an image like this was first made: the same image again is the same, to its id.

@@ -9,6 +9,8 @@ use hoist_model::{Digest, Timestamp};
 use hoist_store::{Class, Record, Store, StoreError};
 use serde::{Deserialize, Serialize};
 
+use crate::fetched::LatestRecord;
+
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheRecord {
@@ -59,6 +61,26 @@ impl Cache {
     pub(crate) async fn put(&self, record: CacheRecord) -> Result<(), StoreError> {
         let put = move |tx: &mut hoist_store::Transaction| {
             tx.put(Arc::new(record));
+            Ok::<_, StoreError>(())
+        };
+        self.store.transaction(Class::Process, put).await.map(drop)
+    }
+
+    /// What told the last state of an address.
+    pub(crate) fn latest(&self, place: &str) -> Option<String> {
+        let record = self.store.snapshot().get::<LatestRecord>(place)?;
+        Some(record.validator.clone())
+    }
+
+    /// Adds an entry of what was fetched, and that it is the last that came from there.
+    pub(crate) async fn put_latest(
+        &self,
+        record: CacheRecord,
+        latest: LatestRecord,
+    ) -> Result<(), StoreError> {
+        let put = move |tx: &mut hoist_store::Transaction| {
+            tx.put(Arc::new(record));
+            tx.put(Arc::new(latest));
             Ok::<_, StoreError>(())
         };
         self.store.transaction(Class::Process, put).await.map(drop)

@@ -9,11 +9,14 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io;
+use std::io::{self, Seek as _, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use hoist_image::Snapshotter;
+use hoist_image::files::{Root, UnpackOptions, pack, unpack};
+use hoist_model::Digest;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
@@ -26,6 +29,14 @@ pub(crate) struct CacheMounts {
     root: PathBuf,
     /// Who uses them: shared ones are read-locked. One entry per directory ever used. Held for single look-ups.
     locks: Arc<Mutex<HashMap<String, Arc<RwLock<()>>>>>,
+}
+
+/// What a cache begins with.
+#[derive(Clone, Debug)]
+pub(crate) struct Seed {
+    pub(crate) layers: Vec<Digest>,
+    /// A directory in them; empty for all.
+    pub(crate) source: String,
 }
 
 /// A directory that is in use.
@@ -50,10 +61,21 @@ impl CacheMounts {
     }
 
     /// The directory of a mount, made if it is not there; waits where it is to be locked and another has it.
-    pub(crate) async fn take(&self, mount: &Mount, sharing: Sharing) -> io::Result<CacheMount> {
+    pub(crate) async fn take(
+        &self,
+        mount: &Mount,
+        sharing: Sharing,
+        seed: Option<Seed>,
+        snapshotter: &dyn Snapshotter,
+    ) -> io::Result<CacheMount> {
         let target = mount.target.as_deref().unwrap_or_default();
-        let id = mount.id.as_deref().unwrap_or(target);
-        let mut name = key_of(Sha256::new_with_prefix(id));
+        let mut id = Sha256::new_with_prefix(mount.id.as_deref().unwrap_or(target));
+        if let Some(seed) = &seed {
+            // What begins with other files is another cache.
+            let layers: Vec<&str> = seed.layers.iter().map(Digest::as_str).collect();
+            id.update(format!("\n{}\n{}", layers.join(" "), seed.source));
+        }
+        let mut name = key_of(id);
         name.truncate(32);
         let (name, held) = match sharing {
             Sharing::Shared => {
@@ -68,7 +90,7 @@ impl CacheMounts {
         };
         let path = self.root.join(name);
         if !path.exists() {
-            make(&path, mount)?;
+            make(&path, mount, seed.as_ref(), snapshotter)?;
         }
         Ok(CacheMount { path, _held: held })
     }
@@ -92,7 +114,12 @@ impl CacheMounts {
 }
 
 /// Made under another name first: one that is there has its owner and mode.
-fn make(path: &Path, mount: &Mount) -> io::Result<()> {
+fn make(
+    path: &Path,
+    mount: &Mount,
+    seed: Option<&Seed>,
+    snapshotter: &dyn Snapshotter,
+) -> io::Result<()> {
     let fresh = tempfile::Builder::new();
     let parent = path.parent().unwrap_or(path);
     fs::DirBuilder::new()
@@ -100,6 +127,14 @@ fn make(path: &Path, mount: &Mount) -> io::Result<()> {
         .mode(0o700)
         .create(parent)?;
     let fresh = { fresh }.prefix(".new-").tempdir_in(parent)?;
+    if let Some(seed) = seed {
+        let view = crate::solve::view(snapshotter, &seed.layers).map_err(io::Error::other)?;
+        let mut tar = tempfile::tempfile_in(parent)?;
+        pack(&view, &format!("{}/.", seed.source), &mut tar).map_err(io::Error::other)?;
+        tar.seek(SeekFrom::Start(0))?;
+        let root = Root::new(fs::File::open(fresh.path())?.into());
+        unpack(&root, "/", tar, UnpackOptions::default()).map_err(io::Error::other)?;
+    }
     let mode = mount.mode.unwrap_or(0o755);
     fs::set_permissions(
         fresh.path(),

@@ -5,7 +5,6 @@ use std::io::Write;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use hoist_image::decompress::Compression;
 use hoist_image::files::{
     FilesError, Item, Root, Source, TransferOptions, transfer, transfer_digest, transfer_directory,
 };
@@ -15,8 +14,8 @@ use thiserror::Error;
 
 use crate::ignore::{Ignore, IgnoreError};
 use crate::mode::Mode;
-use crate::plan::CopyStep;
-use crate::select::{SelectError, select};
+use crate::plan::{CopyStep, FetchedSource};
+use crate::select::{SelectError, is_directory, select};
 
 /// Why files could not be copied.
 #[derive(Debug, Error)]
@@ -39,8 +38,6 @@ enum Cause {
         "invalid chmod parameter: {0:?}: it should be an octal number between 0 and 07777, or symbolic"
     )]
     Mode(String),
-    #[error("ADD of an archive is not implemented by Hoist yet: {0} (COPY takes it as it is)")]
-    Archive(String),
     #[error("writing the here-document {name:?}")]
     Document {
         name: String,
@@ -64,7 +61,6 @@ impl CopyError {
             Cause::Files(error) => error.class(),
             Cause::Owner { source, .. } => source.class(),
             Cause::Mode(_) => ErrorClass::InvalidArgument,
-            Cause::Archive(_) => ErrorClass::NotImplemented,
             Cause::Document { .. } => ErrorClass::Internal,
         }
     }
@@ -75,35 +71,27 @@ impl CopyError {
     }
 }
 
-/// A digest of what a step brings, without times and without regard to where it goes.
-pub(crate) fn digest(step: &CopyStep, from: &Root) -> Result<[u8; 32], CopyError> {
+/// A digest of what a step brings, without times and without regard to where it goes. `from` is its source, and then what it fetched.
+pub(crate) fn digest(step: &CopyStep, from: &[Root]) -> Result<[u8; 32], CopyError> {
     digest_of(step, from).map_err(CopyError)
 }
 
-fn digest_of(step: &CopyStep, from: &Root) -> Result<[u8; 32], Cause> {
+fn digest_of(step: &CopyStep, from: &[Root]) -> Result<[u8; 32], Cause> {
     let exclude = exclude(step)?;
-    let items = select(step, from, None, &exclude)?;
-    for item in items.iter().filter(|_| step.unpack) {
-        if is_archive(&from.head(&item.from)?) {
-            return Err(Cause::Archive(item.from.clone()));
-        }
-    }
-    let source = Source {
-        root: from,
-        items: &items,
-    };
+    let items = items(step, from, None, &exclude)?;
+    let sources: Vec<Source<'_>> = sources(from, &items).collect();
     let options = TransferOptions {
         owner: None,
         mode: None,
         skip: &|path| exclude.matches(path) && !exclude.may_include_below(path),
     };
-    Ok(transfer_digest(&[source], &options)?)
+    Ok(transfer_digest(&sources, &options)?)
 }
 
 /// Writes the layer of a step; answers how many entries it has.
 pub(crate) fn layer(
     step: &CopyStep,
-    from: &Root,
+    from: &[Root],
     below: &Root,
     scratch: &Path,
     out: impl Write,
@@ -113,13 +101,13 @@ pub(crate) fn layer(
 
 fn layer_of(
     step: &CopyStep,
-    from: &Root,
+    from: &[Root],
     below: &Root,
     scratch: &Path,
     out: impl Write,
 ) -> Result<usize, Cause> {
     let exclude = exclude(step)?;
-    let items = select(step, from, Some(below), &exclude)?;
+    let items = items(step, from, Some(below), &exclude)?;
     let documents = Documents::write(step, below, scratch)?;
     let owner = step.owner.as_deref().map(|text| owner(text, below));
     let mode = match &step.mode {
@@ -129,10 +117,7 @@ fn layer_of(
     let mode = mode
         .as_ref()
         .map(|mode| move |permissions, is_directory| mode.apply(permissions, is_directory));
-    let mut sources = vec![Source {
-        root: from,
-        items: &items,
-    }];
+    let mut sources: Vec<Source<'_>> = sources(from, &items).collect();
     sources.extend(documents.as_ref().map(|documents| Source {
         root: &documents.root,
         items: &documents.items,
@@ -162,10 +147,52 @@ pub(crate) fn directory(
     made().map_err(CopyError)
 }
 
-/// Whether Docker would unpack it: compressed in a way that it knows, or a tar.
-fn is_archive(head: &[u8]) -> bool {
-    Compression::sniff(head) != Compression::Plain
-        || head.get(257..262).is_some_and(|magic| magic == b"ustar")
+/// What comes of each source, and where it goes.
+fn items(
+    step: &CopyStep,
+    from: &[Root],
+    below: Option<&Root>,
+    exclude: &Ignore,
+) -> Result<Vec<Vec<Item>>, Cause> {
+    let mut items = Vec::with_capacity(from.len());
+    for (number, root) in from.iter().enumerate() {
+        items.push(match number.checked_sub(1) {
+            None => select(step, root, below, exclude)?,
+            Some(number) => vec![fetched(step, &step.fetched[number], below)?],
+        });
+    }
+    Ok(items)
+}
+
+fn sources<'a>(from: &'a [Root], items: &'a [Vec<Item>]) -> impl Iterator<Item = Source<'a>> {
+    let pairs = from.iter().zip(items);
+    pairs.map(|(root, items)| Source { root, items })
+}
+
+/// A fetched file goes where a copied one would; of a repository comes what is in it.
+fn fetched(
+    step: &CopyStep,
+    source: &FetchedSource,
+    below: Option<&Root>,
+) -> Result<Item, FilesError> {
+    let destination = step.destination.trim_end_matches('/');
+    let Some(name) = &source.file else {
+        return Ok(Item {
+            from: String::new(),
+            to: destination.to_owned(),
+            unpack_into: None,
+        });
+    };
+    let into_directory = is_directory(step, below)?;
+    Ok(Item {
+        from: name.clone(),
+        to: if into_directory {
+            format!("{destination}/{name}")
+        } else {
+            destination.to_owned()
+        },
+        unpack_into: source.unpack.then(|| destination.to_owned()),
+    })
 }
 
 fn exclude(step: &CopyStep) -> Result<Ignore, IgnoreError> {
@@ -199,8 +226,7 @@ impl Documents {
         if step.documents.is_empty() {
             return Ok(None);
         }
-        let into_directory =
-            step.destination.ends_with('/') || below.is_directory(&step.destination)? == Some(true);
+        let into_directory = is_directory(step, Some(below))?;
         let destination = step.destination.trim_end_matches('/');
         let failed = |name: &str, source| Cause::Document {
             name: name.to_owned(),
@@ -220,6 +246,7 @@ impl Documents {
                 } else {
                     destination.to_owned()
                 },
+                unpack_into: None,
             });
         }
         let root = fs::File::open(directory.path()).map_err(|error| failed("", error))?;

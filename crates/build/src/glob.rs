@@ -42,41 +42,45 @@ impl Glob {
 
     /// Whether the whole path matches.
     pub(crate) fn matches(&self, path: &str) -> bool {
-        let path: Vec<char> = path.chars().collect();
-        *self
-            .reached(&path)
-            .last()
-            .expect("a state per part and one before them")
+        self.reached(path, &mut |_| false)
+            .is_some_and(|states| done(&states))
+    }
+
+    /// Whether the path matches, or that of a directory above it.
+    pub(crate) fn matches_it_or_above(&self, path: &str) -> bool {
+        match self.reached(path, &mut done) {
+            None => true,
+            Some(states) => done(&states),
+        }
     }
 
     /// Whether a longer path that begins with the directory can match. Too often true costs a walk; never false where one does.
     pub(crate) fn may_match_below(&self, directory: &str) -> bool {
-        let mut prefix: Vec<char> = directory.chars().collect();
-        prefix.push('/');
-        self.reached(&prefix).contains(&true)
+        let states = self.reached(&format!("{directory}/"), &mut |_| false);
+        states.is_some_and(|states| states.contains(&true))
     }
 
-    /// After the whole path: which numbers of parts can have matched it.
-    fn reached(&self, path: &[char]) -> Vec<bool> {
-        let skip = |mut states: Vec<bool>, at_boundary: bool| {
+    /// After the whole path: which numbers of parts can have matched it. Nothing if `stop` says so of what was reached before a slash.
+    fn reached(&self, path: &str, stop: &mut dyn FnMut(&[bool]) -> bool) -> Option<Vec<bool>> {
+        let skip = |states: &mut Vec<bool>| {
             for at in 0..self.parts.len() {
-                let may_be_nothing = match self.parts[at] {
-                    Part::Run | Part::Rest => true,
-                    Part::Directories => at_boundary,
-                    _ => false,
-                };
+                let part = &self.parts[at];
+                let may_be_nothing = matches!(part, Part::Run | Part::Rest | Part::Directories);
                 states[at + 1] |= states[at] && may_be_nothing;
             }
-            states
         };
         // `Directories` holds its state while it eats, and gives it on only where nothing was eaten or a slash was the last.
         let mut states = vec![false; self.parts.len() + 1];
         let mut inside = vec![false; self.parts.len()];
+        let (mut next, mut next_inside) = (states.clone(), inside.clone());
         states[0] = true;
-        states = skip(states, true);
-        for &c in path {
-            let mut next = vec![false; self.parts.len() + 1];
-            let mut next_inside = vec![false; self.parts.len()];
+        skip(&mut states);
+        for c in path.chars() {
+            if c == '/' && stop(&states) {
+                return None;
+            }
+            next.fill(false);
+            next_inside.fill(false);
             for at in 0..self.parts.len() {
                 match &self.parts[at] {
                     Part::Directories => {
@@ -95,11 +99,17 @@ impl Glob {
                     }
                 }
             }
-            states = skip(next, true);
-            inside = next_inside;
+            skip(&mut next);
+            std::mem::swap(&mut states, &mut next);
+            std::mem::swap(&mut inside, &mut next_inside);
         }
-        states
+        Some(states)
     }
+}
+
+/// Whether all parts matched.
+fn done(states: &[bool]) -> bool {
+    *states.last().expect("a state per part and one before them")
 }
 
 fn parts(pattern: &str) -> Result<Vec<Part>, &'static str> {

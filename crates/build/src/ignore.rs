@@ -113,7 +113,7 @@ impl Ignore {
     pub fn matches(&self, path: &str) -> bool {
         let mut ignored = false;
         for pattern in &self.patterns {
-            if pattern.includes == ignored && pattern.matches_it_or_above(path) {
+            if pattern.includes == ignored && pattern.glob.matches_it_or_above(path) {
                 ignored = !pattern.includes;
             }
         }
@@ -126,15 +126,6 @@ impl Ignore {
         self.patterns
             .iter()
             .any(|pattern| pattern.includes && pattern.glob.may_match_below(directory))
-    }
-}
-
-impl IgnorePattern {
-    fn matches_it_or_above(&self, path: &str) -> bool {
-        self.glob.matches(path)
-            || path
-                .match_indices('/')
-                .any(|(end, _)| self.glob.matches(&path[..end]))
     }
 }
 

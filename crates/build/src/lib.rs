@@ -6,9 +6,13 @@
 mod builder;
 mod cache;
 mod cache_mounts;
+pub mod check;
 mod copy;
 pub mod dockerfile;
 mod event;
+mod fetched;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzzing;
 mod glob;
 pub mod ignore;
 mod legacy;
@@ -23,6 +27,7 @@ pub use builder::{BuildError, BuildRequest, Builder, Parts, Pruned, cached_layer
 pub use cache::CacheRecord;
 pub use copy::CopyError;
 pub use event::{BuildEvent, EventFn};
+pub use fetched::LatestRecord;
 pub use legacy::{LegacyLine, LegacyLines};
-pub use run::{RunError, Secrets};
+pub use run::{Agents, RunError, Secrets};
 pub use solve::{FailedStep, StepError};

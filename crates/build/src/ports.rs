@@ -9,7 +9,7 @@ use hoist_model::container::Resources;
 use hoist_model::{Digest, ErrorClass};
 use thiserror::Error;
 
-use crate::plan::{Base, BaseName, BuildNetwork};
+use crate::plan::{Address, Base, BaseName, BuildNetwork};
 
 /// A future that owns what it needs.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -45,6 +45,30 @@ pub trait BaseImages: Send + Sync {
         pull: bool,
         output: OutputFn,
     ) -> BoxFuture<'a, Result<Base, PortError>>;
+}
+
+/// What came of an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// It is what it was.
+    Unchanged,
+    /// Files.
+    Files {
+        /// As a layer.
+        layer: Digest,
+        /// What tells this state of it from others (an ETag, a commit), if anything does.
+        validator: Option<String>,
+    },
+}
+
+/// Fetches what ADD names by an address.
+pub trait Fetch: Send + Sync {
+    /// Fetches it; `validator` is of what came last time, if that is still here.
+    fn fetch<'a>(
+        &'a self,
+        address: &'a Address,
+        validator: Option<String>,
+    ) -> BoxFuture<'a, Result<Fetched, PortError>>;
 }
 
 /// A program that is to run over layers.
@@ -86,7 +110,7 @@ pub struct Surroundings {
 /// A mount whose files are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadyMount {
-    /// A path of other layers, read-only.
+    /// A path of other layers.
     Layers {
         /// Bottom first.
         layers: Vec<Digest>,
@@ -94,6 +118,8 @@ pub enum ReadyMount {
         source: String,
         /// Where it is seen.
         target: String,
+        /// Whether it can be written to; what is written is thrown away.
+        writable: bool,
     },
     /// A path of the host.
     Host {

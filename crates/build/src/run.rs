@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hoist_model::{Digest, ErrorClass};
 use thiserror::Error;
 
-use crate::cache_mounts::CacheMount;
+use crate::cache_mounts::{CacheMount, Seed};
 use crate::dockerfile::MountKind;
 use crate::plan::{Input, RunStep};
 use crate::ports::ReadyMount;
@@ -26,12 +26,22 @@ impl std::fmt::Debug for Secrets {
     }
 }
 
+/// ssh agents of whoever builds, by id: sockets on this machine that lead to them, each of this build alone.
+#[derive(Clone, Debug, Default)]
+pub struct Agents(pub BTreeMap<String, PathBuf>);
+
+/// What tells a program of an agent.
+const AGENT: &str = "SSH_AUTH_SOCK=";
+
 /// Why a program cannot be started.
 #[derive(Debug, Error)]
 pub enum RunError {
     /// A secret that has to be there is not.
     #[error("secret {0}: not found")]
     NoSecret(String),
+    /// An ssh agent that has to be there is not.
+    #[error("ssh agent {0}: not found")]
+    NoAgent(String),
     /// A secret that is to be a variable is no text.
     #[error("secret {0} is not a text: it cannot be a variable")]
     NoText(String),
@@ -51,7 +61,7 @@ impl RunError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::NoSecret(_) | Self::NoText(_) => ErrorClass::InvalidArgument,
+            Self::NoSecret(_) | Self::NoAgent(_) | Self::NoText(_) => ErrorClass::InvalidArgument,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 ErrorClass::Unavailable
             }
@@ -77,6 +87,7 @@ pub(crate) async fn prepare(
     others: &[Arc<Vec<Digest>>],
     tools: &Tools,
     secrets: &Secrets,
+    agents: &Agents,
 ) -> Result<Prepared, RunError> {
     let mut prepared = Prepared {
         words: run.words.clone(),
@@ -86,7 +97,7 @@ pub(crate) async fn prepare(
         _directory: None,
     };
     let mut others = others.iter();
-    let mut files = 0;
+    let (mut files, mut sockets) = (0, 0);
     for step_mount in &run.mounts {
         let mount = &step_mount.mount;
         let target = mount.target.clone();
@@ -99,9 +110,15 @@ pub(crate) async fn prepare(
                 layers: layers.map(|layers| layers.to_vec()).unwrap_or_default(),
                 source: inside(mount.source.as_deref()),
                 target: target.unwrap_or_default(),
+                writable: !mount.read_only,
             }),
             MountKind::Cache { sharing } => {
-                let cache = tools.mounts.take(mount, *sharing).await;
+                let seed = layers.map(|layers| Seed {
+                    layers: layers.to_vec(),
+                    source: inside(mount.source.as_deref()),
+                });
+                let snapshotter = tools.snapshotter.as_ref();
+                let cache = tools.mounts.take(mount, *sharing, seed, snapshotter).await;
                 let cache = cache.map_err(|source| RunError::Io {
                     action: "making the directory of a cache mount",
                     source,
@@ -141,8 +158,40 @@ pub(crate) async fn prepare(
                     prepared.file(&tools.scratch, &name, secret, mode, owner, target)?;
                 }
             }
-            // Refused when it was planned.
-            MountKind::Ssh { .. } => {}
+            MountKind::Ssh { required } => {
+                let id = mount.id.clone().unwrap_or_else(|| "default".to_owned());
+                let Some(agent) = agents.0.get(&id) else {
+                    if *required {
+                        return Err(RunError::NoAgent(id));
+                    }
+                    continue;
+                };
+                let target = target.unwrap_or_else(|| {
+                    let target = format!("/run/buildkit/ssh_agent.{sockets}");
+                    sockets += 1;
+                    target
+                });
+                let is_first = !prepared
+                    .environment
+                    .iter()
+                    .any(|one| one.starts_with(AGENT));
+                if is_first {
+                    prepared.environment.push(format!("{AGENT}{target}"));
+                }
+                let failed = |source| RunError::Io {
+                    action: "giving a build step an ssh agent",
+                    source,
+                };
+                let mode = fs::Permissions::from_mode(mount.mode.unwrap_or(0o600));
+                fs::set_permissions(agent, mode).map_err(failed)?;
+                let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+                chown(agent, Some(uid), Some(gid)).map_err(failed)?;
+                prepared.mounts.push(ReadyMount::Host {
+                    source: agent.clone(),
+                    target,
+                    writable: true,
+                });
+            }
         }
     }
     if let Some(script) = &run.script {

@@ -57,10 +57,7 @@ pub(crate) fn select(
     below: Option<&Root>,
     exclude: &Ignore,
 ) -> Result<Vec<Item>, SelectError> {
-    let mut into_directory = step.destination.ends_with('/');
-    if let (false, Some(below)) = (into_directory, below) {
-        into_directory = below.is_directory(&step.destination)? == Some(true);
-    }
+    let into_directory = is_directory(step, below)?;
     let destination = step.destination.trim_end_matches('/');
     let mut items = Vec::new();
     for source in &step.sources {
@@ -80,13 +77,28 @@ pub(crate) fn select(
             } else {
                 format!("{destination}/{name}")
             };
-            items.push(Item { from: path, to });
+            let unpack_into = (step.unpack && !is_directory).then(|| destination.to_owned());
+            items.push(Item {
+                from: path,
+                to,
+                unpack_into,
+            });
         }
     }
-    if items.is_empty() && step.documents.is_empty() && exclude.is_empty() {
+    let has_others = !step.documents.is_empty() || !step.fetched.is_empty();
+    if items.is_empty() && !has_others && exclude.is_empty() {
         return Err(SelectError::NoMatch);
     }
     Ok(items)
+}
+
+/// Whether what comes goes into the destination, instead of becoming it.
+pub(crate) fn is_directory(step: &CopyStep, below: Option<&Root>) -> Result<bool, FilesError> {
+    match below {
+        _ if step.destination.ends_with('/') => Ok(true),
+        Some(below) => Ok(below.is_directory(&step.destination)? == Some(true)),
+        None => Ok(false),
+    }
 }
 
 /// With `--parents` the whole path of the source goes below the destination; if it was written with `/./` in it, what is behind that.
@@ -175,6 +187,7 @@ mod tests {
             link: false,
             exclude: Vec::new(),
             unpack: false,
+            fetched: Vec::new(),
         };
         match select(&step, &root, Some(&root), &Ignore::default()) {
             Err(error) => error.to_string(),

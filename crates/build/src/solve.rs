@@ -18,8 +18,8 @@ use crate::cache_mounts::CacheMounts;
 use crate::copy::{self, CopyError};
 use crate::event::{BuildEvent, EventFn};
 use crate::plan::{CopyStep, Input, Operation, Plan, RunStep, Step, StepId};
-use crate::ports::{BoxFuture, Executor, OutputFn, PortError, RunRequest, Surroundings};
-use crate::run::{RunError, Secrets};
+use crate::ports::{BoxFuture, Executor, Fetch, OutputFn, PortError, RunRequest, Surroundings};
+use crate::run::{Agents, RunError, Secrets};
 
 /// Why a step could not be done.
 #[derive(Debug, Error)]
@@ -95,6 +95,7 @@ pub(crate) struct Solved {
 pub(crate) struct Tools {
     pub(crate) snapshotter: Arc<dyn Snapshotter>,
     pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) fetch: Arc<dyn Fetch>,
     pub(crate) cache: Cache,
     pub(crate) mounts: CacheMounts,
     /// Scripts, secrets and here-documents while they are of use.
@@ -109,16 +110,19 @@ pub(crate) struct Terms {
     pub(crate) no_cache: bool,
     pub(crate) surroundings: Surroundings,
     pub(crate) secrets: Secrets,
+    pub(crate) agents: Agents,
     pub(crate) now: fn() -> Timestamp,
     pub(crate) events: EventFn,
 }
 
 /// One build's steps on their way.
 pub(crate) struct Solver {
-    tools: Arc<Tools>,
+    pub(crate) tools: Arc<Tools>,
     plan: Arc<Plan>,
-    terms: Terms,
+    pub(crate) terms: Terms,
     results: Vec<OnceCell<Result<Solved, FailedStep>>>,
+    /// What is at addresses, by their text: asked for once a build, that steps do not see two states of one. Held for single look-ups.
+    addresses: Mutex<BTreeMap<String, Arc<OnceCell<Digest>>>>,
 }
 
 /// More than these are forgotten, all at once: it costs a reading.
@@ -132,6 +136,7 @@ impl Solver {
             plan,
             terms,
             results,
+            addresses: Mutex::default(),
         }
     }
 
@@ -160,6 +165,17 @@ impl Solver {
                 let context = self.terms.contexts.get(name);
                 let missing = || InputError::Own(StepError::NoContext(name.clone()));
                 Arc::new(context.ok_or_else(missing)?.clone())
+            }
+            Input::Fetched(address) => {
+                let cell = {
+                    let mut known = self
+                        .addresses
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner);
+                    known.entry(address.to_string()).or_default().clone()
+                };
+                let layer = cell.get_or_try_init(|| self.fetched(address)).await;
+                Arc::new(vec![layer.map_err(InputError::Own)?.clone()])
             }
         })
     }
@@ -233,7 +249,7 @@ impl Solver {
         // A new version of what steps do begins with another word here.
         hash.update("hoist build step 1\n");
         if let Operation::Copy(copy) = &step.operation {
-            let content = self.content(copy, &others[0]).await?;
+            let content = self.content(copy, others).await?;
             hash.update(step.operation.text(&|_| "what it is".to_owned()));
             hash.update(content);
             if copy.link {
@@ -261,10 +277,13 @@ impl Solver {
     async fn content(
         &self,
         step: &CopyStep,
-        from: &Arc<Vec<Digest>>,
+        from: &[Arc<Vec<Digest>>],
     ) -> Result<[u8; 32], StepError> {
-        let what = step.content_text();
-        let memo = format!("{}\n{what}", chained(from));
+        let mut memo = step.content_text();
+        for layers in from {
+            memo.push('\n');
+            memo.push_str(&chained(layers));
+        }
         let contents = || {
             let contents = &self.tools.contents;
             contents.lock().unwrap_or_else(PoisonError::into_inner)
@@ -273,10 +292,10 @@ impl Solver {
         if let Some(known) = known {
             return Ok(known);
         }
-        let (step, from) = (step.clone(), from.clone());
+        let (step, from) = (step.clone(), from.to_vec());
         let snapshotter = self.tools.snapshotter.clone();
         let digest = blocking(move || {
-            let from = view(snapshotter.as_ref(), &from)?;
+            let from = views(snapshotter.as_ref(), &from)?;
             Ok(copy::digest(&step, &from)?)
         })
         .await?;
@@ -298,11 +317,11 @@ impl Solver {
         match &step.operation {
             Operation::Run(run) => self.run(number, run, below, others).await,
             Operation::Copy(step) => {
-                let (step, from, below) = (step.clone(), others[0].clone(), below.clone());
+                let (step, from, below) = (step.clone(), others.to_vec(), below.clone());
                 let snapshotter = self.tools.snapshotter.clone();
                 let scratch = self.tools.scratch.clone();
                 blocking(move || {
-                    let from = view(snapshotter.as_ref(), &from)?;
+                    let from = views(snapshotter.as_ref(), &from)?;
                     let below = if step.link { Arc::default() } else { below };
                     let below = view(snapshotter.as_ref(), &below)?;
                     let mut writer = snapshotter.layer_writer()?;
@@ -332,7 +351,8 @@ impl Solver {
         below: &Arc<Vec<Digest>>,
         others: &[Arc<Vec<Digest>>],
     ) -> Result<Option<Digest>, StepError> {
-        let prepared = crate::run::prepare(run, others, &self.tools, &self.terms.secrets);
+        let (secrets, agents) = (&self.terms.secrets, &self.terms.agents);
+        let prepared = crate::run::prepare(run, others, &self.tools, secrets, agents);
         let mut prepared = prepared.await?;
         let mut environment = run.proxies.clone();
         environment.extend(run.environment.iter().cloned());
@@ -386,7 +406,10 @@ impl Step {
                 let named = run.mounts.iter().map(|mount| &mount.input);
                 inputs.extend(named.filter(|input| **input != Input::Nothing));
             }
-            Operation::Copy(copy) => inputs.push(&copy.from),
+            Operation::Copy(copy) => {
+                inputs.push(&copy.from);
+                inputs.extend(copy.fetched.iter().map(|fetched| &fetched.input));
+            }
             Operation::Directory { .. } => {}
         }
         inputs
@@ -430,6 +453,16 @@ fn finish(
         },
         Err(error) => Err(error),
     }
+}
+
+fn views(
+    snapshotter: &dyn Snapshotter,
+    inputs: &[Arc<Vec<Digest>>],
+) -> Result<Vec<Root>, SnapshotError> {
+    inputs
+        .iter()
+        .map(|layers| view(snapshotter, layers))
+        .collect()
 }
 
 pub(crate) fn view(

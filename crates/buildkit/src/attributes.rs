@@ -68,6 +68,7 @@ impl Attributes {
                 labels: prefixed(given, "label:").collect(),
                 platform,
                 network,
+                ..PlanOptions::default()
             },
             no_cache: given.get("no-cache").is_some_and(String::is_empty),
             pull: text("image-resolve-mode") == Some("pull"),

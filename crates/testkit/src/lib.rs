@@ -23,7 +23,7 @@ mod tar;
 mod temporary_directory;
 mod terminal;
 
-pub use daemon::{TemporaryDaemon, exchange};
+pub use daemon::{TemporaryDaemon, exchange, exchange_bytes};
 pub use images::{
     Compression, ImageBlobs, ImageBuilder, LayerBlob, busybox_binary, busybox_layer, sha256,
 };

@@ -13,6 +13,8 @@ pub struct Pair {
     pub name: String,
     /// Behind it.
     pub value: String,
+    /// Whether there is no sign: `name value`.
+    pub is_legacy: bool,
 }
 
 /// `name` or `name=default` of ARG.
@@ -52,6 +54,17 @@ pub struct Copied {
     pub link: bool,
     /// `--exclude`, as often as given.
     pub exclude: Vec<String>,
+}
+
+/// What ADD says of what it fetches and unpacks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fetch {
+    /// `--checksum=sha256:…` of an address.
+    pub checksum: Option<String>,
+    /// `--keep-git-dir`.
+    pub keep_git_directory: Option<bool>,
+    /// `--unpack`: whether archives are; without it local ones are and fetched ones are not.
+    pub unpack: Option<bool>,
 }
 
 /// `RUN`.
@@ -110,12 +123,8 @@ pub enum Action {
     Add {
         /// What and where.
         copied: Copied,
-        /// `--checksum=sha256:…` of an address.
-        checksum: Option<String>,
-        /// `--keep-git-dir`.
-        keep_git_dir: Option<bool>,
-        /// `--unpack`: whether archives are; without it local ones are and fetched ones are not.
-        unpack: Option<bool>,
+        /// How.
+        fetch: Fetch,
     },
     /// `ARG`
     Arg(Vec<Argument>),

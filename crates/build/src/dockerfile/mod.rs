@@ -22,7 +22,7 @@ mod words;
 pub(crate) use error::nearest;
 pub use error::{DockerfileError, Lines, excerpt};
 pub use instruction::{
-    Action, Argument, Command, Copied, Health, Instruction, Pair, Run, RunNetwork, Stage,
+    Action, Argument, Command, Copied, Fetch, Health, Instruction, Pair, Run, RunNetwork, Stage,
 };
 pub use mount::{Mount, MountError, MountKind, MountText, Sharing};
 pub use source::{Directives, HereDocument};
@@ -40,6 +40,40 @@ pub struct Dockerfile {
     pub stages: Vec<Stage>,
     /// Instructions with an empty line inside, which Docker warns of.
     pub with_empty_lines: Vec<Lines>,
+    /// Stages and arguments with a comment right above that describes something else.
+    pub undescribed: Vec<Undescribed>,
+}
+
+/// A definition with a comment right above that does not begin with its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undescribed {
+    /// The instruction.
+    pub lines: Lines,
+    /// `FROM` or `ARG`.
+    pub instruction: &'static str,
+    /// What the comment should begin with.
+    pub name: String,
+}
+
+impl Undescribed {
+    fn of(
+        comments: &[String],
+        instruction: &'static str,
+        names: &[&str],
+        lines: Lines,
+    ) -> Option<Self> {
+        let word = comments.last()?.split(' ').next()?;
+        let name = match names {
+            [] => return None,
+            [one] => (*one).to_owned(),
+            _ => "<arg_key>".to_owned(),
+        };
+        (!names.contains(&word)).then_some(Self {
+            lines,
+            instruction,
+            name,
+        })
+    }
 }
 
 /// Reads an instruction that an image brought along in its `OnBuild`.
@@ -75,9 +109,25 @@ impl Dockerfile {
             arguments: Vec::new(),
             stages: Vec::new(),
             with_empty_lines: source.with_empty_lines,
+            undescribed: Vec::new(),
         };
         for statement in &source.statements {
-            match parse::parse(statement, file.directives.escape)? {
+            let parsed = parse::parse(statement, file.directives.escape)?;
+            let (comments, lines) = (&statement.comments, statement.lines);
+            file.undescribed.extend(match &parsed {
+                parse::Parsed::From(stage) => {
+                    let names: Vec<&str> = stage.name.as_deref().into_iter().collect();
+                    Undescribed::of(comments, "FROM", &names, lines)
+                }
+                parse::Parsed::Instruction(instruction) => match &instruction.action {
+                    Action::Arg(arguments) => {
+                        let names: Vec<&str> = arguments.iter().map(|a| a.name.as_str()).collect();
+                        Undescribed::of(comments, "ARG", &names, lines)
+                    }
+                    _ => None,
+                },
+            });
+            match parsed {
                 parse::Parsed::From(stage) => file.stages.push(*stage),
                 parse::Parsed::Instruction(instruction) => match file.stages.last_mut() {
                     Some(stage) => stage.instructions.push(*instruction),

@@ -3,7 +3,7 @@
 use super::arguments::{Flags, Form, Parts, form, parts, plain_words, quoted_words};
 use super::error::{DockerfileError, Lines, nearest};
 use super::instruction::{
-    Action, Argument, Command, Copied, Health, Instruction, Pair, Run, RunNetwork, Stage,
+    Action, Argument, Command, Copied, Fetch, Health, Instruction, Pair, Run, RunNetwork, Stage,
 };
 use super::mount::MountText;
 use super::source::{HereDocument, Statement, here_document};
@@ -169,9 +169,11 @@ impl Reader<'_> {
         let copied = self.copied()?;
         Ok(Action::Add {
             copied,
-            checksum: self.flags.text("checksum")?.map(str::to_owned),
-            keep_git_dir: self.flags.switch("keep-git-dir")?,
-            unpack: self.flags.switch("unpack")?,
+            fetch: Fetch {
+                checksum: self.flags.text("checksum")?.map(str::to_owned),
+                keep_git_directory: self.flags.switch("keep-git-dir")?,
+                unpack: self.flags.switch("unpack")?,
+            },
         })
     }
 
@@ -253,6 +255,7 @@ impl Reader<'_> {
             return Ok(vec![Pair {
                 name: name.to_owned(),
                 value: value.trim_start().to_owned(),
+                is_legacy: true,
             }]);
         }
         words
@@ -265,6 +268,7 @@ impl Reader<'_> {
                 Some((name, value)) => Ok(Pair {
                     name: name.to_owned(),
                     value: value.to_owned(),
+                    is_legacy: false,
                 }),
             })
             .collect()

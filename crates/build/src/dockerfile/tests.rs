@@ -114,12 +114,8 @@ fn copy_and_add_take_flags_and_documents() {
         (copied.link, parents, from.as_deref()),
         (true, true, Some("x"))
     );
-    let Action::Add {
-        copied,
-        checksum,
-        keep_git_dir,
-        unpack,
-    } = only("ADD --checksum=sha256:aa --keep-git-dir --unpack=false [\"a b\", \"c\"]")
+    let Action::Add { copied, fetch } =
+        only("ADD --checksum=sha256:aa --keep-git-dir --unpack=false [\"a b\", \"c\"]")
     else {
         panic!("an add");
     };
@@ -128,7 +124,11 @@ fn copy_and_add_take_flags_and_documents() {
         (vec!["a b".to_owned()], "c".to_owned())
     );
     assert_eq!(
-        (checksum.as_deref(), keep_git_dir, unpack),
+        (
+            fetch.checksum.as_deref(),
+            fetch.keep_git_directory,
+            fetch.unpack
+        ),
         (Some("sha256:aa"), Some(true), Some(false))
     );
 }

@@ -23,6 +23,9 @@ pub enum WordError {
     /// `${}`, `${{`, `${:`.
     #[error("syntax error: bad substitution")]
     BadSubstitution,
+    /// Variables of variables of variables: more than any program could be started with.
+    #[error("variables stand for more than {EXPANSION_LIMIT} bytes here")]
+    TooLong,
     /// A modifier that there is not.
     #[error("unsupported modifier ({0}) in substitution")]
     Modifier(String),
@@ -43,6 +46,11 @@ pub enum WordError {
         message: String,
     },
 }
+
+/// References inside of the words of references; a person writes two.
+const DEEPEST: usize = 100;
+/// Bytes that the variables of one text may stand for.
+const EXPANSION_LIMIT: usize = 1 << 20;
 
 /// How a text is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +109,8 @@ pub(crate) fn expand<'v>(
         variables,
         used: BTreeSet::new(),
         unset: BTreeSet::new(),
+        left: EXPANSION_LIMIT,
+        depth: 0,
     };
     let pieces = cursor.until(None, reading.keep_escapes)?;
     Ok(Expanded {
@@ -166,6 +176,10 @@ struct Cursor<'a, 'v> {
     variables: &'a dyn Fn(&str) -> Option<&'v str>,
     used: BTreeSet<String>,
     unset: BTreeSet<String>,
+    /// Bytes that values may still have.
+    left: usize,
+    /// References inside of references.
+    depth: usize,
 }
 
 impl Cursor<'_, '_> {
@@ -274,6 +288,20 @@ impl Cursor<'_, '_> {
 
     /// What stands for a reference, its `$` read already.
     fn dollar(&mut self) -> Result<String, WordError> {
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            return Err(WordError::BadSubstitution);
+        }
+        let value = self.reference()?;
+        self.depth -= 1;
+        self.left = self
+            .left
+            .checked_sub(value.len())
+            .ok_or(WordError::TooLong)?;
+        Ok(value)
+    }
+
+    fn reference(&mut self) -> Result<String, WordError> {
         if !self.take('{') {
             let name = self.name();
             if name.is_empty() {

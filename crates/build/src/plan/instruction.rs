@@ -3,14 +3,15 @@
 use serde_json::{Map, Value};
 
 use hoist_image::document::Healthcheck;
-use hoist_model::Signal;
+use hoist_model::{Digest, Signal};
 
+use super::checks::check_port;
 use super::reach::Planner;
 use super::scope::{argument, unreadable};
 use super::stage::StageState;
-use super::{CopyStep, Input, Line, Operation, PlanError, Step};
+use super::{Address, CopyStep, FetchedSource, Input, Line, Operation, PlanError, Step};
 use crate::dockerfile::{
-    Action, Command, Copied, DockerfileError, Health, Instruction, Lines, Reading,
+    Action, Command, Copied, DockerfileError, Fetch, Health, Instruction, Lines, Reading,
 };
 
 impl StageState {
@@ -21,24 +22,7 @@ impl StageState {
     ) -> Result<(), PlanError> {
         let lines = instruction.lines;
         match &instruction.action {
-            Action::Add {
-                copied,
-                checksum,
-                unpack,
-                ..
-            } => {
-                if checksum.is_some() || copied.sources.iter().any(|source| is_address(source)) {
-                    let what = "ADD of an address";
-                    return Err(PlanError::Missing { lines, what });
-                }
-                let from = Input::Context(super::MAIN_CONTEXT.to_owned());
-                let step = self.copy_step(planner, copied, from, lines)?;
-                let step = CopyStep {
-                    unpack: unpack.unwrap_or(true),
-                    ..step
-                };
-                self.copy(planner, step, "ADD");
-            }
+            Action::Add { copied, fetch } => self.add(planner, copied, fetch, lines)?,
             Action::Copy {
                 copied,
                 from,
@@ -47,6 +31,16 @@ impl StageState {
                 let input = planner.from(from.as_deref(), self.number, lines)?;
                 let mut step = self.copy_step(planner, copied, input, lines)?;
                 step.parents = *parents;
+                for source in &step.sources {
+                    let address = Address::parse(source);
+                    let what = match address.map_err(|error| DockerfileError::new(lines, error))? {
+                        None => continue,
+                        Some(Address::Web(_)) => "a URL",
+                        Some(Address::Git(_)) => "a git ref",
+                    };
+                    let message = format!("source can't be {what} for COPY");
+                    return Err(DockerfileError::new(lines, message).into());
+                }
                 self.copy(planner, step, "COPY");
             }
             Action::Run(run) => self.run(planner, run, lines)?,
@@ -89,6 +83,8 @@ impl StageState {
                 let escape = planner.file.directives.escape;
                 for one in arguments {
                     planner.asked.push(one.name.clone());
+                    self.check_default(planner, one, escape, lines);
+                    self.seen.arguments.push(one.name.clone());
                     let mut value = argument(one, &self.scope, planner.options, escape, lines)?;
                     if value.is_none() {
                         value = planner.global.value(&one.name).map(str::to_owned);
@@ -138,8 +134,11 @@ impl StageState {
                 let mut exposed = Vec::new();
                 for port in ports {
                     for word in self.scope.words(port, escape, lines)? {
-                        exposed
-                            .extend(hoist_model::quantity::exposed_ports(&word).map_err(refused)?);
+                        check_port(planner, &word, lines);
+                        // An address and a port of the host before it are read and mean nothing.
+                        let port = word.rsplit(':').next().unwrap_or(&word);
+                        let ports = hoist_model::quantity::exposed_ports(port);
+                        exposed.extend(ports.map_err(refused)?);
                     }
                 }
                 self.said(format!("EXPOSE {}", exposed.join(" ")));
@@ -200,6 +199,74 @@ impl StageState {
         Ok(())
     }
 
+    /// COPY that also fetches and unpacks.
+    fn add(
+        &mut self,
+        planner: &mut Planner<'_>,
+        copied: &Copied,
+        fetch: &Fetch,
+        lines: Lines,
+    ) -> Result<(), PlanError> {
+        let refused = |message: String| PlanError::from(DockerfileError::new(lines, message));
+        let main = Input::Context(super::MAIN_CONTEXT.to_owned());
+        let mut step = self.copy_step(planner, copied, main, lines)?;
+        step.unpack = fetch.unpack.unwrap_or(true);
+        let checksum = fetch.checksum.as_deref();
+        let checksum = checksum.map(|text| self.word(planner, text, lines));
+        let checksum = checksum.transpose()?;
+        if checksum.is_some() && step.sources.len() != 1 {
+            return Err(refused(
+                "checksum can't be specified for multiple sources".to_owned(),
+            ));
+        }
+        let mut paths = Vec::new();
+        for source in std::mem::take(&mut step.sources) {
+            let Some(mut address) = Address::parse(&source).map_err(refused)? else {
+                if checksum.is_some() {
+                    return Err(refused(
+                        "checksum requires HTTP(S) or Git sources".to_owned(),
+                    ));
+                }
+                paths.push(source);
+                continue;
+            };
+            let (file, unpack) = match &mut address {
+                Address::Web(web) => {
+                    if let Some(checksum) = &checksum {
+                        let digest = checksum.parse::<Digest>();
+                        digest.map_err(|error| refused(format!("{checksum}: {error}")))?;
+                    }
+                    web.checksum.clone_from(&checksum);
+                    (Some(web.name.clone()), fetch.unpack.unwrap_or(false))
+                }
+                Address::Git(git) => {
+                    match (&checksum, &git.checksum) {
+                        (Some(one), Some(other)) if one != other => {
+                            let message = format!("checksum mismatch {one:?} != {other:?}");
+                            return Err(refused(message));
+                        }
+                        (Some(_), _) => git.checksum.clone_from(&checksum),
+                        _ => {}
+                    }
+                    git.keep_git_directory |= fetch.keep_git_directory.unwrap_or(false);
+                    (None, false)
+                }
+            };
+            step.fetched.push(FetchedSource {
+                input: Input::Fetched(Box::new(address)),
+                file,
+                unpack,
+            });
+        }
+        step.sources = paths;
+        if step.sources.is_empty() {
+            // The context is none of its business.
+            step.from = Input::Nothing;
+        }
+        self.copy(planner, step, "ADD");
+        Ok(())
+    }
+
     fn copy_step(
         &self,
         planner: &Planner<'_>,
@@ -225,9 +292,11 @@ impl StageState {
                     ..Reading::plain(planner.file.directives.escape)
                 };
                 let expanded = self.scope.expand(&text, reading);
-                text = expanded
-                    .map_err(|error| unreadable(&document.name, &error, lines))?
-                    .text;
+                let expanded =
+                    expanded.map_err(|error| unreadable(&document.name, &error, lines))?;
+                self.check_variables(planner, &expanded.unset, lines);
+                planner.spend(expanded.text.len(), lines)?;
+                text = expanded.text;
             }
             documents.push((document.name.clone(), text));
         }
@@ -235,6 +304,7 @@ impl StageState {
         Ok(CopyStep {
             from,
             sources,
+            fetched: Vec::new(),
             documents,
             destination,
             owner: optional(&copied.owner)?,
@@ -251,6 +321,10 @@ impl StageState {
         words.extend(step.owner.iter().map(|owner| format!("--chown={owner}")));
         words.extend(step.mode.iter().map(|mode| format!("--chmod={mode}")));
         words.extend(step.sources.iter().cloned());
+        words.extend(step.fetched.iter().map(|fetched| match &fetched.input {
+            Input::Fetched(address) => address.written(),
+            other => other.to_string(),
+        }));
         words.extend(step.documents.iter().map(|(name, _)| format!("<<{name}")));
         words.push(step.destination.clone());
         let step = planner.step(Step {
@@ -332,11 +406,4 @@ fn json(words: &[String]) -> String {
 fn shown(pairs: &[(String, String)]) -> String {
     let shown: Vec<String> = pairs.iter().map(|(n, v)| format!("{n}={v}")).collect();
     shown.join(" ")
-}
-
-/// What ADD fetches instead of copying it.
-fn is_address(source: &str) -> bool {
-    ["http://", "https://", "git://", "ssh://", "git@"]
-        .iter()
-        .any(|prefix| source.starts_with(prefix))
 }

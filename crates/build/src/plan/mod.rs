@@ -8,6 +8,8 @@
 //!                 └───▶ config and history (what does not)
 //! ```
 
+mod address;
+mod checks;
 mod instruction;
 mod reach;
 mod run;
@@ -20,11 +22,15 @@ mod text;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+pub use address::{Address, GitAddress, WebAddress};
+
 use hoist_image::document::{ImageConfig, ImageRuntimeConfig};
 use hoist_model::{Digest, ErrorClass, Platform};
 use thiserror::Error;
 
+use crate::check::{CheckError, Warning};
 use crate::dockerfile::{Dockerfile, DockerfileError, Lines, Mount};
+use crate::ignore::Ignore;
 
 /// What a build is asked for, beside the file.
 #[derive(Clone, Debug)]
@@ -39,6 +45,8 @@ pub struct PlanOptions {
     pub platform: Platform,
     /// `--network` of the whole build.
     pub network: BuildNetwork,
+    /// What the context leaves out, for the check of what is copied from it.
+    pub ignore: Ignore,
 }
 
 impl Default for PlanOptions {
@@ -49,6 +57,7 @@ impl Default for PlanOptions {
             labels: BTreeMap::new(),
             platform: Platform::host(),
             network: BuildNetwork::Default,
+            ignore: Ignore::default(),
         }
     }
 }
@@ -87,6 +96,9 @@ pub struct BaseName {
     pub platform: String,
 }
 
+/// Bytes of all that a file says, with what its variables stand for, each time they are said.
+const TEXT_LIMIT: usize = 256 << 20;
+
 /// The images that were found so far.
 pub type Bases = HashMap<BaseName, Arc<Base>>;
 
@@ -104,6 +116,8 @@ pub enum Input {
     Image(Vec<Digest>),
     /// What a step leaves.
     Step(StepId),
+    /// What is at an address.
+    Fetched(Box<Address>),
 }
 
 /// The context that needs no name.
@@ -173,6 +187,8 @@ pub struct CopyStep {
     pub from: Input,
     /// Patterns of paths there.
     pub sources: Vec<String>,
+    /// What else comes.
+    pub fetched: Vec<FetchedSource>,
     /// Files whose text stands in the Dockerfile: name and text.
     pub documents: Vec<(String, String)>,
     /// Absolute; a directory if it ends with a slash.
@@ -188,6 +204,17 @@ pub struct CopyStep {
     /// `--exclude`.
     pub exclude: Vec<String>,
     /// ADD: archives are unpacked.
+    pub unpack: bool,
+}
+
+/// Something that ADD fetches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FetchedSource {
+    /// From where.
+    pub input: Input,
+    /// The file that it is; nothing where all of it is meant.
+    pub file: Option<String>,
+    /// Whether it is unpacked if it is an archive.
     pub unpack: bool,
 }
 
@@ -234,6 +261,10 @@ pub struct Plan {
     pub history: Vec<Line>,
     /// Build arguments that no ARG asked for.
     pub unused_arguments: Vec<String>,
+    /// What checks found that are not left out, in order of lines.
+    pub warnings: Vec<Warning>,
+    /// Whether the build fails because of them.
+    pub warnings_are_errors: bool,
 }
 
 /// What planning came to.
@@ -259,6 +290,12 @@ pub enum PlanError {
         /// The nearest that there is.
         meant: Option<String>,
     },
+    /// What the file says of checks means nothing.
+    #[error("failed to parse check options: {0}")]
+    Check(#[from] CheckError),
+    /// Variables of variables make more of the file than can be meant.
+    #[error("dockerfile line {}: with its variables the file is larger than {} MiB", .0.first, TEXT_LIMIT >> 20)]
+    TooLarge(Lines),
     /// Something that is not there yet.
     #[error("dockerfile line {}: {what} is not implemented by Hoist yet", .lines.first)]
     Missing {
@@ -274,7 +311,9 @@ impl PlanError {
     #[must_use]
     pub const fn class(&self) -> ErrorClass {
         match self {
-            Self::Dockerfile(_) | Self::Target { .. } => ErrorClass::InvalidArgument,
+            Self::Dockerfile(_) | Self::Target { .. } | Self::Check(_) | Self::TooLarge(_) => {
+                ErrorClass::InvalidArgument
+            }
             Self::Missing { .. } => ErrorClass::NotImplemented,
         }
     }
@@ -284,8 +323,8 @@ impl PlanError {
     pub const fn lines(&self) -> Option<Lines> {
         match self {
             Self::Dockerfile(error) => Some(error.lines),
-            Self::Target { .. } => None,
-            Self::Missing { lines, .. } => Some(*lines),
+            Self::Target { .. } | Self::Check(_) => None,
+            Self::Missing { lines, .. } | Self::TooLarge(lines) => Some(*lines),
         }
     }
 }

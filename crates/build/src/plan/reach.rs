@@ -1,13 +1,17 @@
 //! Which stages are needed, and what each begins with.
 
+use std::cell::{Cell, RefCell};
+
 use hoist_image::document::ImageConfig;
 use hoist_model::Platform;
 
 use super::scope::{Scope, argument, is_proxy, of_platforms};
 use super::stage::StageState;
 use super::{
-    BaseName, Bases, Input, MAIN_CONTEXT, Plan, PlanError, PlanOptions, Step, StepId, Told,
+    BaseName, Bases, Input, MAIN_CONTEXT, Plan, PlanError, PlanOptions, Step, StepId, TEXT_LIMIT,
+    Told,
 };
+use crate::check::{CheckSettings, Warning, check_file};
 use crate::dockerfile::{Dockerfile, DockerfileError, Lines, nearest};
 
 /// A plan that is being made.
@@ -24,6 +28,10 @@ pub(super) struct Planner<'a> {
     pub(super) needs: Vec<BaseName>,
     /// Names of ARG that there are, anywhere in the file.
     pub(super) asked: Vec<String>,
+    /// Bytes that what is still to come may have.
+    left: Cell<usize>,
+    /// What checks found.
+    pub(super) warnings: RefCell<Vec<Warning>>,
 }
 
 /// What FROM names.
@@ -62,11 +70,25 @@ impl<'a> Planner<'a> {
             stages: vec![None; file.stages.len()],
             needs: Vec::new(),
             asked,
+            left: Cell::new(TEXT_LIMIT),
+            warnings: RefCell::new(check_file(file)),
         })
+    }
+
+    /// Counts what has been said.
+    pub(super) fn spend(&self, bytes: usize, lines: Lines) -> Result<(), PlanError> {
+        let left = self.left.get().checked_sub(bytes);
+        self.left.set(left.ok_or(PlanError::TooLarge(lines))?);
+        Ok(())
     }
 
     /// Plans the target and all it needs.
     pub(super) fn target(&mut self) -> Result<Plan, PlanError> {
+        let given = self.options.arguments.get("BUILDKIT_DOCKERFILE_CHECK");
+        let given = given.and_then(Option::as_deref);
+        let checks = given.or(self.file.directives.check.as_deref());
+        let checks = CheckSettings::parse(checks.unwrap_or_default())?;
+        self.check_stages();
         let target = match &self.options.target {
             None => self.file.stages.len() - 1,
             Some(name) => self.file.stage(name).ok_or_else(|| PlanError::Target {
@@ -97,7 +119,10 @@ impl<'a> Planner<'a> {
             .chain(self.asked.iter().map(String::as_str))
             .collect();
         let unused = self.options.arguments.keys();
-        let unused = unused.filter(|name| !asked.contains(&name.as_str()) && !is_proxy(name));
+        let unused = unused.filter(|name| {
+            let is_setting = is_proxy(name) || name.starts_with("BUILDKIT_");
+            !asked.contains(&name.as_str()) && !is_setting
+        });
         let mut config = state.config;
         config.env = state.scope.environment;
         let labels = self.options.labels.clone();
@@ -111,6 +136,8 @@ impl<'a> Planner<'a> {
             author: state.author,
             history: state.history,
             unused_arguments: unused.cloned().collect(),
+            warnings: checks.filter(std::mem::take(&mut self.warnings.borrow_mut())),
+            warnings_are_errors: checks.error,
         })
     }
 
@@ -129,7 +156,8 @@ impl<'a> Planner<'a> {
     pub(super) fn beginning(&mut self, number: usize) -> Result<Beginning, PlanError> {
         let stage = &self.file.stages[number];
         let escape = self.file.directives.escape;
-        let base = self.global.word(&stage.base, escape, stage.lines)?;
+        let base = self.global.expanded(&stage.base, escape, stage.lines)?;
+        let base = base.text;
         if base.is_empty() {
             let written = &stage.base;
             return Err(DockerfileError::new(
@@ -141,7 +169,8 @@ impl<'a> Planner<'a> {
         let platform = match &stage.platform {
             None => self.options.platform.to_string(),
             Some(text) => {
-                let text = self.global.word(text, escape, stage.lines)?;
+                let expanded = self.global.expanded(text, escape, stage.lines)?;
+                let text = expanded.text;
                 let parsed = text.parse::<Platform>();
                 parsed
                     .map_err(|error| {
@@ -176,7 +205,9 @@ impl<'a> Planner<'a> {
                 id: None,
             });
         }
-        Ok(self.image(base, platform))
+        let beginning = self.image(base.clone(), platform.clone());
+        self.check_base(&base, &platform, &beginning, stage.lines);
+        Ok(beginning)
     }
 
     /// What `--from` or `from=` names: an earlier stage, the build's context if nothing, else an image.

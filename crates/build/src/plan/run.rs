@@ -30,6 +30,9 @@ impl StageState {
             RunNetwork::None => BuildNetwork::None,
             RunNetwork::Host => BuildNetwork::Host,
         };
+        let environment = self.scope.of_a_run();
+        let bytes = environment.iter().map(String::len).sum();
+        planner.spend(bytes, lines)?;
         let arguments = &self.scope.arguments;
         let arguments: Vec<String> = arguments.iter().map(|(n, v)| format!("{n}={v}")).collect();
         let mut said = vec!["RUN".to_owned()];
@@ -43,7 +46,7 @@ impl StageState {
             below: self.files.clone(),
             operation: Operation::Run(Box::new(RunStep {
                 words,
-                environment: self.scope.of_a_run(),
+                environment,
                 proxies: proxies(planner.options),
                 working_directory: self.config.working_dir.clone(),
                 user: self.config.user.clone(),
@@ -126,25 +129,17 @@ impl StageState {
         if mount.target.as_deref() == Some("") {
             return Err(refused("invalid mount target \"/\"".to_owned()));
         }
-        if mount.from.is_some() && matches!(mount.kind, MountKind::Cache { .. }) {
-            let what = "a cache mount that begins with other files";
-            return Err(PlanError::Missing { lines, what });
-        }
-        if mount.source.is_some() && matches!(mount.kind, MountKind::Cache { .. }) {
+        let is_cache = matches!(mount.kind, MountKind::Cache { .. });
+        if mount.source.is_some() && mount.from.is_none() && is_cache {
             // A path in what programs wrote: it must not lead out by their links.
             let what = "a part of a cache mount";
             return Err(PlanError::Missing { lines, what });
         }
-        if mount.kind == MountKind::Bind && !mount.read_only {
-            let what = "a bind mount that can be written to";
-            return Err(PlanError::Missing { lines, what });
-        }
-        if matches!(mount.kind, MountKind::Ssh { .. }) {
-            let what = "the ssh agent of whoever builds";
-            return Err(PlanError::Missing { lines, what });
-        }
         let input = match mount.kind {
             MountKind::Bind => planner.from(mount.from.as_deref(), self.number, lines)?,
+            MountKind::Cache { .. } if mount.from.is_some() => {
+                planner.from(mount.from.as_deref(), self.number, lines)?
+            }
             _ => Input::Nothing,
         };
         // Its name was for finding the input: the same input under another name is the same step.

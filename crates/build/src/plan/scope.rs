@@ -79,9 +79,26 @@ impl Scope {
         escape: char,
         lines: Lines,
     ) -> Result<String, DockerfileError> {
+        Ok(self.expanded(text, escape, lines)?.text)
+    }
+
+    /// The same, with the names that were used and those that were not there.
+    pub(super) fn expanded(
+        &self,
+        text: &str,
+        escape: char,
+        lines: Lines,
+    ) -> Result<Expanded, DockerfileError> {
         self.expand(text, Reading::plain(escape))
-            .map(|expanded| expanded.text)
             .map_err(|error| unreadable(text, &error, lines))
+    }
+
+    /// Every name that has a value.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let environment = self.environment.iter();
+        environment
+            .filter_map(|text| text.split_once('=').map(|(name, _)| name))
+            .chain(self.arguments.iter().map(|(name, _)| name.as_str()))
     }
 
     /// Words, with the lines to blame.

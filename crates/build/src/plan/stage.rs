@@ -2,6 +2,7 @@
 
 use hoist_image::document::{ImageConfig, ImageRuntimeConfig};
 
+use super::checks::Seen;
 use super::reach::{Beginning, Planner};
 use super::scope::Scope;
 use super::{Input, Line, PlanError, Told};
@@ -22,6 +23,8 @@ pub(super) struct StageState {
     pub(super) author: Option<String>,
     /// Whether this stage has a CMD of its own: ENTRYPOINT takes an inherited one away.
     pub(super) has_command: bool,
+    /// For checks.
+    pub(super) seen: Seen,
 }
 
 impl StageState {
@@ -51,6 +54,7 @@ impl StageState {
             },
             history: Vec::new(),
             has_command: false,
+            seen: Seen::default(),
             base: config,
             config: runtime,
         };
@@ -77,6 +81,7 @@ impl StageState {
     ) -> Result<(), PlanError> {
         let steps = planner.steps.len();
         let before = self.files.clone();
+        self.check(planner, instruction);
         self.instruction(planner, instruction)?;
         let step = match &self.files {
             Input::Step(step) if self.files != before || planner.steps.len() > steps => Some(*step),
@@ -99,9 +104,11 @@ impl StageState {
         text: &str,
         lines: Lines,
     ) -> Result<String, PlanError> {
-        Ok(self
-            .scope
-            .word(text, planner.file.directives.escape, lines)?)
+        let escape = planner.file.directives.escape;
+        let expanded = self.scope.expanded(text, escape, lines)?;
+        self.check_variables(planner, &expanded.unset, lines);
+        planner.spend(expanded.text.len(), lines)?;
+        Ok(expanded.text)
     }
 
     /// A path as the stage's working directory has it; a slash at its end stays.

@@ -262,8 +262,16 @@ fn what_is_wrong_names_its_line() {
             "dockerfile parse error on line 2: mount target must be set",
         ),
         (
-            "FROM a\nADD https://x/y /z",
-            "dockerfile line 2: ADD of an address is not implemented by Hoist yet",
+            "FROM a\nADD --checksum=sha256:a https://x/y z /z/",
+            "dockerfile parse error on line 2: checksum can't be specified for multiple sources",
+        ),
+        (
+            "FROM a\nADD --checksum=sha256:a z /z/",
+            "dockerfile parse error on line 2: checksum requires HTTP(S) or Git sources",
+        ),
+        (
+            "FROM a\nCOPY https://x/y.git#a:b /z/",
+            "dockerfile parse error on line 2: source can't be a git ref for COPY",
         ),
     ] {
         let error = planned(text, &options(), &ImageConfig::default()).expect_err(text);

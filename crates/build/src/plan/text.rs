@@ -28,6 +28,7 @@ impl fmt::Display for Input {
                 write!(f, "{} layers to {}", layers.len(), top.unwrap_or_default())
             }
             Self::Step(step) => write!(f, "step {step}"),
+            Self::Fetched(address) => write!(f, "{address}"),
         }
     }
 }
@@ -117,7 +118,14 @@ impl CopyStep {
     pub(crate) fn content_text(&self) -> String {
         let (sources, exclude, parents) = (&self.sources, &self.exclude, self.parents);
         let destination = &self.destination;
-        format!("{sources:?} without {exclude:?} to {destination:?} {parents}")
+        let fetched = self.fetched.iter();
+        let fetched: Vec<_> = fetched
+            .map(|fetched| (&fetched.file, fetched.unpack))
+            .collect();
+        format!(
+            "{sources:?} without {exclude:?} to {destination:?} {parents} {fetched:?} {}",
+            self.unpack
+        )
     }
 
     fn write(&self, text: &mut String, name: &dyn Fn(&Input) -> String) -> fmt::Result {
@@ -129,6 +137,11 @@ impl CopyStep {
         )?;
         for source in &self.sources {
             writeln!(text, "source {source:?}")?;
+        }
+        for fetched in &self.fetched {
+            let (from, file) = (name(&fetched.input), &fetched.file);
+            let unpack = if fetched.unpack { " unpack" } else { "" };
+            writeln!(text, "fetched {from} {file:?}{unpack}")?;
         }
         for (name, document) in &self.documents {
             writeln!(text, "file {name:?} {document:?}")?;

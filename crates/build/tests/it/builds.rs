@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use hoist_build::ports::ReadyMount;
+use hoist_testkit::TarBuilder;
 
 use crate::support::{bench, secrets};
 
@@ -203,10 +204,7 @@ async fn what_is_wrong_with_files_is_said() {
         ("FROM base\nCOPY a /etc", ""),
         ("FROM other\nRUN x", "no image other"),
         ("FROM base\nADD a /etc", ""),
-        (
-            "FROM base\nADD b.bz2 /etc/",
-            "ADD of an archive is not implemented by Hoist yet: b.bz2 (COPY takes it as it is)",
-        ),
+        ("FROM base\nADD a b.bz2 /etc/", ""),
     ] {
         let result = bench.build(text, &[("a", "1"), ("b.bz2", "BZh91AY")]).await;
         match result {
@@ -217,4 +215,102 @@ async fn what_is_wrong_with_files_is_said() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_add_fetches_is_asked_for_again_and_fetched_again_only_if_it_changed() {
+    let Some(bench) = bench() else { return };
+    let put = |address: &str, content: &[u8], state: &str| {
+        let mut files = bench.web.files.lock().unwrap();
+        files.insert(address.to_owned(), (content.to_vec(), state.to_owned()));
+    };
+    put("https://host/x.txt", b"one", "\"1\"");
+    put("https://host/y", b"y", "");
+    let dockerfile = "FROM base\nADD https://host/x.txt https://host/y /in/\nADD --chmod=644 --chown=7:8 https://host/x.txt /as\n";
+    let first = bench.build(dockerfile, &[]).await.unwrap();
+    assert_eq!(bench.read(&first, "in/x.txt").as_deref(), Some("one"));
+    assert_eq!(bench.read(&first, "in/y").as_deref(), Some("y"));
+    assert_eq!(bench.read(&first, "as").as_deref(), Some("one"));
+    // Once each, though two instructions name it.
+    assert_eq!(bench.web.asked.lock().unwrap().drain(..).count(), 2);
+    let again = bench.build(dockerfile, &[]).await.unwrap();
+    assert_eq!(again.id, first.id);
+    let mut asked: Vec<_> = bench.web.asked.lock().unwrap().drain(..).collect();
+    asked.sort();
+    let asked_x = ("https://host/x.txt".to_owned(), Some("\"1\"".to_owned()));
+    assert_eq!(asked, [asked_x, ("https://host/y".to_owned(), None)]);
+    put("https://host/x.txt", b"two", "\"2\"");
+    let changed = bench.build(dockerfile, &[]).await.unwrap();
+    assert_eq!(bench.read(&changed, "as").as_deref(), Some("two"));
+    let missing = bench.build("FROM base\nADD https://host/none /\n", &[]);
+    let missing = missing.await.unwrap_err();
+    assert_eq!(missing.to_string(), "https://host/none is not there");
+    assert_eq!(missing.lines().map(|lines| lines.first), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_a_checksum_is_asked_for_once() {
+    let Some(bench) = bench() else { return };
+    let sum = format!("sha256:{}", "a".repeat(64));
+    let place = format!("https://host/x {sum}");
+    let state = ("text".into(), String::new());
+    bench.web.files.lock().unwrap().insert(place, state);
+    let dockerfile = format!("FROM base\nADD --checksum={sum} https://host/x /x\n");
+    let first = bench.build(&dockerfile, &[]).await.unwrap();
+    let again = bench.build(&dockerfile, &[]).await.unwrap();
+    assert_eq!(again.id, first.id);
+    assert_eq!(bench.web.asked.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn archives_are_unpacked_where_add_says_so() {
+    let Some(bench) = bench() else { return };
+    let tar = || {
+        let tar = TarBuilder::new().owner(3, 4).file("d/file", 0o640, "text");
+        tar.symlink("d/up", "../../../etc").finish()
+    };
+    let state = (tar(), String::new());
+    let place = "https://host/x.tar".to_owned();
+    bench.web.files.lock().unwrap().insert(place, state);
+    let tar = String::from_utf8(tar()).unwrap();
+    let context = [("local.tar", tar.as_str())];
+    let dockerfile = "FROM base\nADD local.tar /in\nADD --unpack=false local.tar /\nADD https://host/x.tar /\nADD --unpack https://host/x.tar /far/\n";
+    let image = bench.build(dockerfile, &context).await.unwrap();
+    for path in ["in/d/file", "far/d/file"] {
+        assert_eq!(bench.read(&image, path).as_deref(), Some("text"), "{path}");
+    }
+    for path in ["local.tar", "x.tar"] {
+        assert_eq!(
+            bench.read(&image, path).as_deref(),
+            Some(tar.as_str()),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checks_fail_a_build_that_says_so() {
+    let Some(bench) = bench() else { return };
+    let refused = bench
+        .build(
+            "# check=error=true\nFROM base\nCMD echo\nENV TOKEN=x\n",
+            &[],
+        )
+        .await
+        .unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "lint violation found for rules: JSONArgsRecommended, SecretsUsedInArgOrEnv\n - JSONArgsRecommended: JSON arguments recommended for CMD to prevent unintended behavior related to OS signals (line 3)\n - SecretsUsedInArgOrEnv: Do not use ARG or ENV instructions for sensitive data (ENV \"TOKEN\") (line 4)"
+    );
+    assert_eq!(refused.lines().map(|lines| lines.first), Some(3));
+    let skipped = "# check=error=true;skip=all\nFROM base\nCMD echo\n";
+    bench.build(skipped, &[]).await.unwrap();
+    let wrong = bench
+        .build("# check=what\nFROM base\n", &[])
+        .await
+        .unwrap_err();
+    assert_eq!(
+        wrong.to_string(),
+        "failed to parse check options: invalid check option \"what\""
+    );
 }

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use hoist_build::plan::{Base, BaseName, MAIN_CONTEXT};
+use hoist_build::plan::{Address, Base, BaseName, MAIN_CONTEXT};
 use hoist_build::ports::{
-    BaseImages, BoxFuture, Executor, OutputFn, PortError, RunOutcome, RunRequest, Stream,
+    BaseImages, BoxFuture, Executor, Fetch, Fetched, OutputFn, PortError, RunOutcome, RunRequest,
+    Stream,
 };
-use hoist_build::{BuildError, BuildEvent, BuildRequest, Builder, CacheRecord, Parts, Secrets};
+use hoist_build::{
+    BuildError, BuildEvent, BuildRequest, Builder, CacheRecord, LatestRecord, Parts, Secrets,
+};
 use hoist_image::document::ImageConfig;
 use hoist_image::files::Root;
 use hoist_image::{
@@ -23,6 +26,7 @@ pub(crate) struct Bench {
     pub(crate) builder: Builder,
     pub(crate) snapshotter: Arc<dyn Snapshotter>,
     pub(crate) programs: Arc<State>,
+    pub(crate) web: Arc<Web>,
     bases: Arc<OneBase>,
     events: Arc<Mutex<Vec<BuildEvent>>>,
     _directory: TemporaryDirectory,
@@ -45,6 +49,48 @@ pub(crate) struct State {
     pub(crate) dropped: AtomicUsize,
 }
 
+/// The web: addresses, and what is there in which state.
+pub(crate) struct Web {
+    snapshotter: Arc<dyn Snapshotter>,
+    pub(crate) files: Mutex<BTreeMap<String, (Vec<u8>, String)>>,
+    /// Each question, and with what validator.
+    pub(crate) asked: Mutex<Vec<(String, Option<String>)>>,
+}
+
+impl Fetch for Web {
+    fn fetch<'a>(
+        &'a self,
+        address: &'a Address,
+        validator: Option<String>,
+    ) -> BoxFuture<'a, Result<Fetched, PortError>> {
+        let text = address.to_string();
+        self.asked
+            .lock()
+            .unwrap()
+            .push((text.clone(), validator.clone()));
+        let found = self.files.lock().unwrap().get(&text).cloned();
+        let name = match address {
+            Address::Web(web) => web.name.clone(),
+            Address::Git(_) => "README".to_owned(),
+        };
+        let answer = match found {
+            None => Err(PortError {
+                message: format!("{text} is not there"),
+                class: ErrorClass::NotFound,
+            }),
+            Some((_, state)) if validator.as_ref() == Some(&state) => Ok(Fetched::Unchanged),
+            Some((content, state)) => {
+                let tar = TarBuilder::new().file(&name, 0o600, content).finish();
+                Ok(Fetched::Files {
+                    layer: layer(self.snapshotter.as_ref(), tar),
+                    validator: (!state.is_empty()).then_some(state),
+                })
+            }
+        };
+        Box::pin(async move { answer })
+    }
+}
+
 struct OneBase {
     layer: Digest,
     asked: AtomicUsize,
@@ -61,6 +107,7 @@ pub(crate) fn bench() -> Option<Bench> {
     let snapshotter = open_snapshotter(root, SnapshotterChoice::Directory).unwrap();
     let store = Store::builder()
         .table::<CacheRecord>()
+        .table::<LatestRecord>()
         .open(&root.join("store"))
         .unwrap();
     let programs = Arc::new(Programs {
@@ -78,11 +125,17 @@ pub(crate) fn bench() -> Option<Bench> {
         layer: layer(snapshotter.as_ref(), base),
         asked: AtomicUsize::new(0),
     });
+    let web = Arc::new(Web {
+        snapshotter: snapshotter.clone(),
+        files: Mutex::default(),
+        asked: Mutex::default(),
+    });
     let builder = Builder::new(Parts {
         store,
         content,
         snapshotter: snapshotter.clone(),
         executor: programs.clone(),
+        fetch: web.clone(),
         cache_mounts: root.join("cache-mounts"),
         scratch: root.join("scratch"),
         clock,
@@ -91,6 +144,7 @@ pub(crate) fn bench() -> Option<Bench> {
         builder,
         snapshotter,
         programs: programs.state.clone(),
+        web,
         bases,
         events: Arc::default(),
         _directory: directory,

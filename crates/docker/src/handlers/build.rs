@@ -145,6 +145,7 @@ fn request(call: &Call) -> Result<BuildRequest, ApiError> {
             labels: json(query, "labels")?,
             platform: platform.unwrap_or_else(Platform::host),
             network,
+            ..PlanOptions::default()
         },
         no_cache: query.boolean("nocache"),
         tags,

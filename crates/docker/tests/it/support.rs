@@ -26,6 +26,24 @@ use crate::fake::{FakeNetwork, FakeRuntime, FakeSource, now};
 /// Runs nothing.
 struct NoPrograms;
 
+/// Has nothing.
+struct NoWeb;
+
+impl hoist_build::ports::Fetch for NoWeb {
+    fn fetch<'a>(
+        &'a self,
+        address: &'a hoist_build::plan::Address,
+        _: Option<String>,
+    ) -> hoist_build::ports::BoxFuture<
+        'a,
+        Result<hoist_build::ports::Fetched, hoist_build::ports::PortError>,
+    > {
+        let message = format!("{address} is not there");
+        let class = hoist_model::ErrorClass::NotFound;
+        Box::pin(async move { Err(hoist_build::ports::PortError { message, class }) })
+    }
+}
+
 impl hoist_build::ports::Executor for NoPrograms {
     fn run(
         &self,
@@ -70,6 +88,7 @@ pub(crate) async fn start() -> Option<Server> {
         .table::<VolumeRecord>()
         .table::<NetworkRecord>()
         .table::<hoist_build::CacheRecord>()
+        .table::<hoist_build::LatestRecord>()
         .open(&root.join("state"))
         .unwrap();
     let content = Arc::new(ContentStore::open(root).unwrap());
@@ -115,6 +134,7 @@ pub(crate) async fn start() -> Option<Server> {
         content,
         snapshotter,
         executor: Arc::new(NoPrograms),
+        fetch: Arc::new(NoWeb),
         cache_mounts: root.join("build"),
         scratch: root.join("scratch"),
         clock: now,

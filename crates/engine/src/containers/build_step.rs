@@ -19,7 +19,7 @@ use hoist_model::{ContainerId, Digest, ImageId, Platform, Signal, chain};
 use tokio::sync::oneshot;
 
 use super::files::blocking;
-use super::image_mounts::image_mount;
+use super::image_mounts::{image_mount, writable_mount};
 use super::{AttachRequest, Containers};
 use crate::clock::{now, random_bytes};
 use crate::error::ContainerError;
@@ -40,7 +40,7 @@ pub struct StepRequest {
 /// Something that a step sees beside its layers. Targets are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepMount {
-    /// A path of other layers, read-only.
+    /// A path of other layers.
     Layers {
         /// Bottom first.
         layers: Vec<Digest>,
@@ -48,6 +48,8 @@ pub enum StepMount {
         source: String,
         /// Where.
         target: String,
+        /// Whether it can be written to; what is written goes with the step.
+        writable: bool,
     },
     /// A path of the host.
     Host {
@@ -78,7 +80,12 @@ impl StepMount {
 
     fn point(&self) -> MountPoint {
         let (kind, source, writable, options, image, subpath) = match self {
-            Self::Layers { layers, source, .. } => {
+            Self::Layers {
+                layers,
+                source,
+                writable,
+                ..
+            } => {
                 let image = layers.last().map(|top| MountedImage {
                     id: ImageId::from(top.clone()),
                     layers: layers.clone(),
@@ -86,7 +93,7 @@ impl StepMount {
                 (
                     MountKind::Image,
                     String::new(),
-                    false,
+                    *writable,
                     String::new(),
                     image,
                     source.clone(),
@@ -249,6 +256,7 @@ impl Containers {
     ) -> Result<(OwnedFd, Vec<(String, OwnedFd)>), ContainerError> {
         let snapshotter = self.inner.parts.images.snapshotter().clone();
         let (record, ids) = (record.clone(), self.ids(&record.spec));
+        let directory = self.directory(&record.id).join("mounts");
         blocking(move || {
             let broken =
                 |error: hoist_image::SnapshotError| ContainerError::Internal(chain(&error));
@@ -258,8 +266,13 @@ impl Containers {
             let rootfs = snapshotter.mount(&record.id, Changes::Discarded);
             let of_layers = record.mounts.iter();
             let of_layers = of_layers.filter(|point| point.kind == MountKind::Image);
-            let detached = of_layers.map(|point| {
-                let mount = image_mount(point, ids, snapshotter.as_ref())?;
+            let detached = of_layers.enumerate().map(|(number, point)| {
+                let mount = if point.writable {
+                    let own = directory.join(number.to_string());
+                    writable_mount(point, ids, snapshotter.as_ref(), &own)?
+                } else {
+                    image_mount(point, ids, snapshotter.as_ref())?
+                };
                 Ok((point.destination.clone(), mount))
             });
             let detached = detached.collect::<Result<_, ContainerError>>()?;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use hoist_image::{Ids, Snapshotter};
 use hoist_model::chain;
@@ -21,6 +22,37 @@ pub(super) fn image_mount(
     let view = snapshotter
         .view(layers, ids)
         .map_err(|error| ContainerError::Internal(chain(&error)))?;
+    part(view, point)
+}
+
+/// The same that can be written to; what is written is in a directory of its own, which goes with whom it is for. Blocking.
+pub(super) fn writable_mount(
+    point: &MountPoint,
+    ids: Ids,
+    snapshotter: &dyn Snapshotter,
+    directory: &Path,
+) -> Result<OwnedFd, ContainerError> {
+    let open = |name: &str| {
+        let path = directory.join(name);
+        std::fs::create_dir_all(&path)?;
+        std::fs::File::open(path).map(OwnedFd::from)
+    };
+    let failed = |source| ContainerError::Io {
+        context: format!("make {}", directory.display()),
+        source,
+    };
+    let (upper, work) = (
+        open("upper").map_err(failed)?,
+        open("work").map_err(failed)?,
+    );
+    let layers = point.image.as_ref().map_or(&[][..], |image| &image.layers);
+    let view = snapshotter
+        .view_over(layers, ids, upper.as_fd(), work.as_fd())
+        .map_err(|error| ContainerError::Internal(chain(&error)))?;
+    part(view, point)
+}
+
+fn part(view: OwnedFd, point: &MountPoint) -> Result<OwnedFd, ContainerError> {
     if point.subpath.is_empty() {
         return Ok(view);
     }

@@ -20,16 +20,29 @@ use hoist_store::Store;
 use std::sync::Arc;
 use tokio::io::AsyncReadExt;
 
+use super::fetch::Fetches;
+use super::registry::RegistrySource;
 use super::settings::Settings;
 
 /// Joins a builder to an engine.
-pub(crate) fn builder(settings: &Settings, store: &Store, engine: &Engine) -> Builder {
+pub(crate) fn builder(
+    settings: &Settings,
+    store: &Store,
+    engine: &Engine,
+    source: Arc<RegistrySource>,
+) -> Builder {
     let (content, snapshotter) = engine.images.stores();
+    let fetch = Fetches {
+        source,
+        snapshotter: snapshotter.clone(),
+        scratch: settings.data_root.join("build/fetched"),
+    };
     Builder::new(Parts {
         store: store.clone(),
         content,
         snapshotter,
         executor: Arc::new(Steps(engine.containers.clone())),
+        fetch: Arc::new(fetch),
         cache_mounts: settings.data_root.join("build"),
         scratch: settings.exec_root.join("build"),
         clock: super::now,
@@ -196,10 +209,12 @@ fn mount(mount: ReadyMount) -> StepMount {
             layers,
             source,
             target,
+            writable,
         } => StepMount::Layers {
             layers,
             source,
             target,
+            writable,
         },
         ReadyMount::Host {
             source,

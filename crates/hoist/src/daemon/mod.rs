@@ -5,6 +5,7 @@ mod arguments;
 mod build;
 mod doors;
 mod ending;
+mod fetch;
 mod fsck;
 mod keys;
 mod launch_spec;

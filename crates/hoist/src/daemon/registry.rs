@@ -34,7 +34,8 @@ impl RegistrySource {
         *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
     }
 
-    fn client(&self) -> Client {
+    /// What speaks to registries, and to whoever else is on the web.
+    pub(crate) fn client(&self) -> Client {
         let client = self.client.read().unwrap_or_else(PoisonError::into_inner);
         client.clone()
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use hoist_build::{Builder, CacheRecord, cached_layers};
+use hoist_build::{Builder, CacheRecord, LatestRecord, cached_layers};
 use hoist_engine::Engine;
 use hoist_engine::containers::{Containers, Parts};
 use hoist_engine::events::Events;
@@ -186,7 +186,7 @@ pub(crate) async fn wire(
     };
     let shelf = EngineShelf::new(engine.clone(), content, snapshotter);
     // What makes images of Dockerfiles.
-    let builder = super::build::builder(settings, &store, &engine);
+    let builder = super::build::builder(settings, &store, &engine, source.clone());
     Ok(Wired {
         engine,
         builder,
@@ -210,6 +210,7 @@ pub(super) fn open_store(data_root: &Path) -> Result<Store, StoreError> {
         .table::<VolumeRecord>()
         .table::<NetworkRecord>()
         .table::<CacheRecord>()
+        .table::<LatestRecord>()
         .open(&data_root.join("store"))
 }
 

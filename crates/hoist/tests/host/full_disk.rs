@@ -11,10 +11,10 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::world::{World, able, binary, image, wait_for};
 
-const FULL: &str = "no space left on device";
+pub(crate) const FULL: &str = "no space left on device";
 
 /// A tmpfs of a few MiB, unmounted at the end.
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     fn new(path: PathBuf, size: &str) -> Self {
@@ -26,7 +26,7 @@ impl SmallDisk {
     }
 
     /// Takes what room there is, but for `left` bytes.
-    fn fill(&self, left: usize) {
+    pub(crate) fn fill(&self, left: usize) {
         use std::io::Write;
         let mut file = fs::File::create(self.0.join("filler")).unwrap();
         let mut length = 0;
@@ -36,7 +36,7 @@ impl SmallDisk {
         file.set_len(length - left as u64).unwrap();
     }
 
-    fn clear(&self) {
+    pub(crate) fn clear(&self) {
         fs::remove_file(self.0.join("filler")).unwrap();
     }
 
@@ -61,15 +61,15 @@ impl Drop for SmallDisk {
 }
 
 /// A daemon whose data root is a small disk.
-struct Cramped {
-    world: World,
-    disk: SmallDisk,
+pub(crate) struct Cramped {
+    pub(crate) world: World,
+    pub(crate) disk: SmallDisk,
     exec: SmallDisk,
     _place: TemporaryDirectory,
 }
 
 impl Cramped {
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         if !able() {
             return None;
         }
@@ -89,7 +89,7 @@ impl Cramped {
     }
 
     /// Everything under the data root but the database, whose files grow and shrink by themselves.
-    fn tree(&self) -> BTreeSet<PathBuf> {
+    pub(crate) fn tree(&self) -> BTreeSet<PathBuf> {
         let mut found = BTreeSet::new();
         walk(&self.disk.0.join("d"), &mut found);
         found.retain(|path| !path.to_string_lossy().contains("/store/"));

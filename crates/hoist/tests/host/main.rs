@@ -14,6 +14,8 @@ mod attack_image;
 mod attack_process;
 mod attack_state;
 mod broken_disk;
+
+mod build_faults;
 mod chance;
 mod collected;
 mod crowd;

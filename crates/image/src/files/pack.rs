@@ -111,6 +111,18 @@ impl<'r, W: Write> Packer<'r, W> {
         out.flush().map_err(FilesError::Output)
     }
 
+    /// Writes a file whose `size` bytes are read from `data`.
+    pub(super) fn file(
+        &mut self,
+        entry: &Entry,
+        size: u64,
+        data: impl std::io::Read,
+    ) -> Result<(), FilesError> {
+        self.writer
+            .file(entry, size, data)
+            .map_err(FilesError::Output)
+    }
+
     /// Writes an entry as it is given.
     pub(super) fn entry(&mut self, entry: &Entry) -> Result<(), FilesError> {
         self.writer.entry(entry).map_err(FilesError::Output)

@@ -201,22 +201,6 @@ impl Root {
         Ok(content)
     }
 
-    /// The first bytes of a regular file, as many as there are up to 512, links on the way to it followed; none of anything else.
-    pub fn head(&self, path: &str) -> Result<Vec<u8>, FilesError> {
-        let found = self.open(name::clean(path).as_bytes(), OFlags::PATH);
-        let found = found.map_err(failed("opening", path))?;
-        let stat = fstat(&found).map_err(failed("looking at", path))?;
-        let mut head = Vec::new();
-        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
-            let file = reopen(&found, OFlags::RDONLY).map_err(failed("opening", path))?;
-            std::fs::File::from(file)
-                .take(512)
-                .read_to_end(&mut head)
-                .map_err(failed("reading", path))?;
-        }
-        Ok(head)
-    }
-
     /// The names in a directory, in order, links on the way to it followed; of what is no directory, none.
     pub fn names(&self, path: &str) -> Result<Vec<String>, FilesError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;

@@ -41,6 +41,8 @@ pub(super) struct StreamingWriter<F> {
     begun: u64,
     /// Why the tar was refused; every later write fails too.
     refused: Option<String>,
+    /// Why the file could not be written.
+    failed: Option<io::Error>,
 }
 
 impl<F: LayerForm> StreamingWriter<F> {
@@ -58,6 +60,7 @@ impl<F: LayerForm> StreamingWriter<F> {
             look_at: LOOK_EVERY,
             begun: 0,
             refused: None,
+            failed: None,
         })
     }
 
@@ -136,7 +139,11 @@ impl<F: LayerForm> Write for StreamingWriter<F> {
         if let Some(reason) = &self.refused {
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason.clone()));
         }
-        self.append(bytes)?;
+        if let Err(error) = self.append(bytes) {
+            // Whoever asks for the end is told the same: what is here so far is no archive, but that is not what is wrong.
+            self.failed = Some(io::Error::new(error.kind(), error.to_string()));
+            return Err(error);
+        }
         self.hasher.update(bytes);
         Ok(bytes.len())
     }
@@ -150,6 +157,9 @@ impl<F: LayerForm> LayerWriter for StreamingWriter<F> {
     fn finish(self: Box<Self>, expected: Option<&Digest>) -> Result<LayerRecord, LayerError> {
         if let Some(reason) = self.refused {
             return Err(LayerError::Invalid(reason));
+        }
+        if let Some(error) = self.failed {
+            return Err(io_at("writing", &self.temporary.path)(error));
         }
         let found = Digest::from_sha256(&self.hasher.finalize().into());
         if let Some(wanted) = expected

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -316,6 +316,16 @@ pub trait Snapshotter: Send + Sync {
 
     /// A detached read-only mount of some layers, bottom first; of none, an empty directory.
     fn view(&self, layers: &[Digest], ids: Ids) -> Result<OwnedFd, SnapshotError>;
+
+    /// A detached writable mount of some layers, bottom first: what is written is in `upper`, which is empty and belongs to the caller, as does
+    /// `work` beside it. The top directory is as the layers have it.
+    fn view_over(
+        &self,
+        layers: &[Digest],
+        ids: Ids,
+        upper: BorrowedFd<'_>,
+        work: BorrowedFd<'_>,
+    ) -> Result<OwnedFd, SnapshotError>;
 
     /// A detached read-only mount of a container's root as it is now, its changes over its layers, with the ids that its
     /// processes see. Works beside a writable

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use hoist_model::{ContainerId, Digest};
 use hoist_sys::mount_attributes::map_ids;
+use rustix::fs::{Gid, Mode, Uid};
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use crate::erofs::RootAttributes;
@@ -330,6 +331,40 @@ impl<F: LayerForm> Snapshotter for Snapshots<F> {
             what: "a read-only view".into(),
             source,
         })
+    }
+
+    fn view_over(
+        &self,
+        layers: &[Digest],
+        ids: Ids,
+        upper: BorrowedFd<'_>,
+        work: BorrowedFd<'_>,
+    ) -> Result<OwnedFd, SnapshotError> {
+        let failed = |source| SnapshotError::Mount {
+            what: "a writable view".into(),
+            source,
+        };
+        let below = self.view(layers, ids)?;
+        let top = rustix::fs::fstat(&below).map_err(|error| failed(error.into()))?;
+        let (uid, gid) = (Uid::from_raw(top.st_uid), Gid::from_raw(top.st_gid));
+        rustix::fs::fchown(upper, Some(uid), Some(gid)).map_err(|error| failed(error.into()))?;
+        let mode = Mode::from_raw_mode(top.st_mode & 0o7777);
+        rustix::fs::fchmod(upper, mode).map_err(|error| failed(error.into()))?;
+        let writable = Writable {
+            upper,
+            work,
+            volatile: true,
+        };
+        let remap = match ids {
+            Ids::Host => None,
+            Ids::Remapped => self.remap.as_deref(),
+        };
+        let lowers = self.lowers_with(layers, remap)?;
+        let mut fds: Vec<BorrowedFd<'_>> = lowers.iter().map(|fd| fd.as_fd()).collect();
+        if fds.is_empty() {
+            fds.push(self.empty[0].as_fd());
+        }
+        mount_overlay(&fds, Some(writable), &self.staging).map_err(failed)
     }
 
     fn seen(&self, key: &ContainerId) -> Result<OwnedFd, SnapshotError> {

@@ -137,7 +137,6 @@ fn broken_archives_name_what_is_wrong() {
     let mut flipped = gzip(&base);
     let middle = flipped.len() / 2;
     flipped[middle] ^= 0xff;
-    let xz = [&b"\xfd7zXZ\0"[..], &[0; 600]].concat();
     for (bytes, part) in [
         (
             archive(manifest(&["two.tar", "one.tar"]), &base, &top),
@@ -163,7 +162,6 @@ fn broken_archives_name_what_is_wrong() {
             archive(manifest(&["one.tar", "two.tar"]), &flipped, &top),
             "one.tar",
         ),
-        (archive(manifest(&["one.tar", "two.tar"]), &xz, &top), "xz"),
         (archive(json!([]), &base, &top), "neither manifest.json"),
         (
             archive(

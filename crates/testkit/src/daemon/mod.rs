@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use family::{MARK, family};
-pub use request::exchange;
+pub use request::{exchange, exchange_bytes};
 
 use crate::TemporaryDirectory;
 

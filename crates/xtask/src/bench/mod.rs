@@ -3,6 +3,7 @@
 mod archive;
 mod arena;
 mod binaries;
+mod build;
 mod client;
 mod crowd;
 mod flush;
@@ -34,7 +35,7 @@ use statistics::{Number, Samples};
 #[derive(Args)]
 pub(crate) struct Options {
     /// Measures to run, by a part of their name (floor roundtrip run exec stop logs parallel sequential memory
-    /// growth pull save registry names attach publish traffic networks flush crowd
+    /// growth pull save build registry names attach publish traffic networks flush crowd
     /// named-crowd); all when none is given.
     measures: Vec<String>,
     /// The daemon's binary, in place of building the release binary.
@@ -151,6 +152,7 @@ const MEASURES: &[(&str, Measure)] = &[
     ("sequential", sequential),
     ("pull", pull),
     ("save", archive::save),
+    ("build", build::build),
     ("registry", registry::registry),
     ("names", names::names),
     ("attach", paths::attach),
