@@ -15,9 +15,10 @@ use thiserror::Error;
 use crate::cache::{Cache, CacheRecord};
 use crate::cache_mounts::CacheMounts;
 use crate::check::Warning;
+use crate::contexts::Contexts;
 use crate::dockerfile::{Dockerfile, Lines};
 use crate::event::{BuildEvent, EventFn};
-use crate::plan::{Bases, Plan, PlanError, PlanOptions, Planned, plan};
+use crate::plan::{Bases, Plan, PlanError, PlanOptions, Planned, StepId, plan};
 use crate::ports::{BaseImages, Executor, Fetch, OutputFn, PortError, Surroundings};
 use crate::run::{Agents, Secrets};
 use crate::solve::{FailedStep, InputError, Solver, StepError, Terms, Tools, key_of};
@@ -80,6 +81,8 @@ pub enum BuildError {
     /// A step failed; where it stands in the Dockerfile.
     #[error("{}", chain(.error.as_ref()))]
     Step {
+        /// Its number in the plan; none where the image's files could not be had at all.
+        step: Option<StepId>,
         /// The instruction.
         lines: Option<Lines>,
         /// Why.
@@ -177,9 +180,10 @@ fn violations(warnings: &[Warning]) -> String {
 /// Builds images. One per engine.
 #[derive(Clone)]
 pub struct Builder {
-    tools: Arc<Tools>,
+    pub(crate) tools: Arc<Tools>,
     content: Arc<ContentStore>,
-    clock: fn() -> Timestamp,
+    pub(crate) contexts: Contexts,
+    pub(crate) clock: fn() -> Timestamp,
 }
 
 /// What a prune of the cache let go of.
@@ -201,13 +205,14 @@ impl Builder {
             snapshotter: parts.snapshotter,
             executor: parts.executor,
             fetch: parts.fetch,
-            cache: Cache::new(parts.store),
+            cache: Cache::new(parts.store.clone()),
             mounts: CacheMounts::new(parts.cache_mounts),
             scratch: parts.scratch,
             contents: Mutex::default(),
         };
         Self {
             tools: Arc::new(tools),
+            contexts: Contexts::new(parts.store),
             content: parts.content,
             clock: parts.clock,
         }
@@ -225,7 +230,10 @@ impl Builder {
         events: EventFn,
     ) -> Result<StoredImage, BuildError> {
         let file = Dockerfile::parse(&request.dockerfile).map_err(PlanError::from)?;
-        let plan = Arc::new(self.plan(&file, &request, bases.as_ref(), &events).await?);
+        let plan = Arc::new(
+            self.find_plan(&file, &request, bases.as_ref(), &events)
+                .await?,
+        );
         events(BuildEvent::Planned(plan.clone()));
         if plan.warnings_are_errors && !plan.warnings.is_empty() {
             return Err(BuildError::Checks(plan.warnings.clone()));
@@ -265,6 +273,21 @@ impl Builder {
         Ok(image)
     }
 
+    /// What [`Builder::build`] would do. Base images are brought here, and nothing else is done.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub async fn plan(
+        &self,
+        request: &BuildRequest,
+        bases: Arc<dyn BaseImages>,
+        events: EventFn,
+    ) -> Result<Plan, BuildError> {
+        let file = Dockerfile::parse(&request.dockerfile).map_err(PlanError::from)?;
+        self.find_plan(&file, request, bases.as_ref(), &events)
+            .await
+    }
+
     /// Checks a Dockerfile without building anything of it; base images are looked at, for what is set in them.
     ///
     /// # Errors
@@ -276,12 +299,12 @@ impl Builder {
         events: EventFn,
     ) -> Result<Vec<Warning>, BuildError> {
         let file = Dockerfile::parse(&request.dockerfile).map_err(PlanError::from)?;
-        let plan = self.plan(&file, request, bases.as_ref(), &events).await?;
-        Ok(plan.warnings)
+        let plan = self.find_plan(&file, request, bases.as_ref(), &events);
+        Ok(plan.await?.warnings)
     }
 
     /// Plans, finding base images until it knows enough.
-    async fn plan(
+    async fn find_plan(
         &self,
         file: &Dockerfile,
         request: &BuildRequest,
@@ -434,7 +457,10 @@ impl Builder {
     /// The cache's entries, in no order.
     #[must_use]
     pub fn cached(&self) -> Vec<Arc<CacheRecord>> {
-        self.tools.cache.list()
+        let mut records = self.tools.cache.list();
+        let contexts = self.contexts.list();
+        records.extend(contexts.iter().map(|context| Arc::new(context.entry())));
+        records
     }
 
     /// Lets go of the entries that `wanted` says. Their layers go when they are collected.
@@ -453,6 +479,8 @@ impl Builder {
             }
         }
         self.tools.cache.remove(pruned.keys.clone()).await?;
+        // A key is of one or of the other.
+        self.contexts.remove(pruned.keys.clone()).await?;
         Ok(pruned)
     }
 }
@@ -460,12 +488,14 @@ impl Builder {
 fn failed(plan: &Plan, error: InputError) -> BuildError {
     match error {
         InputError::Own(error) => BuildError::Step {
+            step: None,
             lines: None,
             error: Arc::new(error),
         },
         InputError::Step(FailedStep { step, error }) => {
             let told = plan.told.iter().find(|told| told.step == Some(step));
             BuildError::Step {
+                step: Some(step),
                 lines: told.map(|told| told.lines),
                 error,
             }
@@ -478,5 +508,5 @@ fn failed(plan: &Plan, error: InputError) -> BuildError {
 pub fn cached_layers(store: &Store) -> Vec<Digest> {
     let records = store.snapshot().list::<CacheRecord>();
     let layers = records.iter().filter_map(|record| record.layer.clone());
-    layers.collect()
+    layers.chain(crate::contexts::layers(store)).collect()
 }

@@ -100,6 +100,19 @@ impl Config {
             .then_some(login)
     }
 
+    /// The registries that something is stored for, or that have a helper of their own.
+    pub(crate) fn registries(&self) -> Vec<String> {
+        let names = |field: &str| {
+            let object = self.content.get(field).and_then(Value::as_object);
+            object.map(|object| object.keys().cloned().collect::<Vec<_>>())
+        };
+        let mut all = names("auths").unwrap_or_default();
+        all.extend(names("credHelpers").unwrap_or_default());
+        all.sort();
+        all.dedup();
+        all
+    }
+
     /// Remembers a login in the file.
     pub(crate) fn store(&mut self, registry: &str, login: &Value) -> Result<(), Failure> {
         let text = |field: &str| login.get(field).and_then(Value::as_str).unwrap_or("");

@@ -4,6 +4,7 @@
 //! typed gets its flags), the runtime is a current-thread one, and no version is negotiated.
 
 mod attach;
+mod build;
 mod completion;
 mod config;
 mod container;
@@ -118,6 +119,7 @@ const fn group(noun: &'static str, about: &'static str, verbs: &'static [Verb]) 
 
 /// The nouns.
 const GROUPS: &[Group] = &[
+    group("builder", "Manage builds", build::NOUN_VERBS),
     group("container", "Manage containers", container::VERBS),
     group("context", "Manage contexts", contexts::VERBS),
     group("image", "Manage images", image::VERBS),
@@ -131,6 +133,7 @@ fn top_verbs() -> impl Iterator<Item = &'static Verb> {
     container::TOP_VERBS
         .iter()
         .chain(image::TOP_VERBS)
+        .chain(build::TOP_VERBS)
         .chain(system::VERBS)
         .chain(registry::VERBS)
 }

@@ -53,6 +53,20 @@ pub(crate) fn login_for(context: &Context, registry: &str) -> Result<Value, Fail
     Ok(config.stored(&key).unwrap_or_else(|| json!({})))
 }
 
+/// The value of `X-Registry-Config`: all logins that there are, for who does not know yet which registries are asked.
+pub(crate) fn all_logins(context: &Context) -> Result<String, Failure> {
+    let mut logins = serde_json::Map::new();
+    for registry in context.config()?.registries() {
+        // A helper that is not there any more is told of when its registry is asked, if it ever is.
+        if let Ok(login) = login_for(context, &registry)
+            && login.as_object().is_some_and(|login| !login.is_empty())
+        {
+            logins.insert(key_of(&registry), login);
+        }
+    }
+    Ok(header(&Value::Object(logins)))
+}
+
 /// The value of `X-Registry-Auth`.
 pub(crate) fn header(login: &Value) -> String {
     URL_SAFE.encode(login.to_string())

@@ -42,6 +42,12 @@ pub(crate) fn size() -> Option<(u16, u16)> {
     (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
 }
 
+/// Rows and columns of one terminal.
+pub(crate) fn size_of(terminal: impl std::os::fd::AsFd) -> Option<(u16, u16)> {
+    let size = tcgetwinsize(terminal).ok()?;
+    (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+}
+
 /// The keys that detach, as `--detach-keys` writes them: `ctrl-p,ctrl-q`, `a,b`.
 pub(crate) fn detach_keys(text: &str) -> Result<Vec<u8>, Failure> {
     let key = |word: &str| -> Option<u8> {

@@ -52,6 +52,17 @@ pub(crate) fn streamed(mut source: Box<dyn Read + Send>) -> RequestBody {
     body(receiver)
 }
 
+/// A reader that counts.
+pub(crate) struct Counted<R>(pub(crate) R, pub(crate) Arc<AtomicU64>);
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.0.read(buffer)?;
+        self.1.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
 /// What a thread writes, on its way into a request's body.
 pub(crate) struct Upload {
     sender: mpsc::Sender<Chunk>,

@@ -265,6 +265,8 @@ pub struct Plan {
     pub warnings: Vec<Warning>,
     /// Whether the build fails because of them.
     pub warnings_are_errors: bool,
+    /// The names of all stages of the file, those that are not needed too.
+    pub stages: Vec<Option<String>>,
 }
 
 /// What planning came to.

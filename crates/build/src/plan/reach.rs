@@ -138,6 +138,7 @@ impl<'a> Planner<'a> {
             unused_arguments: unused.cloned().collect(),
             warnings: checks.filter(std::mem::take(&mut self.warnings.borrow_mut())),
             warnings_are_errors: checks.error,
+            stages: self.file.stages.iter().map(|s| s.name.clone()).collect(),
         })
     }
 

@@ -108,6 +108,7 @@ pub(crate) fn bench() -> Option<Bench> {
     let store = Store::builder()
         .table::<CacheRecord>()
         .table::<LatestRecord>()
+        .table::<hoist_build::ContextRecord>()
         .open(&root.join("store"))
         .unwrap();
     let programs = Arc::new(Programs {

@@ -4,7 +4,7 @@
 //! existing file gives way to a file, and what does not exist yet gets the source's content under the new name.
 
 use std::fs::File;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -387,7 +387,7 @@ impl Copy {
                     "destination \"{container}:{to}\" must be a directory"
                 )));
             }
-            let source = Counted(std::io::stdin(), meter.count.clone());
+            let source = transfer::Counted(std::io::stdin(), meter.count.clone());
             let body = transfer::streamed(Box::new(source));
             (destination.path.clone(), body, None)
         } else {
@@ -454,17 +454,6 @@ impl Copy {
             .to_string_lossy()
             .into_owned();
         Ok((keep_tail(target, &path), name))
-    }
-}
-
-/// A reader that counts.
-struct Counted<R>(R, Arc<AtomicU64>);
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.0.read(buffer)?;
-        self.1.fetch_add(read as u64, Ordering::Relaxed);
-        Ok(read)
     }
 }
 

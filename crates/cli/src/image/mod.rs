@@ -19,6 +19,7 @@ pub(crate) use verbs::untagged_and_deleted;
 
 /// `hoist image …`.
 pub(crate) const VERBS: &[Verb] = &[
+    verb::<crate::build::Build>("build", crate::build::ABOUT),
     verb::<verbs::History>("history", HISTORY),
     verb::<archive::Import>("import", IMPORT),
     verb::<verbs::InspectImage>(

@@ -292,26 +292,8 @@ fn network(
     host_config.list("Dns", &flags.dns);
     host_config.list("DnsOptions", &flags.dns_option);
     host_config.list("DnsSearch", &flags.dns_search);
-    for entry in &flags.add_host {
-        if !entry.contains([':', '=']) {
-            let detail = format!("bad format for add-host: {entry:?}");
-            return Err(invalid("--add-host", entry, detail));
-        }
-    }
-    // Either separator is accepted; the API wants a colon.
-    let hosts = flags
-        .add_host
-        .iter()
-        .map(|entry| match entry.split_once('=') {
-            Some((name, address)) => {
-                format!(
-                    "{name}:{}",
-                    address.trim_start_matches('[').trim_end_matches(']')
-                )
-            }
-            None => entry.clone(),
-        });
-    host_config.list("ExtraHosts", &hosts.collect::<Vec<_>>());
+    let hosts = super::values::extra_hosts(&flags.add_host)?;
+    host_config.list("ExtraHosts", &hosts);
     let mut endpoints = Map::new();
     for (number, text) in flags.network.iter().enumerate() {
         let (name, mut endpoint) = endpoint(text)?;

@@ -140,7 +140,7 @@ const ULIMITS: [&str; 15] = [
 ];
 
 /// `name=soft[:hard]`.
-pub(super) fn ulimit(text: &str) -> Result<Value, InvalidFlag> {
+pub(crate) fn ulimit(text: &str) -> Result<Value, InvalidFlag> {
     let wrong = || invalid("--ulimit", text, format!("invalid ulimit argument: {text}"));
     let (name, limits) = text.split_once('=').ok_or_else(wrong)?;
     if !ULIMITS.contains(&name) {
@@ -163,6 +163,27 @@ pub(super) fn ulimit(text: &str) -> Result<Value, InvalidFlag> {
         ));
     }
     Ok(json!({"Name": name, "Soft": soft, "Hard": hard}))
+}
+
+/// `--add-host`, as the API wants it: `name:address`. Either separator is accepted.
+pub(crate) fn extra_hosts(entries: &[String]) -> Result<Vec<String>, InvalidFlag> {
+    let mut hosts = Vec::new();
+    for entry in entries {
+        if !entry.contains([':', '=']) {
+            let detail = format!("bad format for add-host: {entry:?}");
+            return Err(invalid("--add-host", entry, detail));
+        }
+        hosts.push(match entry.split_once('=') {
+            Some((name, address)) => {
+                format!(
+                    "{name}:{}",
+                    address.trim_start_matches('[').trim_end_matches(']')
+                )
+            }
+            None => entry.clone(),
+        });
+    }
+    Ok(hosts)
 }
 
 /// A failure of the system as Go says it: without the number.

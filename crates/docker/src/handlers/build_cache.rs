@@ -37,7 +37,7 @@ pub(super) async fn list(
         json!({
             "ID": record.key,
             "Parents": null,
-            "Type": "regular",
+            "Type": if record.description == "local source" { "source.local" } else { "regular" },
             "Description": record.description,
             "InUse": false,
             "Shared": is_shared,

@@ -66,6 +66,9 @@ pub(super) fn handler(id: &str) -> Option<Handler> {
             }
             Box::pin(build::build(call))
         },
+        "HoistBuild" => |call| Box::pin(build::build_own(call)),
+        "HoistBuildContextHead" => |call| Box::pin(build::has_context(call)),
+        "HoistBuildContextPut" => |call| Box::pin(build::put_context(call)),
         "ImageList" => |call| Box::pin(images::list(call)),
         "ImageInspect" => |call| Box::pin(images::inspect(call)),
         "ImageAttestations" => |call| Box::pin(images::attestations(call)),

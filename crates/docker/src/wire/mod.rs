@@ -2,6 +2,7 @@
 //! by hand from and to the engine's words. Nothing here does IO.
 
 pub(crate) mod binds;
+pub(crate) mod build;
 pub(crate) mod container;
 pub(crate) mod container_list;
 pub(crate) mod create_body;

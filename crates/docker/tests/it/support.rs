@@ -89,6 +89,7 @@ pub(crate) async fn start() -> Option<Server> {
         .table::<NetworkRecord>()
         .table::<hoist_build::CacheRecord>()
         .table::<hoist_build::LatestRecord>()
+        .table::<hoist_build::ContextRecord>()
         .open(&root.join("state"))
         .unwrap();
     let content = Arc::new(ContentStore::open(root).unwrap());

@@ -50,7 +50,7 @@ pub struct Intake {
 
 impl Intake {
     /// All that was brought in has its names now. Without this, what came is collected if nobody names it.
-    pub(crate) fn finish(mut self) {
+    pub fn finish(mut self) {
         self.in_vain = false;
     }
 }

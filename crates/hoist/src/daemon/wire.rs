@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use hoist_build::{Builder, CacheRecord, LatestRecord, cached_layers};
+use hoist_build::{Builder, CacheRecord, ContextRecord, LatestRecord, cached_layers};
 use hoist_engine::Engine;
 use hoist_engine::containers::{Containers, Parts};
 use hoist_engine::events::Events;
@@ -211,6 +211,7 @@ pub(super) fn open_store(data_root: &Path) -> Result<Store, StoreError> {
         .table::<NetworkRecord>()
         .table::<CacheRecord>()
         .table::<LatestRecord>()
+        .table::<ContextRecord>()
         .open(&data_root.join("store"))
 }
 

@@ -34,6 +34,7 @@ mod memory_pressure;
 mod metrics;
 mod networks;
 mod no_inodes;
+mod own_build;
 mod random_life;
 mod registry_clients;
 mod registry_crash;

@@ -16,7 +16,7 @@ mod usage;
 
 pub use difference::{Change, ChangeKind, differences, pack_changes};
 pub use error::FilesError;
-pub use pack::{export, pack, pack_as};
+pub use pack::{export, pack, pack_as, pack_chosen};
 pub use root::{PathStat, Root};
 pub use transfer::{Item, Source, TransferOptions, transfer, transfer_digest, transfer_directory};
 pub use unpack::{Renamed, UnpackOptions, unpack};

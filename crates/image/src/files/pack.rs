@@ -74,6 +74,41 @@ pub fn export(root: &Root, out: impl Write) -> Result<(), FilesError> {
     packer.finish()
 }
 
+/// Writes those files of a tree that are named, by paths below the root, a directory before what is in it, and before them others
+/// whose bytes are given. All belong to root, as in the context of a build. What is gone by now is left out.
+pub fn pack_chosen(
+    root: &Root,
+    paths: &[Vec<u8>],
+    others: &[(&str, &[u8])],
+    out: impl Write,
+) -> Result<(), FilesError> {
+    let mut packer = Packer::new(root, out);
+    packer.unowned = true;
+    for (path, bytes) in others {
+        let size = bytes.len() as u64;
+        let entry = Entry {
+            path: path.as_bytes().to_vec(),
+            kind: EntryKind::File { size, offset: 0 },
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime: 0,
+            mtime_nanos: 0,
+            xattrs: Xattrs::new(),
+        };
+        let written = packer.writer.file(&entry, size, *bytes);
+        written.map_err(FilesError::Output)?;
+    }
+    for path in paths {
+        match root.open(path, OFlags::PATH | OFlags::NOFOLLOW) {
+            Ok(found) => drop(packer.add(&found, path.clone())?),
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(error) => return Err(failed("opening", path)(error)),
+        }
+    }
+    packer.finish()
+}
+
 /// A tar being filled from a file system.
 pub(super) struct Packer<'r, W> {
     /// Whose files they are, which says by what ids they are told of.
@@ -81,6 +116,8 @@ pub(super) struct Packer<'r, W> {
     writer: TarWriter<W>,
     /// Names of files that have several.
     seen: HashMap<(u64, u64), Vec<u8>>,
+    /// Whether everything is root's.
+    unowned: bool,
 }
 
 /// A directory on the way.
@@ -98,6 +135,7 @@ impl<'r, W: Write> Packer<'r, W> {
             root,
             writer: TarWriter::new(out),
             seen: HashMap::new(),
+            unowned: false,
         }
     }
 
@@ -177,6 +215,9 @@ impl<'r, W: Write> Packer<'r, W> {
             content,
             stat,
         } = described;
+        if self.unowned {
+            (entry.uid, entry.gid) = (0, 0);
+        }
         let is_directory = matches!(content, Content::Directory(_));
         if !is_directory
             && stat.st_nlink > 1

@@ -93,6 +93,11 @@ const ARROWS: &[(&str, &str, &str)] = &[
     ("render", "model", "times and sizes are shown for people"),
     (
         "cli",
+        "build",
+        "what .dockerignore leaves out of a context that is sent",
+    ),
+    (
+        "cli",
         "docker",
         "its client is what verbs call the API with",
     ),

@@ -1,0 +1,161 @@
+//! `hoist build`: what our own client sends, what it does not send again, and what it shows.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::world::{Seen, World, binary, seen};
+
+/// The verb by our own name.
+fn build(world: &World, arguments: &[&str]) -> Seen {
+    build_of(world, arguments, None)
+}
+
+/// The same with standard input.
+fn build_of(world: &World, arguments: &[&str], input: Option<&str>) -> Seen {
+    let own = world.files.join("hoist");
+    if !own.exists() {
+        std::os::unix::fs::symlink(binary(), &own).unwrap();
+    }
+    let mut command = world.daemon.client(&own);
+    command.env_remove("DOCKER_BUILDKIT").arg("build");
+    command.args(arguments).stdin(Stdio::null());
+    if let Some(input) = input {
+        let path = world.files.join("input");
+        std::fs::write(&path, input).unwrap();
+        command.stdin(std::fs::File::open(path).unwrap());
+    }
+    seen(&mut command)
+}
+
+fn context(world: &World, name: &str, files: &[(&str, &str)]) -> String {
+    let directory = world.directory(name);
+    for (file, content) in files {
+        let path = directory.join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    directory.display().to_string()
+}
+
+const DOCKERFILE: &str = "FROM busybox AS one\nWORKDIR /work\nCOPY . .\nRUN find . -type f | sort\nFROM busybox\nCOPY --from=one /work /work\n";
+
+/// Builds until a context that was just written can be told from what is written next, and is kept.
+fn settled(world: &World, path: &str) -> String {
+    crate::world::wait_for("a context that need not be sent", || {
+        let seen = build(world, &[path]);
+        assert_eq!(seen.status, Some(0), "{seen:?}");
+        (!seen.err.contains("load build context")).then_some(seen.err)
+    })
+}
+
+#[test]
+fn an_unchanged_context_is_not_sent_again_and_a_changed_one_is() {
+    let Some(world) = World::start() else { return };
+    let files = [
+        ("Dockerfile", DOCKERFILE),
+        (".dockerignore", "out\n"),
+        ("a/x", "one"),
+        ("out/y", "not sent"),
+    ];
+    let path = context(&world, "app", &files);
+    let first = build(&world, &["-t", "app:1", &path]);
+    assert_eq!(first.status, Some(0), "{first:?}");
+    assert_eq!(first.out, "");
+    assert!(first.err.contains("transferred 4 files"), "{}", first.err);
+    assert!(first.err.contains(" ./a/x\n"), "{}", first.err);
+    assert!(!first.err.contains("out/y"), "{}", first.err);
+    let again = settled(&world, &path);
+    assert!(again.contains("#4 CACHED"), "{again}");
+    let id = build(&world, &["-q", &path]).ok();
+    let format = ["image", "inspect", "-f", "{{.Id}}", "app:1"];
+    assert_eq!(world.docker(&format).ok(), id);
+    // What is not sent does not count.
+    std::fs::write(Path::new(&path).join("out/y"), "other").unwrap();
+    assert_eq!(settled(&world, &path), again);
+    std::fs::write(Path::new(&path).join("a/x"), "two").unwrap();
+    let changed = build(&world, &[&path]);
+    assert!(changed.err.contains("load build context"), "{changed:?}");
+    assert_ne!(build(&world, &["-q", &path]).ok(), id);
+    settled(&world, &path);
+    // One state of the place is kept, and let go of with the rest of the cache.
+    let kept = || {
+        let cache = ["system", "df", "-v", "--format", "{{json .BuildCache}}"];
+        world.docker(&cache).ok().matches("source.local").count()
+    };
+    assert_eq!(kept(), 1);
+    world.docker(&["builder", "prune", "-af"]).ok();
+    assert_eq!(kept(), 0);
+    assert!(build(&world, &[&path]).err.contains("load build context"));
+    world.finish();
+}
+
+#[test]
+fn a_build_says_what_it_would_do_what_failed_and_where() {
+    let Some(world) = World::start() else { return };
+    let path = context(&world, "app", &[("Dockerfile", DOCKERFILE), ("a", "b")]);
+    let plan = build(&world, &["--plan", &path]).ok();
+    assert!(plan.contains("run [\"/bin/sh\", \"-c\", \"find"), "{plan}");
+    assert!(plan.ends_with("image: step 3\n"), "{plan}");
+    let images = ["images", "-aq"];
+    assert_eq!(world.docker(&images).ok().lines().count(), 1);
+
+    let bad = "FROM busybox\nRUN echo out; echo err >&2; exit 3\n";
+    let failed = build_of(&world, &["-f", "-", &path], Some(bad)).refused(3);
+    for said in [
+        " out\n",
+        " err\n",
+        "   2 | >>> RUN echo",
+        "returned a non-zero code: 3",
+    ] {
+        assert!(failed.contains(said), "{said} is not in {failed}");
+    }
+    let failed = build_of(&world, &["-"], Some("FROM busybox\n\nRUNN x\n")).refused(1);
+    assert!(failed.contains("Dockerfile:3\n"), "{failed}");
+    assert!(failed.contains("did you mean RUN?"), "{failed}");
+    for (arguments, said) in [
+        (&["nowhere"][..], "path \"nowhere\" not found"),
+        (&["--squash", path.as_str()], "--squash is not there"),
+        (
+            &["--progress=loud", path.as_str()],
+            "invalid progress mode \"loud\"",
+        ),
+        (&["--secret=src=x", path.as_str()], "it has no id"),
+        (&["-t", "A B", path.as_str()], "invalid reference format"),
+    ] {
+        let refused = build(&world, arguments).refused(1);
+        assert!(refused.contains(said), "{refused}");
+    }
+    world.finish();
+}
+
+#[test]
+fn secrets_are_seen_by_the_step_and_nowhere_else() {
+    let Some(world) = World::start() else { return };
+    let path = context(&world, "app", &[("token", "s3cr3t-word")]);
+    let token = format!("id=token,src={path}/token");
+    let file = "FROM busybox\nRUN --mount=type=secret,id=token wc -c </run/secrets/token >/count\n";
+    let id = world.path("id");
+    let arguments = [
+        "-t",
+        "s",
+        "--iidfile",
+        &id,
+        "--secret",
+        &token,
+        "-f",
+        "-",
+        &path,
+    ];
+    let built = build_of(&world, &arguments, Some(file));
+    assert_eq!(built.status, Some(0), "{built:?}");
+    assert!(!built.err.contains("s3cr3t"), "{built:?}");
+    let named = world
+        .docker(&["image", "inspect", "-f", "{{.Id}}", "s"])
+        .ok();
+    assert_eq!(named.trim(), std::fs::read_to_string(&id).unwrap());
+    let seen = ["run", "--rm", "s", "cat", "/count", "/run/secrets/token"];
+    let seen = world.docker(&seen);
+    assert_eq!((seen.status, seen.out.as_str()), (Some(1), "11\n"));
+    assert!(!world.daemon.log().contains("s3cr3t"));
+    world.finish();
+}
