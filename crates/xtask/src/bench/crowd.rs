@@ -84,16 +84,16 @@ pub(super) fn named(arenas: &Arenas) -> anyhow::Result<Vec<Row>> {
             "one question after another; all addresses differ; budget: 1 ms",
         ),
         row(
-            "there: a connection of the last to each of them, p99",
+            "there: a connection of the last to every fourth of them, p99",
             "ms",
             alone(named.spoken),
-            "refused by its kernel: nobody listens; no neighbour is asked for",
+            "refused by its kernel: nobody listens",
         ),
         row(
             "there: neighbours that the host knows",
             "count",
             alone(named.neighbours),
-            "permanent; gc_thresh3 is 1,024",
+            "not counted by gc_thresh3",
         ),
         row("there: all of them removed", "ms", alone(named.removed), ""),
         row(
@@ -105,6 +105,9 @@ pub(super) fn named(arenas: &Arenas) -> anyhow::Result<Vec<Row>> {
     ])
 }
 
+/// Of so many, the last speaks to one. Both sides learn each other's address, and the kernel keeps 1,024 that were learned,
+/// of all namespaces together (`gc_thresh3`), each for five seconds at least: more than 500 pairs at once do not fit.
+const SPOKEN: usize = 4;
 /// Interfaces that may be ready for the next container, beyond what was before.
 const READY: usize = 16;
 /// The longest that the kernel may take to take down what a thousand had.
@@ -186,6 +189,9 @@ fn ask_for_all(netns: BorrowedFd<'_>, count: usize) -> anyhow::Result<(Samples, 
             addresses.insert(address),
             "c{number}: {address} is another's as well"
         );
+        if !number.is_multiple_of(SPOKEN) {
+            continue;
+        }
         let begun = Instant::now();
         // A port that nobody listens to: it is the other end that refuses.
         let to = SocketAddr::from((address, 9));
