@@ -18,8 +18,8 @@ use crate::check::Warning;
 use crate::contexts::Contexts;
 use crate::dockerfile::{Dockerfile, Lines};
 use crate::event::{BuildEvent, EventFn};
-use crate::plan::{Bases, Plan, PlanError, PlanOptions, Planned, StepId, plan};
-use crate::ports::{BaseImages, Executor, Fetch, OutputFn, PortError, Surroundings};
+use crate::plan::{Address, Bases, Plan, PlanError, PlanOptions, Planned, StepId, plan};
+use crate::ports::{BaseImages, Executor, Fetch, Fetched, OutputFn, PortError, Surroundings};
 use crate::run::{Agents, Secrets};
 use crate::solve::{FailedStep, InputError, Solver, StepError, Terms, Tools, key_of};
 
@@ -215,6 +215,20 @@ impl Builder {
             contexts: Contexts::new(parts.store),
             content: parts.content,
             clock: parts.clock,
+        }
+    }
+
+    /// What is at an address, as a layer, which has to be held against collection.
+    ///
+    /// # Errors
+    /// Those of the [`Fetch`](crate::ports::Fetch) port.
+    pub async fn fetch(&self, address: &Address) -> Result<Digest, PortError> {
+        match self.tools.fetch.fetch(address, None).await? {
+            Fetched::Files { layer, .. } => Ok(layer),
+            Fetched::Unchanged => Err(PortError {
+                message: format!("{address} is said to be unchanged, and is not known"),
+                class: ErrorClass::Internal,
+            }),
         }
     }
 

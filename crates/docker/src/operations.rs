@@ -84,7 +84,7 @@ pub const OPERATIONS: &[Operation] = &[
     operation("PutContainerArchive", "PUT", "/containers/{id}/archive", SERVED),
     operation("ContainerPrune", "POST", "/containers/prune", SERVED),
     operation("ImageList", "GET", "/images/json", SERVED),
-    operation("ImageBuild", "POST", "/build", partly("501 for contexts by address, ADD of git repositories by ssh, squash, outputs, cache-from of registries")),
+    operation("ImageBuild", "POST", "/build", partly("501 for git repositories by another protocol than http(s) as contexts or for ADD, squash, outputs, cache-from of registries")),
     operation("BuildPrune", "POST", "/build/prune", SERVED),
     operation("ImageCreate", "POST", "/images/create", SERVED),
     operation("ImageInspect", "GET", "/images/{name}/json", SERVED),

@@ -120,6 +120,9 @@ pub enum Input {
     Fetched(Box<Address>),
 }
 
+/// Where programs are looked for in images that do not say, and what an image begun from `scratch` says, as in Docker.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The context that needs no name.
 pub const MAIN_CONTEXT: &str = "";
 

@@ -8,8 +8,8 @@ use hoist_model::Platform;
 use super::scope::{Scope, argument, is_proxy, of_platforms};
 use super::stage::StageState;
 use super::{
-    BaseName, Bases, Input, MAIN_CONTEXT, Plan, PlanError, PlanOptions, Step, StepId, TEXT_LIMIT,
-    Told,
+    BaseName, Bases, DEFAULT_PATH, Input, MAIN_CONTEXT, Plan, PlanError, PlanOptions, Step, StepId,
+    TEXT_LIMIT, Told,
 };
 use crate::check::{CheckSettings, Warning, check_file};
 use crate::dockerfile::{Dockerfile, DockerfileError, Lines, nearest};
@@ -200,6 +200,7 @@ impl<'a> Planner<'a> {
                 ..ImageConfig::default()
             };
             config.rootfs.kind = "layers".to_owned();
+            config.config.env.push(format!("PATH={DEFAULT_PATH}"));
             return Ok(Beginning {
                 files: Input::Nothing,
                 config,

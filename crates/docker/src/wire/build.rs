@@ -54,6 +54,8 @@ pub(crate) struct BuildBody {
 pub(crate) struct ContextBody {
     /// One that was put here before (`PUT /hoist/build/contexts/{slot}`).
     pub(crate) kept: Option<KeptBody>,
+    /// An address that the engine asks.
+    pub(crate) remote: Option<String>,
 }
 
 /// The state of a place.

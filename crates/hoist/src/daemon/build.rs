@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hoist_build::plan::BuildNetwork;
+use hoist_build::plan::{BuildNetwork, DEFAULT_PATH};
 use hoist_build::ports::{
     BoxFuture, Executor, OutputFn, PortError, ReadyMount, RunOutcome, RunRequest, Stream,
 };
@@ -199,9 +199,6 @@ fn step(request: RunRequest) -> StepRequest {
         mounts: request.mounts.into_iter().map(mount).collect(),
     }
 }
-
-/// What a shell finds programs by where the image says nothing, as in Docker.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 fn mount(mount: ReadyMount) -> StepMount {
     match mount {

@@ -1,7 +1,11 @@
 //! `hoist build`: what our own client sends, what it does not send again, and what it shows.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
+
+use hoist_testkit::TarBuilder;
 
 use crate::world::{Seen, World, binary, seen};
 
@@ -157,5 +161,78 @@ fn secrets_are_seen_by_the_step_and_nowhere_else() {
     let seen = world.docker(&seen);
     assert_eq!((seen.status, seen.out.as_str()), (Some(1), "11\n"));
     assert!(!world.daemon.log().contains("s3cr3t"));
+    world.finish();
+}
+
+/// A web server that has these files; it ends with the test's process.
+fn serve(files: Vec<(&'static str, Vec<u8>)>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let head: Vec<String> = lines
+                .map_while(Result::ok)
+                .take_while(|line| !line.is_empty())
+                .collect();
+            let target = head.first().and_then(|line| line.split(' ').nth(1));
+            let file = files.iter().find(|(name, _)| Some(*name) == target);
+            let (status, content) = match file {
+                Some((_, content)) => ("200 OK", content.as_slice()),
+                None => ("404 Not Found", &b""[..]),
+            };
+            let length = content.len();
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+            );
+            // Who asked may be gone.
+            let _ = stream
+                .write_all(head.as_bytes())
+                .and_then(|()| stream.write_all(content));
+        }
+    });
+    address
+}
+
+#[test]
+fn contexts_and_dockerfiles_come_from_addresses() {
+    let Some(world) = World::start() else { return };
+    let archive = TarBuilder::new()
+        .file("Dockerfile", 0o644, "FROM busybox\nCOPY word /word\n")
+        .file("other", 0o644, "FROM busybox\nRUN echo other >/word\n")
+        .file("word", 0o644, "from afar\n");
+    let alone = b"FROM busybox\nRUN echo alone >/word\n".to_vec();
+    let address = serve(vec![
+        ("/context.tar", archive.finish()),
+        ("/Dockerfile", alone),
+    ]);
+    let word = |image: &str| world.docker(&["run", "--rm", image, "cat", "/word"]).ok();
+    for (path, file, said) in [
+        ("context.tar", "Dockerfile", "from afar\n"),
+        ("context.tar", "other", "other\n"),
+        ("Dockerfile", "Dockerfile", "alone\n"),
+    ] {
+        let url = format!("http://{address}/{path}");
+        build(&world, &["-q", "-t", "own", "-f", file, &url]).ok();
+        assert_eq!(word("own"), said);
+        let classic = format!("/build?t=classic&dockerfile={file}&remote={url}");
+        let (status, answer) = world.daemon.request("POST", &classic, None).unwrap();
+        assert!(
+            status == 200 && answer.contains("Successfully tagged classic:latest"),
+            "{answer}"
+        );
+        assert_eq!(word("classic"), said);
+    }
+    let nowhere = format!("http://{address}/nowhere");
+    for (context, said) in [
+        (nowhere.as_str(), "unable to fetch the build context: "),
+        (
+            "git://127.0.0.1/x.git",
+            "another protocol than http(s) is not implemented by Hoist yet",
+        ),
+    ] {
+        let refused = build(&world, &[context]).refused(1);
+        assert!(refused.contains(said), "{refused}");
+    }
     world.finish();
 }

@@ -6,6 +6,7 @@ mod context;
 mod own;
 mod perform;
 mod pipe;
+mod remote;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,16 +38,26 @@ pub(crate) async fn build(call: Call) -> Reply {
     let request = request(&call)?;
     let logins = logins(call.header("x-registry-config"))?;
     let dockerfile = call.query.nonempty("dockerfile").map(str::to_owned);
+    let remote = call.query.nonempty("remote").map(str::to_owned);
     let (pull, quiet) = (call.query.boolean("pull"), call.query.boolean("q"));
     let images = call.engine().images.clone();
     let builder = call.builder().clone();
     let (reader, pump) = body_reader::bridge(call.body);
     let intake = images.intake().await;
     let (_, snapshotter) = images.stores();
+    let remote = match &remote {
+        Some(address) => Some(remote::fetch(&builder, snapshotter.clone(), address).await?),
+        None => None,
+    };
     let read = tokio::task::spawn_blocking(move || {
-        let layer = context::keep(reader, snapshotter.as_ref())?;
-        let layers = vec![layer];
-        let text = context::dockerfile(&layers, dockerfile.as_deref(), snapshotter.as_ref())?;
+        let (layers, text) = match remote {
+            Some(remote) => (remote.layers, remote.dockerfile),
+            None => (vec![context::keep(reader, snapshotter.as_ref())?], None),
+        };
+        let text = match text {
+            Some(text) => text,
+            None => context::dockerfile(&layers, dockerfile.as_deref(), snapshotter.as_ref())?,
+        };
         Ok::<_, ApiError>((layers, text))
     });
     let read = body_reader::feed(read, pump).await;
@@ -90,11 +101,6 @@ pub(crate) async fn build(call: Call) -> Reply {
 
 /// What is asked for that there is not.
 fn refuse_missing(query: &Query) -> Result<(), ApiError> {
-    if query.nonempty("remote").is_some() {
-        return Err(ApiError::missing(
-            "building from an address is not implemented yet",
-        ));
-    }
     for (name, what) in [("squash", "squashing layers"), ("outputs", "build outputs")] {
         let asked = match name {
             "squash" => query.boolean(name),

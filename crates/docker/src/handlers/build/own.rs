@@ -12,13 +12,14 @@ use bytes::Bytes;
 use hoist_build::plan::{MAIN_CONTEXT, StepId};
 use hoist_build::ports::Stream;
 use hoist_build::{BuildEvent, BuildRequest, Builder, ContextName, EventFn, outline};
+use hoist_image::Snapshotter;
 use hoist_model::{Digest, ErrorClass, chain};
 use http::StatusCode;
 
 use super::bases::Bases;
 use super::perform::{Job, NoImage};
 use super::pipe::{Sayer, pipe};
-use super::{body_reader, context, logins};
+use super::{body_reader, context, logins, remote};
 use crate::call::{Call, empty, with_type};
 use crate::error::{ApiError, Reply};
 use crate::wire::build::{BuildBody, BuildReport, ContextBody};
@@ -87,9 +88,11 @@ pub(crate) async fn build(mut call: Call) -> Reply {
     let builder = call.builder().clone();
     let mut request = body.request()?;
     let intake = images.intake().await;
-    request.contexts = contexts(&builder, std::mem::take(&mut body.contexts)).await?;
+    let given = std::mem::take(&mut body.contexts);
+    let (contexts, alone) = contexts(&builder, images.stores().1, given).await?;
+    request.contexts = contexts;
     let name = body.dockerfile_name.take();
-    request.dockerfile = match body.dockerfile.take() {
+    request.dockerfile = match body.dockerfile.take().or(alone) {
         Some(text) => {
             context::not_empty(&text, name.as_deref().unwrap_or("Dockerfile"))?;
             text
@@ -135,17 +138,34 @@ pub(crate) async fn build(mut call: Call) -> Reply {
     Ok(with_type("application/json", StatusCode::OK, body))
 }
 
-/// The layers of the contexts that are named.
+/// The layers of the contexts that are named, and the text of a Dockerfile that came in place of the main one.
 async fn contexts(
     builder: &Builder,
+    snapshotter: Arc<dyn Snapshotter>,
     given: BTreeMap<String, ContextBody>,
-) -> Result<BTreeMap<String, Vec<Digest>>, ApiError> {
+) -> Result<(BTreeMap<String, Vec<Digest>>, Option<String>), ApiError> {
     let mut contexts = BTreeMap::new();
+    let mut dockerfile = None;
     for (name, body) in given {
-        let Some(kept) = body.kept else {
-            return Err(ApiError::invalid(format!(
-                "build context {name:?}: nothing says where it comes from"
-            )));
+        let kept = match (body.kept, body.remote) {
+            (Some(kept), None) => kept,
+            (None, Some(address)) => {
+                let remote = remote::fetch(builder, snapshotter.clone(), &address).await?;
+                if name == MAIN_CONTEXT {
+                    dockerfile = remote.dockerfile;
+                } else if remote.dockerfile.is_some() {
+                    return Err(ApiError::invalid(format!(
+                        "build context {name:?}: {address} is no archive"
+                    )));
+                }
+                contexts.insert(name, remote.layers);
+                continue;
+            }
+            _ => {
+                return Err(ApiError::invalid(format!(
+                    "build context {name:?}: it comes from one place, which its Kept or its Remote says"
+                )));
+            }
         };
         let once = kept.once;
         let kept = ContextName::from(kept);
@@ -159,7 +179,7 @@ async fn contexts(
         }
         contexts.insert(name, vec![layer]);
     }
-    Ok(contexts)
+    Ok((contexts, dockerfile))
 }
 
 /// What would be done, as text.
