@@ -48,7 +48,7 @@ pub enum NetError {
     #[error("network {0} is full: its bridge takes 1,023 interfaces")]
     BridgeFull(String),
     /// The kernel has no interfaces of a kind.
-    #[error("this kernel has no {0} interfaces: its module {0} is not there")]
+    #[error("this kernel has no {0} interfaces: its module {module} is not there", module = module_of(.0))]
     NoSuchKind(String),
     /// The container is on the network already.
     #[error("endpoint with name {container} already exists in network {network}")]
@@ -116,6 +116,14 @@ pub enum NetError {
     /// The thread that builds namespaces has ended.
     #[error("the network worker has stopped")]
     Stopped,
+}
+
+/// The kernel's module for links of a kind: `IFLA_INFO_KIND`'s names are theirs, but for one.
+fn module_of(kind: &str) -> &str {
+    match kind {
+        "vlan" => "8021q",
+        kind => kind,
+    }
 }
 
 impl NetError {

@@ -184,11 +184,8 @@ fn who_has_a_parent_for_itself_has_it_alone() {
 }
 
 #[test]
-fn a_vlan_goes_with_the_last_network_on_it() {
+fn a_vlan_goes_with_the_last_network_on_it_and_is_refused_where_the_kernel_has_none() {
     with_world(|_| {
-        if !kernel_has("vlan") {
-            return hoist_testkit::skip("the kernel has no VLANs");
-        }
         let networks = start(|_| {});
         let of = |name: &str, subnet: &str| Segment {
             kind: SegmentKind::Macvlan {
@@ -197,6 +194,16 @@ fn a_vlan_goes_with_the_last_network_on_it() {
             },
             ..with_subnets(name, &[subnet])
         };
+        if !kernel_has("vlan") {
+            let error = networks.make(of("one", "10.6.0.0/24")).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "this kernel has no vlan interfaces: its module 8021q is not there"
+            );
+            assert!(!has("up0.7"));
+            networks.stop(false).unwrap();
+            return;
+        }
         let one = networks.make(of("one", "10.6.0.0/24")).unwrap();
         let two = networks.make(of("two", "10.6.1.0/24")).unwrap();
         let there = || has("up0.7");
