@@ -1,7 +1,6 @@
 //! `POST /build` (API 1.55 `ImageBuild`): the classic builder's endpoint, by which the stock client builds without buildx. The stream is
 //! the classic builder's; the Dockerfile may be of today.
 
-mod bases;
 mod context;
 mod own;
 mod perform;

@@ -12,11 +12,12 @@ use bytes::Bytes;
 use hoist_build::plan::{MAIN_CONTEXT, StepId};
 use hoist_build::ports::Stream;
 use hoist_build::{BuildEvent, BuildRequest, Builder, ContextName, EventFn, outline};
+use hoist_buildkit::Bases;
+use hoist_engine::ports::Credentials;
 use hoist_image::Snapshotter;
 use hoist_model::{Digest, ErrorClass, chain};
 use http::StatusCode;
 
-use super::bases::Bases;
 use super::perform::{Job, NoImage};
 use super::pipe::{Sayer, pipe};
 use super::{body_reader, context, logins, remote};
@@ -110,7 +111,7 @@ pub(crate) async fn build(mut call: Call) -> Reply {
     };
     let (sayer, listener) = pipe();
     let work: futures_util::future::BoxFuture<'static, Vec<Bytes>> = if body.plan_only {
-        let bases = Arc::new(Bases { images, logins });
+        let bases = Arc::new(Bases::new(images, logins));
         Box::pin(plan(builder, bases, request, begun, sayer))
     } else {
         let (dockerfile, tags) = (request.dockerfile.clone(), request.tags.clone());
@@ -185,7 +186,7 @@ async fn contexts(
 /// What would be done, as text.
 async fn plan(
     builder: Builder,
-    bases: Arc<Bases>,
+    bases: Arc<Bases<HashMap<String, Credentials>>>,
     request: BuildRequest,
     begun: Instant,
     sayer: Sayer,

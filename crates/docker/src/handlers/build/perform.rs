@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use hoist_build::{BuildError, BuildRequest, Builder, EventFn};
+use hoist_buildkit::Bases;
 use hoist_engine::error::ImageError;
 use hoist_engine::images::{Images, Intake};
 use hoist_engine::ports::Credentials;
 use hoist_model::Digest;
-
-use super::bases::Bases;
 
 /// A build that can begin.
 pub(super) struct Job {
@@ -33,10 +32,7 @@ pub(super) enum NoImage {
 impl Job {
     /// Builds, and names what was built. Dropping the future ends it.
     pub(super) async fn perform(self) -> Result<Digest, NoImage> {
-        let bases = Arc::new(Bases {
-            images: self.images.clone(),
-            logins: self.logins,
-        });
+        let bases = Arc::new(Bases::new(self.images.clone(), self.logins));
         let built = self.builder.build(self.request, bases, self.events).await;
         let built = match built {
             Ok(built) => {
