@@ -308,7 +308,8 @@ impl Assassin {
         };
         let attached = wait_for("strace is attached", || {
             if matches!(strace.try_wait(), Ok(Some(_))) {
-                return Some(false);
+                // Also a step of what the daemon does by itself kills it, and then nobody is left to trace.
+                return Some(is_dead(world));
             }
             // Every thread of it is traced.
             let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
@@ -361,6 +362,7 @@ fn killed_at_each_step() {
         let nth = 1 + chance.below(12);
         subject.note(format!("{deed:?}, killed at step {nth}"));
         let Some(assassin) = Assassin::hire(&subject.world, nth, &log) else {
+            subject.finish();
             return;
         };
         let mut client = subject.client(deed);
