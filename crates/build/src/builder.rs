@@ -6,22 +6,23 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::future::try_join_all;
 use hoist_image::document::{HistoryEntry, ImageConfig, RootFs};
-use hoist_image::{ContentError, ContentStore, LayerError, MAX_LAYERS, Snapshotter, StoredImage};
+use hoist_image::{ContentStore, MAX_LAYERS, Snapshotter, StoredImage};
 use hoist_model::{Digest, ErrorClass, ImageReference, Timestamp, chain};
 use hoist_store::Store;
 use sha2::{Digest as _, Sha256};
-use thiserror::Error;
 
 use crate::cache::{Cache, CacheRecord};
 use crate::cache_mounts::CacheMounts;
 use crate::check::Warning;
 use crate::contexts::Contexts;
-use crate::dockerfile::{Dockerfile, Lines};
+use crate::dockerfile::Dockerfile;
+use crate::error::{BuildError, FailedStep};
 use crate::event::{BuildEvent, EventFn};
-use crate::plan::{Address, Bases, Plan, PlanError, PlanOptions, Planned, StepId, plan};
+use crate::plan::{Address, Bases, Input, Plan, PlanError, PlanOptions, Planned, plan};
 use crate::ports::{BaseImages, Executor, Fetch, Fetched, OutputFn, PortError, Surroundings};
+use crate::remote::{CacheExport, Exported, INLINE_FIELD, RemoteCache};
 use crate::run::{Agents, Secrets};
-use crate::solve::{FailedStep, InputError, Solver, StepError, Terms, Tools, key_of};
+use crate::solve::{InputError, Solver, Terms, Tools, key_of};
 
 /// What a builder is made of.
 pub struct Parts {
@@ -54,6 +55,12 @@ pub struct BuildRequest {
     pub contexts: BTreeMap<String, Vec<Digest>>,
     /// Whether everything is done anew.
     pub no_cache: bool,
+    /// Names of stages whose steps are done anew.
+    pub no_cache_stages: Vec<String>,
+    /// Where else something may have been built before, the first that knows a step first.
+    pub caches: Vec<Arc<RemoteCache>>,
+    /// Whether the image says what it was built of, for whoever reads it as a cache.
+    pub inline_cache: bool,
     /// Whether base images are asked for where they come from, though they are here.
     pub pull: bool,
     /// What the image will be called.
@@ -66,117 +73,6 @@ pub struct BuildRequest {
     pub agents: Agents,
 }
 
-/// Why there is no image.
-#[derive(Debug, Error)]
-pub enum BuildError {
-    /// The Dockerfile is wrong.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// Checks found something, and the file says that this is an error.
-    #[error("{}", violations(.0))]
-    Checks(Vec<Warning>),
-    /// A base image could not be had.
-    #[error(transparent)]
-    Base(PortError),
-    /// A step failed; where it stands in the Dockerfile.
-    #[error("{}", chain(.error.as_ref()))]
-    Step {
-        /// Its number in the plan; none where the image's files could not be had at all.
-        step: Option<StepId>,
-        /// The instruction.
-        lines: Option<Lines>,
-        /// Why.
-        error: Arc<StepError>,
-    },
-    /// More layers than an image can have.
-    #[error(
-        "the image would have {0} layers, more than {MAX_LAYERS}: join some RUN or COPY instructions"
-    )]
-    TooManyLayers(usize),
-    /// A layer could not be looked at.
-    #[error("reading a layer")]
-    Layer(#[from] LayerError),
-    /// The config could not be stored.
-    #[error("storing the image's config")]
-    Content(#[from] ContentError),
-    /// The config could not be written.
-    #[error("writing the image's config")]
-    Config(#[from] serde_json::Error),
-}
-
-impl BuildError {
-    /// The class of this failure.
-    #[must_use]
-    pub fn class(&self) -> ErrorClass {
-        match self {
-            Self::Plan(error) => error.class(),
-            Self::Base(error) => error.class,
-            Self::Step { error, .. } => error.class(),
-            Self::TooManyLayers(_) | Self::Checks(_) => ErrorClass::InvalidArgument,
-            Self::Layer(error) => error.class(),
-            Self::Content(error) => error.class(),
-            Self::Config(_) => ErrorClass::Internal,
-        }
-    }
-
-    /// Whether there was no room on the disk.
-    fn is_full(&self) -> bool {
-        // Ports tell their failures as texts.
-        if let Self::Step { error, .. } = self
-            && let StepError::Port(error) = error.as_ref()
-        {
-            return error.message.contains("No space left on device");
-        }
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = match self {
-            Self::Step { error, .. } => Some(error.as_ref()),
-            other => Some(other),
-        };
-        while let Some(error) = cause {
-            let io = error.downcast_ref::<std::io::Error>();
-            if io.is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull) {
-                return true;
-            }
-            cause = error.source();
-        }
-        false
-    }
-
-    /// The lines of the Dockerfile that are to blame, if some are.
-    #[must_use]
-    pub fn lines(&self) -> Option<Lines> {
-        match self {
-            Self::Plan(error) => error.lines(),
-            Self::Step { lines, .. } => *lines,
-            Self::Checks(warnings) => warnings.first().map(|warning| warning.lines),
-            _ => None,
-        }
-    }
-
-    /// The code of a program that failed, for who passes it on.
-    #[must_use]
-    pub fn exit_code(&self) -> Option<i32> {
-        match self {
-            Self::Step { error, .. } => match error.as_ref() {
-                StepError::Exit { code, .. } => Some(*code),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-}
-
-fn violations(warnings: &[Warning]) -> String {
-    let mut rules: Vec<&str> = warnings.iter().map(|warning| warning.rule.name()).collect();
-    rules.sort_unstable();
-    rules.dedup();
-    let mut text = format!("lint violation found for rules: {}", rules.join(", "));
-    for warning in warnings {
-        text.push_str("\n - ");
-        text.push_str(&warning.headline());
-    }
-    text
-}
-
 /// Builds images. One per engine.
 #[derive(Clone)]
 pub struct Builder {
@@ -186,13 +82,13 @@ pub struct Builder {
     pub(crate) clock: fn() -> Timestamp,
 }
 
-/// What a prune of the cache let go of.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pruned {
-    /// Keys of entries.
-    pub keys: Vec<String>,
-    /// Bytes of their layers' files.
-    pub bytes: u64,
+/// What a build came to.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// An image whose parts are all stored.
+    pub image: StoredImage,
+    /// What caches elsewhere may be told of it.
+    pub cache: CacheExport,
 }
 
 impl Builder {
@@ -242,7 +138,7 @@ impl Builder {
         request: BuildRequest,
         bases: Arc<dyn BaseImages>,
         events: EventFn,
-    ) -> Result<StoredImage, BuildError> {
+    ) -> Result<Finished, BuildError> {
         let file = Dockerfile::parse(&request.dockerfile).map_err(PlanError::from)?;
         let plan = Arc::new(
             self.find_plan(&file, &request, bases.as_ref(), &events)
@@ -252,9 +148,11 @@ impl Builder {
         if plan.warnings_are_errors && !plan.warnings.is_empty() {
             return Err(BuildError::Checks(plan.warnings.clone()));
         }
+        let anew = anew(&plan, &request);
         let terms = Terms {
             contexts: request.contexts,
-            no_cache: request.no_cache,
+            anew,
+            caches: request.caches,
             surroundings: request.surroundings,
             secrets: request.secrets,
             agents: request.agents,
@@ -275,7 +173,10 @@ impl Builder {
         if layers.len() > MAX_LAYERS {
             return Err(BuildError::TooManyLayers(layers.len()));
         }
-        let image = self.image(&plan, &solver, &layers, request.tags).await?;
+        let mut cache = exported(&plan, &solver);
+        let (inline, tags) = (request.inline_cache, request.tags);
+        let image = self.image(&plan, &solver, &layers, tags, &mut cache, inline);
+        let image = image.await?;
         let used = (0..plan.steps.len()).filter_map(|step| solver.solved(step));
         let used = used.map(|solved| solved.key.clone()).collect();
         if let Err(error) = self.tools.cache.touch(used, (self.clock)()).await {
@@ -284,7 +185,7 @@ impl Builder {
                 "uses of the build cache are not noted"
             );
         }
-        Ok(image)
+        Ok(Finished { image, cache })
     }
 
     /// What [`Builder::build`] would do. Base images are brought here, and nothing else is done.
@@ -351,6 +252,8 @@ impl Builder {
         solver: &Solver,
         layers: &[Digest],
         references: Vec<ImageReference>,
+        cache: &mut CacheExport,
+        inline: bool,
     ) -> Result<StoredImage, BuildError> {
         let mut config = ImageConfig {
             author: plan.author.clone(),
@@ -362,7 +265,12 @@ impl Builder {
             ..plan.base.clone()
         };
         // Fields that older builders wrote about the container that they committed are not true of this image.
-        for field in ["container", "container_config", "docker_version"] {
+        for field in [
+            "container",
+            "container_config",
+            "docker_version",
+            INLINE_FIELD,
+        ] {
             config.extra.remove(field);
         }
         config.created = None;
@@ -377,7 +285,13 @@ impl Builder {
                 ..HistoryEntry::default()
             });
         }
-        let created = self.created(&config).await?;
+        let (key, created) = self.created(&config, &solver.terms.caches).await?;
+        cache.steps.push(Exported {
+            key,
+            layer: None,
+            created,
+            in_image: true,
+        });
         // What changed nothing but the config was done when the image was.
         for line in &mut config.history {
             if line.comment.as_deref() == Some("hoist") && line.created.is_none() {
@@ -385,6 +299,10 @@ impl Builder {
             }
         }
         config.created = Some(created.to_string());
+        if inline {
+            let records = cache.inline(layers)?;
+            config.extra.insert(INLINE_FIELD.to_owned(), records.into());
+        }
         let bytes = serde_json::to_vec(&config)?;
         let mut size = 0;
         for layer in layers {
@@ -400,102 +318,73 @@ impl Builder {
         })
     }
 
-    /// Lets go of what is in the cache, where a build found no room: what of it is no image is collected, and the next build has the room.
-    async fn make_room(&self) {
-        match self.prune(|_| true).await {
-            Ok(pruned) => tracing::warn!(
-                entries = pruned.keys.len(),
-                bytes = pruned.bytes,
-                "no room for a build: its cache is let go of"
-            ),
-            Err(error) => tracing::warn!(
-                error = chain(&error),
-                "no room for a build, and its cache cannot be let go of"
-            ),
-        }
-    }
-
     /// When an image like this was first made: the same image again is the same, to its id.
-    async fn created(&self, config: &ImageConfig) -> Result<Timestamp, BuildError> {
+    async fn created(
+        &self,
+        config: &ImageConfig,
+        caches: &[Arc<RemoteCache>],
+    ) -> Result<(String, Timestamp), BuildError> {
         let mut hash = Sha256::new();
         hash.update("hoist build image 1\n");
         hash.update(serde_json::to_vec(config)?);
         let key = key_of(hash);
         if let Some(record) = self.tools.cache.get(&key) {
-            return Ok(record.created);
+            return Ok((key, record.created));
         }
         let now = (self.clock)();
+        let elsewhere = caches.iter().find_map(|cache| cache.get(&key)?.created);
+        let created = elsewhere.unwrap_or(now);
         let record = CacheRecord {
-            key,
+            key: key.clone(),
             layer: None,
             size: 0,
             description: "image".to_owned(),
-            created: now,
+            created,
             used: now,
             uses: 1,
         };
         if let Err(error) = self.tools.cache.put(record).await {
             tracing::warn!(error = chain(&error), "an image's time is not cached");
         }
-        Ok(now)
+        Ok((key, created))
     }
+}
 
-    /// Keeps a context that somebody may send again, in the cache, under a key of theirs; what it was before is let go of.
-    ///
-    /// # Errors
-    /// The store cannot be written.
-    pub async fn keep_context(
-        &self,
-        name: &str,
-        layer: &Digest,
-    ) -> Result<(), hoist_store::StoreError> {
-        let now = (self.clock)();
-        let record = CacheRecord {
-            key: key_of(Sha256::new_with_prefix(format!(
-                "hoist build context 1\n{name}"
-            ))),
-            size: self
-                .tools
-                .snapshotter
-                .layer(layer)
-                .map_or(0, |record| record.file_bytes),
-            layer: Some(layer.clone()),
-            description: "local source".to_owned(),
-            created: now,
-            used: now,
-            uses: 1,
-        };
-        self.tools.cache.put(record).await
-    }
-
-    /// The cache's entries, in no order.
-    #[must_use]
-    pub fn cached(&self) -> Vec<Arc<CacheRecord>> {
-        let mut records = self.tools.cache.list();
-        let contexts = self.contexts.list();
-        records.extend(contexts.iter().map(|context| Arc::new(context.entry())));
-        records
-    }
-
-    /// Lets go of the entries that `wanted` says. Their layers go when they are collected.
-    ///
-    /// # Errors
-    /// The store cannot be written.
-    pub async fn prune(
-        &self,
-        wanted: impl Fn(&CacheRecord) -> bool,
-    ) -> Result<Pruned, hoist_store::StoreError> {
-        let mut pruned = Pruned::default();
-        for record in self.cached() {
-            if wanted(&record) {
-                pruned.bytes += record.size;
-                pruned.keys.push(record.key.clone());
-            }
+/// Which steps are done though they were done before.
+fn anew(plan: &Plan, request: &BuildRequest) -> Vec<bool> {
+    let mut anew = vec![request.no_cache; plan.steps.len()];
+    for told in &plan.told {
+        let name = plan.stages.get(told.stage).and_then(Option::as_deref);
+        let is_named = |given: &String| name.is_some_and(|name| name.eq_ignore_ascii_case(given));
+        if let Some(step) = told.step
+            && request.no_cache_stages.iter().any(is_named)
+        {
+            anew[step] = true;
         }
-        self.tools.cache.remove(pruned.keys.clone()).await?;
-        // A key is of one or of the other.
-        self.contexts.remove(pruned.keys.clone()).await?;
-        Ok(pruned)
+    }
+    anew
+}
+
+/// What was made of which step.
+fn exported(plan: &Plan, solver: &Solver) -> CacheExport {
+    let mut in_image = vec![false; plan.steps.len()];
+    let mut at = &plan.files;
+    while let Input::Step(step) = at {
+        in_image[*step] = true;
+        at = &plan.steps[*step].below;
+    }
+    let steps = in_image.into_iter().enumerate();
+    let steps = steps.filter_map(|(step, in_image)| {
+        let solved = solver.solved(step)?;
+        Some(Exported {
+            key: solved.key.clone(),
+            layer: solved.layer.clone(),
+            created: solved.created,
+            in_image,
+        })
+    });
+    CacheExport {
+        steps: steps.collect(),
     }
 }
 
@@ -515,12 +404,4 @@ fn failed(plan: &Plan, error: InputError) -> BuildError {
             }
         }
     }
-}
-
-/// Layers that cache entries keep, for who collects.
-#[must_use]
-pub fn cached_layers(store: &Store) -> Vec<Digest> {
-    let records = store.snapshot().list::<CacheRecord>();
-    let layers = records.iter().filter_map(|record| record.layer.clone());
-    layers.chain(crate::contexts::layers(store)).collect()
 }

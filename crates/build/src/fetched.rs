@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::cache::CacheRecord;
+use crate::error::StepError;
 use crate::plan::Address;
 use crate::ports::Fetched;
-use crate::solve::{Solver, StepError, key_of};
+use crate::solve::{Solver, key_of};
 
 /// What came last from an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

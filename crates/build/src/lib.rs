@@ -3,6 +3,7 @@
 //! Knows no HTTP, no engine and no registry: whoever asks for a build hands in where base images come from and who runs
 //! programs ([`ports`]).
 
+mod agents;
 mod builder;
 mod cache;
 mod cache_mounts;
@@ -10,6 +11,7 @@ pub mod check;
 mod contexts;
 mod copy;
 pub mod dockerfile;
+mod error;
 mod event;
 mod fetched;
 #[cfg(any(test, feature = "testing"))]
@@ -21,17 +23,22 @@ mod mode;
 mod outline;
 pub mod plan;
 pub mod ports;
+mod remote;
 mod run;
 mod select;
 mod solve;
+mod upkeep;
 
-pub use builder::{BuildError, BuildRequest, Builder, Parts, Pruned, cached_layers};
+pub use agents::AgentSockets;
+pub use builder::{BuildRequest, Builder, Finished, Parts};
 pub use cache::CacheRecord;
 pub use contexts::{ContextName, ContextRecord};
 pub use copy::CopyError;
+pub use error::{BuildError, FailedStep, StepError};
 pub use event::{BuildEvent, EventFn};
 pub use fetched::LatestRecord;
 pub use legacy::{LegacyLine, LegacyLines};
 pub use outline::{Vertex, outline};
+pub use remote::{CacheExport, CacheMode, RemoteCache};
 pub use run::{Agents, RunError, Secrets};
-pub use solve::{FailedStep, StepError};
+pub use upkeep::{Pruned, cached_layers};

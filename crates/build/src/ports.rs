@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use hoist_image::document::Descriptor;
 use hoist_model::container::Resources;
 use hoist_model::{Digest, ErrorClass};
 use thiserror::Error;
@@ -69,6 +70,45 @@ pub trait Fetch: Send + Sync {
         address: &'a Address,
         validator: Option<String>,
     ) -> BoxFuture<'a, Result<Fetched, PortError>>;
+}
+
+/// A cache elsewhere under one name: what a tag of a registry's repository leads to, or a directory of a client's.
+///
+/// What comes from it is verified against the digests that it was asked for by. Dropping a future ends what goes on for it.
+pub trait CacheStore: Send + Sync {
+    /// The document that the name leads to; none if there is none.
+    fn manifest(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>, PortError>>;
+
+    /// A document, whose size was found small enough to ask for it.
+    fn document(&self, descriptor: Descriptor) -> BoxFuture<'_, Result<Vec<u8>, PortError>>;
+
+    /// Brings the layer of this diff id here, unless it is here.
+    fn fetch(
+        &self,
+        descriptor: Descriptor,
+        diff_id: Digest,
+    ) -> BoxFuture<'_, Result<(), PortError>>;
+
+    /// Sends a layer that is here, and answers how it is there: as `known` says, if it is there so.
+    fn send(
+        &self,
+        layer: Digest,
+        known: Option<Descriptor>,
+    ) -> BoxFuture<'_, Result<Descriptor, PortError>>;
+
+    /// Puts a document there.
+    fn put<'a>(
+        &'a self,
+        media_type: &'a str,
+        bytes: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Descriptor, PortError>>;
+
+    /// Puts a document there that the name then leads to.
+    fn name<'a>(
+        &'a self,
+        media_type: &'a str,
+        bytes: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Descriptor, PortError>>;
 }
 
 /// A program that is to run over layers.

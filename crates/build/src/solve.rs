@@ -7,80 +7,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::try_join_all;
 use hoist_image::files::Root;
-use hoist_image::{Ids, LayerError, SnapshotError, Snapshotter};
-use hoist_model::{Digest, ErrorClass, Timestamp, chain};
+use hoist_image::{Ids, SnapshotError, Snapshotter};
+use hoist_model::{Digest, Timestamp, chain};
 use sha2::{Digest as _, Sha256};
-use thiserror::Error;
 use tokio::sync::OnceCell;
 
 use crate::cache::{Cache, CacheRecord};
 use crate::cache_mounts::CacheMounts;
-use crate::copy::{self, CopyError};
+use crate::copy;
+use crate::error::{FailedStep, StepError};
 use crate::event::{BuildEvent, EventFn};
 use crate::plan::{CopyStep, Input, Operation, Plan, RunStep, Step, StepId};
-use crate::ports::{BoxFuture, Executor, Fetch, OutputFn, PortError, RunRequest, Surroundings};
-use crate::run::{Agents, RunError, Secrets};
-
-/// Why a step could not be done.
-#[derive(Debug, Error)]
-pub enum StepError {
-    /// A program ended with another code than 0.
-    #[error("The command '{}' returned a non-zero code: {code}{}", .words.join(" "), if *.out_of_memory { " (killed: out of memory)" } else { "" })]
-    Exit {
-        /// The program and its arguments.
-        words: Vec<String>,
-        /// The code.
-        code: i32,
-        /// Whether it was killed for want of memory.
-        out_of_memory: bool,
-    },
-    /// A program could not be run.
-    #[error(transparent)]
-    Run(#[from] RunError),
-    /// Whoever runs programs could not.
-    #[error(transparent)]
-    Port(#[from] PortError),
-    /// Files could not be copied.
-    #[error(transparent)]
-    Copy(#[from] CopyError),
-    /// A context that nobody sent.
-    #[error("there is no build context{}", if .0.is_empty() { String::new() } else { format!(" {:?}", .0) })]
-    NoContext(String),
-    /// Layers could not be looked at.
-    #[error("looking at layers")]
-    Snapshot(#[from] SnapshotError),
-    /// A layer could not be stored.
-    #[error("storing a layer")]
-    Layer(#[from] LayerError),
-    /// A worker fell.
-    #[error("build worker: {0}")]
-    Worker(String),
-}
-
-impl StepError {
-    /// The class of this failure.
-    #[must_use]
-    pub fn class(&self) -> ErrorClass {
-        match self {
-            Self::Exit { .. } | Self::NoContext(_) => ErrorClass::InvalidArgument,
-            Self::Run(error) => error.class(),
-            Self::Port(error) => error.class,
-            Self::Copy(error) => error.class(),
-            Self::Snapshot(error) => error.class(),
-            Self::Layer(error) => error.class(),
-            Self::Worker(_) => ErrorClass::Internal,
-        }
-    }
-}
-
-/// A failed step. Those that waited for it fail with it.
-#[derive(Clone, Debug)]
-pub struct FailedStep {
-    /// Which.
-    pub step: StepId,
-    /// Why.
-    pub error: Arc<StepError>,
-}
+use crate::ports::{BoxFuture, Executor, Fetch, OutputFn, RunRequest, Surroundings};
+use crate::remote::RemoteCache;
+use crate::run::{Agents, Secrets};
 
 /// What a step left: the layers of its files, bottom first, and whether the last is its own.
 #[derive(Clone, Debug)]
@@ -107,7 +47,9 @@ pub(crate) struct Tools {
 /// What holds for one build.
 pub(crate) struct Terms {
     pub(crate) contexts: BTreeMap<String, Vec<Digest>>,
-    pub(crate) no_cache: bool,
+    /// By step: whether it is done though it was done before.
+    pub(crate) anew: Vec<bool>,
+    pub(crate) caches: Vec<Arc<RemoteCache>>,
     pub(crate) surroundings: Surroundings,
     pub(crate) secrets: Secrets,
     pub(crate) agents: Agents,
@@ -194,11 +136,10 @@ impl Solver {
         })?;
         let (below, others) = inputs.split_first().expect("a step is over something");
         let key = self.key(step, below, others).await.map_err(own)?;
-        let known = self.tools.cache.get(&key).filter(|_| !self.terms.no_cache);
-        let known = known.filter(|record| {
-            let layer = record.layer.as_ref();
-            layer.is_none_or(|layer| self.tools.snapshotter.has_layer(layer))
-        });
+        let known = match self.terms.anew[number] {
+            true => None,
+            false => self.known(step, &key).await,
+        };
         if let Some(record) = known {
             self.tell(BuildEvent::Done {
                 step: number,
@@ -212,23 +153,7 @@ impl Solver {
         let done = self.act(number, step, below, others).await;
         let layer = done.map_err(own)?;
         let now = (self.terms.now)();
-        let size = layer
-            .as_ref()
-            .map(|layer| self.tools.snapshotter.layer(layer));
-        let record = CacheRecord {
-            key: key.clone(),
-            layer: layer.clone(),
-            size: size
-                .and_then(Result::ok)
-                .map_or(0, |record| record.file_bytes),
-            description: step.operation.headline(),
-            created: now,
-            used: now,
-            uses: 1,
-        };
-        if let Err(error) = self.tools.cache.put(record).await {
-            tracing::warn!(error = chain(&error), "a build step is not cached");
-        }
+        self.keep_result(step, &key, layer.clone(), now).await;
         self.tell(BuildEvent::Done {
             step: number,
             cached: false,
@@ -236,6 +161,60 @@ impl Solver {
             layer: layer.clone(),
         });
         Ok(solved(below, layer, now, key))
+    }
+
+    /// What is known of a step: here, or elsewhere, from where it is brought then.
+    async fn known(&self, step: &Step, key: &str) -> Option<Arc<CacheRecord>> {
+        let is_here = |record: &Arc<CacheRecord>| {
+            let layer = record.layer.as_ref();
+            layer.is_none_or(|layer| self.tools.snapshotter.has_layer(layer))
+        };
+        if let Some(record) = self.tools.cache.get(key).filter(is_here) {
+            return Some(record);
+        }
+        for cache in &self.terms.caches {
+            let Some(hit) = cache.get(key) else { continue };
+            if let Some((layer, descriptor)) = &hit.layer
+                && !self.tools.snapshotter.has_layer(layer)
+                && let Err(error) = cache.fetch(layer, descriptor).await
+            {
+                // It is done again, then.
+                tracing::warn!(error = chain(&error), %layer, "a layer of a cache elsewhere did not come");
+                continue;
+            }
+            let layer = hit.layer.as_ref().map(|(layer, _)| layer.clone());
+            let created = hit.created.unwrap_or_else(|| (self.terms.now)());
+            return Some(Arc::new(self.keep_result(step, key, layer, created).await));
+        }
+        None
+    }
+
+    /// Notes what a step made.
+    async fn keep_result(
+        &self,
+        step: &Step,
+        key: &str,
+        layer: Option<Digest>,
+        created: Timestamp,
+    ) -> CacheRecord {
+        let size = layer
+            .as_ref()
+            .map(|layer| self.tools.snapshotter.layer(layer));
+        let record = CacheRecord {
+            key: key.to_owned(),
+            layer,
+            size: size
+                .and_then(Result::ok)
+                .map_or(0, |record| record.file_bytes),
+            description: step.operation.headline(),
+            created,
+            used: (self.terms.now)(),
+            uses: 1,
+        };
+        if let Err(error) = self.tools.cache.put(record.clone()).await {
+            tracing::warn!(error = chain(&error), "a build step is not cached");
+        }
+        record
     }
 
     /// A digest of what a step does to which files.

@@ -71,6 +71,13 @@ impl Attributes {
                 ..PlanOptions::default()
             },
             no_cache: given.get("no-cache").is_some_and(String::is_empty),
+            no_cache_stages: {
+                let stages = text("no-cache").unwrap_or_default().split(',');
+                stages
+                    .filter(|name| !name.is_empty())
+                    .map(str::to_owned)
+                    .collect()
+            },
             pull: text("image-resolve-mode") == Some("pull"),
             surroundings: Surroundings {
                 extra_hosts: extra_hosts(text("add-hosts").unwrap_or_default())?,
@@ -114,12 +121,6 @@ fn refuse_missing(given: &HashMap<String, String>) -> Result<(), Status> {
         .is_some_and(|text| !text.is_empty())
     {
         return Err(missing("a directory inside of a build context by address"));
-    }
-    if given
-        .get("no-cache")
-        .is_some_and(|stages| !stages.is_empty())
-    {
-        return Err(missing("leaving out the cache for some stages"));
     }
     if given.keys().any(|key| key.starts_with("attest:")) {
         return Err(missing("attestations"));

@@ -10,13 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bollard_buildkit_proto::moby::buildkit::v1::frontend;
+use hoist_build::{CacheExport, RemoteCache};
 use hoist_engine::images::Intake;
 use hoist_image::StoredImage;
 use hoist_model::Digest;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OnceCell, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use crate::caches::CacheTerms;
 use crate::status::Log;
 
 /// How long somebody waits for a build that is named: its requests come at once, in any order.
@@ -46,6 +48,9 @@ struct State {
 pub(crate) struct Build {
     /// The session of who builds; empty if it has none.
     pub(crate) session: String,
+    /// What its client says of caches elsewhere, and those that were read.
+    pub(crate) caches: CacheTerms,
+    pub(crate) imported: OnceCell<Vec<Arc<RemoteCache>>>,
     /// What is told of it.
     pub(crate) log: Log,
     /// When it is over, or to be.
@@ -68,6 +73,8 @@ pub(crate) type Returned = Result<frontend::Result, Status>;
 /// An image whose parts are stored and that nobody has taken note of.
 pub(crate) struct Built {
     pub(crate) image: StoredImage,
+    /// What caches elsewhere may be told of it.
+    pub(crate) cache: CacheExport,
     /// Keeps its parts from being collected.
     pub(crate) intake: Intake,
 }
@@ -89,6 +96,7 @@ impl Builds {
         &self,
         name: &str,
         session: &str,
+        caches: CacheTerms,
     ) -> Result<(Running, oneshot::Receiver<Returned>), Status> {
         if name.is_empty() {
             return Err(Status::invalid_argument("a build needs a ref"));
@@ -96,6 +104,8 @@ impl Builds {
         let (sender, receiver) = oneshot::channel();
         let build = Arc::new(Build {
             session: session.to_owned(),
+            caches,
+            imported: OnceCell::new(),
             log: Log::default(),
             over: CancellationToken::new(),
             returned: Mutex::new(Some(sender)),

@@ -1,6 +1,6 @@
 //! `Control`: what a client asks of who builds.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -27,6 +27,7 @@ use tokio::sync::oneshot;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::builds::{Build, Built, Returned};
+use crate::caches::{self, CacheTerms};
 use crate::door::BuildKit;
 use crate::error::{self, missing};
 use crate::export;
@@ -74,37 +75,6 @@ impl BuildKit {
     }
 }
 
-/// What a request says of caches elsewhere, which does without: what would be imported, and what would be written into the image. Where a
-/// cache is to be written elsewhere the build is refused.
-fn caches(request: &SolveRequest) -> Result<Vec<String>, Status> {
-    let Some(cache) = &request.cache else {
-        return Ok(Vec::new());
-    };
-    let elsewhere = cache
-        .exports
-        .iter()
-        .find(|export| export.r#type != "inline");
-    if let Some(export) = elsewhere {
-        return Err(missing(format!(
-            "exporting the cache as {:?}",
-            export.r#type
-        )));
-    }
-    if !cache.export_ref_deprecated.is_empty() {
-        return Err(missing("exporting the cache as \"registry\""));
-    }
-    let imports = cache.imports.iter().map(|import| {
-        let from = import.attrs.get("ref").or(import.attrs.get("src"));
-        let from = from.map_or(import.r#type.as_str(), String::as_str);
-        format!("importing cache manifest from {from}")
-    });
-    let inline = cache
-        .exports
-        .iter()
-        .map(|_| "preparing build cache for export".to_owned());
-    Ok(imports.chain(inline).collect())
-}
-
 fn usage(record: &CacheRecord) -> UsageRecord {
     let kind = if record.description == "local source" {
         "source.local"
@@ -128,23 +98,23 @@ impl Control for BuildKit {
     async fn solve(&self, request: Request<SolveRequest>) -> Answer<SolveResponse> {
         let mut request = request.into_inner();
         let exports = export::read(&mut request)?;
-        let caches = caches(&request)?;
-        let (running, returned) = self.builds().begin(&request.r#ref, &request.session)?;
+        let caches = CacheTerms::of(&request)?;
+        let (name, session) = (&request.r#ref, &request.session);
+        let (running, returned) = self.builds().begin(name, session, caches)?;
         let build = running.build();
-        for told in caches {
-            let shown = build.log.begin(&told);
-            shown.wrote(
-                2,
-                b"it is not implemented by Hoist yet: the build goes on without\n".to_vec(),
-            );
-            shown.ended(None::<&str>);
-        }
         let built = self.built(build, &request, returned).await;
         if built.is_err() {
             // Contexts, and what a failed step left, are nobody's.
             self.images().collect_soon();
         }
-        let told = export::export(self, build, built?, &exports).await?;
+        let built = built?;
+        let mut cached = HashMap::new();
+        if let Some(built) = &built {
+            // Before the image: what was built is held until that is taken note of.
+            cached = caches::export(self, build, &built.cache).await?;
+        }
+        let mut told = export::export(self, build, built, &exports).await?;
+        told.extend(cached);
         Ok(Response::new(SolveResponse {
             exporter_response: told,
         }))

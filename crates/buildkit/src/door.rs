@@ -17,6 +17,7 @@ use tonic::body::Body;
 use tower::ServiceExt as _;
 
 use crate::builds::Builds;
+use crate::caches::CacheRegistries;
 use crate::contexts::Contexts;
 use crate::session::{SessionHead, Sessions, Tasks};
 
@@ -35,6 +36,7 @@ struct Inner {
     sessions: Sessions,
     builds: Builds,
     contexts: Contexts,
+    registries: Arc<dyn CacheRegistries>,
 }
 
 impl std::fmt::Debug for BuildKit {
@@ -44,9 +46,9 @@ impl std::fmt::Debug for BuildKit {
 }
 
 impl BuildKit {
-    /// The services over a builder, for an engine's images.
+    /// The services over a builder, for an engine's images; `registries` may have caches.
     #[must_use]
-    pub fn new(builder: Builder, images: Images) -> Self {
+    pub fn new(builder: Builder, images: Images, registries: Arc<dyn CacheRegistries>) -> Self {
         Self {
             inner: Arc::new(Inner {
                 contexts: Contexts::new(builder.clone()),
@@ -54,6 +56,7 @@ impl BuildKit {
                 builder,
                 sessions: Sessions::default(),
                 builds: Builds::default(),
+                registries,
             }),
         }
     }
@@ -72,6 +75,12 @@ impl BuildKit {
 
     pub(crate) fn builds(&self) -> &Builds {
         &self.inner.builds
+    }
+
+    /// Where caches of registries are.
+    #[must_use]
+    pub fn registries(&self) -> &Arc<dyn CacheRegistries> {
+        &self.inner.registries
     }
 
     pub(crate) fn contexts(&self) -> &Contexts {

@@ -21,7 +21,8 @@ pub(crate) fn code(class: ErrorClass) -> Code {
         ErrorClass::Forbidden => Code::PermissionDenied,
         ErrorClass::Unavailable => Code::Unavailable,
         ErrorClass::NotImplemented => Code::Unimplemented,
-        ErrorClass::Internal => Code::Internal,
+        // As BuildKit, whose failures are mostly of no class: clients show no code then.
+        ErrorClass::Internal => Code::Unknown,
     }
 }
 

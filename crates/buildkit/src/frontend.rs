@@ -8,7 +8,7 @@ use bollard_buildkit_proto::pb;
 use hoist_build::dockerfile::Dockerfile;
 use hoist_build::plan::{MAIN_CONTEXT, PlanError, Planned, plan};
 use hoist_build::ports::{BaseImages, OutputFn};
-use hoist_build::{BuildError, BuildEvent, BuildRequest, EventFn};
+use hoist_build::{AgentSockets, BuildError, BuildEvent, BuildRequest, EventFn};
 use hoist_image::Ids;
 use hoist_image::files::{FilesError, Root};
 use hoist_model::{Digest, chain};
@@ -17,6 +17,7 @@ use tonic::Status;
 use crate::attributes::Attributes;
 use crate::bases::Bases;
 use crate::builds::{Build, Built};
+use crate::caches;
 use crate::definition;
 use crate::door::BuildKit;
 use crate::error;
@@ -26,7 +27,7 @@ use crate::posted::PostedContext;
 use crate::questions::{self, Answer};
 use crate::session::{
     Asked, Files, Session, SessionLogins, SyncError, fetch_files, fetch_layer, fetch_secrets,
-    fetch_upload,
+    fetch_upload, open_agents,
 };
 use crate::status::{Shown, Steps};
 
@@ -121,14 +122,27 @@ pub(crate) async fn solve(
         contexts.insert(MAIN_CONTEXT.to_owned(), vec![context]);
     }
     let secrets = fetch_secrets(session.as_ref(), needs.secrets).await?;
+    let sockets = open_agents(session.as_ref(), door.builder(), needs.agents).await?;
+    let platform = &request.options.platform;
+    let caches = caches::imported(door, build, platform).await;
     let request = BuildRequest {
         contexts,
         secrets,
+        agents: sockets
+            .as_ref()
+            .map(AgentSockets::agents)
+            .unwrap_or_default(),
+        caches,
+        inline_cache: build.caches.inline,
         ..request
     };
     let image = door.builder().build(request, bases.clone(), events.clone());
-    let image = image.await.map_err(&failed)?;
-    Ok(Solved::Image(Box::new(Built { image, intake })))
+    let finished = image.await.map_err(&failed)?;
+    Ok(Solved::Image(Box::new(Built {
+        image: finished.image,
+        cache: finished.cache,
+        intake,
+    })))
 }
 
 /// What the build will need of the client. Base images are brought here on the way.

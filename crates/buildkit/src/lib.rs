@@ -13,6 +13,7 @@
 mod attributes;
 mod bases;
 mod builds;
+mod caches;
 mod contexts;
 mod control;
 mod definition;
@@ -32,5 +33,6 @@ mod status;
 mod worker;
 
 pub use bases::{Bases, Logins};
+pub use caches::{CacheAccess, CachePlace, CacheRegistries, CacheTarget, CacheTerms};
 pub use door::BuildKit;
 pub use posted::{Posted, PostedContext, Telling};

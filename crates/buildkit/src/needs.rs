@@ -16,6 +16,8 @@ pub(crate) struct Needs {
     pub(crate) everything: bool,
     /// Ids of secrets.
     pub(crate) secrets: BTreeSet<String>,
+    /// Ids of ssh agents.
+    pub(crate) agents: BTreeSet<String>,
 }
 
 impl Needs {
@@ -42,6 +44,10 @@ impl Needs {
                             let id = id.or(mount.target.as_ref()).map_or("", String::as_str);
                             let id = id.rsplit('/').next().unwrap_or_default();
                             needs.secrets.insert(id.to_owned());
+                        }
+                        if let MountKind::Ssh { .. } = mount.kind {
+                            let id = mount.id.as_deref().unwrap_or("default");
+                            needs.agents.insert(id.to_owned());
                         }
                     }
                 }

@@ -11,6 +11,7 @@ use hoist_engine::images::Intake;
 use hoist_model::{Digest, ErrorClass, chain};
 use prost::Message as _;
 
+use crate::caches::CacheTerms;
 use crate::door::BuildKit;
 use crate::session::store_archive;
 use crate::{export, frontend};
@@ -76,7 +77,10 @@ impl BuildKit {
     pub fn post(&self, posted: Posted) -> BoxStream<'static, Telling> {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let name = format!("posted-{}", LAST.fetch_add(1, Ordering::Relaxed));
-        let running = match self.builds().begin(&name, &posted.session) {
+        let running = match self
+            .builds()
+            .begin(&name, &posted.session, CacheTerms::default())
+        {
             Ok((running, _)) => running,
             Err(status) => {
                 let failure = Telling::Failure(status.message().to_owned());

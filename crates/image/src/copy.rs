@@ -3,19 +3,45 @@
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-use hoist_model::Digest;
+use hoist_model::{Digest, ErrorClass};
 
-use crate::snapshot::{LayerError, LayerRecord, LayerWriter};
+use crate::decompress::{Decompressor, layer_limit};
+use crate::snapshot::{LayerError, LayerRecord, LayerWriter, Snapshotter};
 
 /// Why a stream did not become a layer.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CopyError {
+pub enum CopyError {
     /// The stream failed.
     #[error("reading")]
     Read(#[source] io::Error),
     /// The layer failed.
     #[error(transparent)]
     Layer(#[from] LayerError),
+}
+
+impl CopyError {
+    /// The class of this failure.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Read(_) => ErrorClass::InvalidArgument,
+            Self::Layer(error) => error.class(),
+        }
+    }
+}
+
+/// Stores a layer from its blob of `size` bytes, compressed or not, if it is the one that is expected. Blocking.
+///
+/// # Errors
+/// The blob cannot be read or is none of a layer, or it is another layer.
+pub fn unpack_layer(
+    blob: impl Read,
+    size: u64,
+    expected: &Digest,
+    snapshotter: &dyn Snapshotter,
+) -> Result<LayerRecord, CopyError> {
+    let plain = Decompressor::new(blob, layer_limit(size)).map_err(CopyError::Read)?;
+    copy_layer(plain, snapshotter.layer_writer()?, Some(expected), |_| {})
 }
 
 /// Writes all of `reader` (uncompressed) and finishes the layer. `moved` hears the bytes of each step.

@@ -32,6 +32,7 @@ mod tree;
 pub use commit::{CommitError, CommitOptions, commit_changes};
 pub use compress::{LayerCompression, compress};
 pub use content::{ContentError, ContentStore};
+pub use copy::{CopyError, unpack_layer};
 pub use garbage::{CollectError, Collected, Named, collect_garbage};
 pub use import::{ImportError, ImportOptions, import_rootfs};
 pub use load::{LoadError, load_archive};

@@ -15,6 +15,7 @@
 //! ```
 
 mod ahead;
+mod artifact;
 mod authenticate;
 mod challenge;
 mod client;
@@ -39,6 +40,7 @@ mod transport;
 mod unpack;
 mod upload;
 
+pub use artifact::{Access, Artifact};
 pub use authenticate::Authenticated;
 pub use client::Client;
 pub use credentials::Credentials;

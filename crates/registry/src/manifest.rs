@@ -256,7 +256,7 @@ pub(crate) async fn config(
     Ok((bytes, config))
 }
 
-async fn collect(
+pub(crate) async fn collect(
     session: &Session,
     target: &str,
     mut body: hoist_http::client::ResponseBody,

@@ -130,9 +130,9 @@ pub async fn push(
 
 /// What is known of a layer: how it was transported, and where it was.
 #[derive(Clone, Debug)]
-struct Known {
-    descriptor: Descriptor,
-    repository: Option<Repository>,
+pub(crate) struct Known {
+    pub(crate) descriptor: Descriptor,
+    pub(crate) repository: Option<Repository>,
 }
 
 struct Documents {
@@ -275,14 +275,14 @@ fn manifest(config: &Digest, size: u64, layers: &[Descriptor]) -> (String, Bytes
 }
 
 /// One layer's way.
-struct LayerUpload {
-    session: Arc<Session>,
-    repository: Repository,
-    snapshotter: Arc<dyn Snapshotter>,
-    layer: Digest,
-    known: Arc<HashMap<Digest, Vec<Known>>>,
-    compression: LayerCompression,
-    progress: ProgressReport,
+pub(crate) struct LayerUpload {
+    pub(crate) session: Arc<Session>,
+    pub(crate) repository: Repository,
+    pub(crate) snapshotter: Arc<dyn Snapshotter>,
+    pub(crate) layer: Digest,
+    pub(crate) known: Arc<HashMap<Digest, Vec<Known>>>,
+    pub(crate) compression: LayerCompression,
+    pub(crate) progress: ProgressReport,
 }
 
 impl LayerUpload {
@@ -293,7 +293,7 @@ impl LayerUpload {
         });
     }
 
-    async fn run(self) -> Result<(Digest, Descriptor), PullError> {
+    pub(crate) async fn run(self) -> Result<(Digest, Descriptor), PullError> {
         let shared = Arc::clone(self.session.transport.shared());
         let _permit = match shared.uploads.try_acquire() {
             Ok(permit) => Some(permit),

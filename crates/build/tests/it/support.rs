@@ -10,7 +10,8 @@ use hoist_build::ports::{
     Stream,
 };
 use hoist_build::{
-    BuildError, BuildEvent, BuildRequest, Builder, CacheRecord, LatestRecord, Parts, Secrets,
+    BuildError, BuildEvent, BuildRequest, Builder, CacheRecord, Finished, LatestRecord, Parts,
+    Secrets,
 };
 use hoist_image::document::ImageConfig;
 use hoist_image::files::Root;
@@ -180,6 +181,10 @@ impl Bench {
     }
 
     pub(crate) async fn run(&self, request: BuildRequest) -> Result<StoredImage, BuildError> {
+        Ok(self.finish(request).await?.image)
+    }
+
+    pub(crate) async fn finish(&self, request: BuildRequest) -> Result<Finished, BuildError> {
         self.events.lock().unwrap().clear();
         let events = self.events.clone();
         let sink = Arc::new(move |event| events.lock().unwrap().push(event));

@@ -7,7 +7,9 @@
 
 mod auth;
 mod channel;
+mod content;
 mod secrets;
+mod ssh;
 mod sync;
 mod tree;
 mod upload;
@@ -24,7 +26,9 @@ use tokio::sync::watch;
 
 pub(crate) use auth::SessionLogins;
 pub(crate) use channel::{Channel, Tasks};
+pub(crate) use content::ClientStore;
 pub(crate) use secrets::fetch_secrets;
+pub(crate) use ssh::open_agents;
 pub(crate) use sync::{Asked, Received, SyncError, fetch_files, fetch_layer};
 pub(crate) use tree::go_mode;
 #[cfg(any(test, feature = "testing"))]

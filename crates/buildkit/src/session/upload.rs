@@ -44,16 +44,8 @@ pub(crate) async fn fetch_upload(
     request.metadata_mut().insert("urlhost", host);
     let mut client = UploadClient::new(session.channel.clone());
     let mut messages = client.pull(request).await?.into_inner();
-    let (sender, receiver) = mpsc::channel(WAITING);
-    let writing = tokio::task::spawn_blocking(move || {
-        let body = Pieces {
-            piece: Vec::new(),
-            at: 0,
-            ended: false,
-            receiver,
-        };
-        store_archive(body, snapshotter.as_ref())
-    });
+    let (sender, body) = Pieces::channel(WAITING);
+    let writing = tokio::task::spawn_blocking(move || store_archive(body, snapshotter.as_ref()));
     let receiving = async {
         while let Some(message) = messages.message().await? {
             on_bytes(message.data.len() as u64);
@@ -91,12 +83,26 @@ pub(crate) fn store_archive(
 }
 
 /// Messages as bytes, for a thread.
-struct Pieces {
+pub(super) struct Pieces {
     piece: Vec<u8>,
     at: usize,
     ended: bool,
     /// `None` is the end; that nothing more comes without it is a failure.
     receiver: mpsc::Receiver<Option<Vec<u8>>>,
+}
+
+impl Pieces {
+    /// Both ends; so many messages may wait.
+    pub(super) fn channel(waiting: usize) -> (mpsc::Sender<Option<Vec<u8>>>, Self) {
+        let (sender, receiver) = mpsc::channel(waiting);
+        let pieces = Self {
+            piece: Vec::new(),
+            at: 0,
+            ended: false,
+            receiver,
+        };
+        (sender, pieces)
+    }
 }
 
 impl Read for Pieces {

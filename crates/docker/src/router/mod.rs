@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use axum::body::Body;
 use axum::response::IntoResponse;
 use hoist_build::Builder;
-use hoist_buildkit::BuildKit;
+use hoist_buildkit::{BuildKit, CacheRegistries};
 use hoist_engine::Engine;
 use hoist_model::ErrorClass;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
@@ -27,11 +27,16 @@ pub struct Api {
 }
 
 impl Api {
-    /// The API over this engine on this node.
+    /// The API over this engine on this node; `caches` are those of builds that registries have.
     #[must_use]
-    pub fn new(engine: Engine, builder: Builder, node: Node) -> Self {
+    pub fn new(
+        engine: Engine,
+        builder: Builder,
+        caches: Arc<dyn CacheRegistries>,
+        node: Node,
+    ) -> Self {
         let facade = Facade {
-            buildkit: BuildKit::new(builder.clone(), engine.images.clone()),
+            buildkit: BuildKit::new(builder.clone(), engine.images.clone(), caches),
             engine,
             builder,
             node,

@@ -1,6 +1,6 @@
 //! A BuildKit client as the daemon sees it: a session that answers for its files, counting what it is asked for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -16,6 +16,7 @@ use bollard_buildkit_proto::moby::filesync::packet::file_send_server::{
 use bollard_buildkit_proto::moby::filesync::v1::BytesMessage;
 use bollard_buildkit_proto::moby::filesync::v1::file_send_server::{FileSend, FileSendServer};
 use bollard_buildkit_proto::moby::filesync::v1::file_sync_server::{FileSync, FileSyncServer};
+use bollard_buildkit_proto::moby::sshforward::v1::ssh_server::SshServer;
 use bollard_buildkit_proto::moby::upload::v1::BytesMessage as UploadBytes;
 use bollard_buildkit_proto::moby::upload::v1::upload_server::{Upload, UploadServer};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
@@ -97,6 +98,8 @@ struct Asked {
 #[derive(Clone, Default)]
 pub(crate) struct Shared {
     pub(crate) secrets: HashMap<String, Vec<u8>>,
+    /// Ids of ssh agents.
+    pub(crate) agents: HashSet<String>,
     /// What `http://buildkit-session/archive` is.
     pub(crate) archive: Vec<u8>,
     /// Of an output that is one file: its bytes.
@@ -147,6 +150,7 @@ impl Session {
             ("grpc-method", "/moby.filesync.v1.FileSend/DiffCopy"),
             ("grpc-method", "/moby.buildkit.secrets.v1.Secrets/GetSecret"),
             ("grpc-method", "/moby.upload.v1.Upload/Pull"),
+            ("grpc-method", "/moby.sshforward.v1.SSH/CheckAgent"),
         ] {
             let name = format!("x-docker-expose-session-{name}");
             let name: http::HeaderName = name.parse().unwrap();
@@ -245,6 +249,9 @@ async fn serve(
             }
             if path.starts_with("/moby.buildkit.secrets.v1.Secrets/") {
                 return SecretsServer::new(shared).oneshot(request).await;
+            }
+            if path.starts_with("/moby.sshforward.v1.SSH/") {
+                return SshServer::new(shared).oneshot(request).await;
             }
             if path.starts_with("/moby.upload.v1.Upload/") {
                 return UploadServer::new(shared).oneshot(request).await;

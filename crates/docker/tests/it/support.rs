@@ -15,16 +15,93 @@ use hoist_engine::records::{ContainerRecord, ImageRecord, NetworkRecord, TagReco
 use hoist_engine::volumes::Volumes;
 use hoist_http::client::{Client, Deadlines, Endpoint, RequestBody, empty, full};
 use hoist_http::{Hijacked, Listener, ServeOptions, StaticNames, UnixSocket, serve};
+use hoist_image::document::Descriptor;
 use hoist_image::{ContentStore, SnapshotterChoice, open_snapshotter};
+use hoist_model::Digest;
 use hoist_testkit::{ImageBuilder, TemporaryDirectory};
 use http::{Method, Request, Response};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::fake::{FakeNetwork, FakeRuntime, FakeSource, now};
 
-/// Runs nothing.
+/// Runs nothing; `ask-agent` says what the agent says.
 struct NoPrograms;
+
+/// Says something to the agent that a program is given, and hears what it says to that.
+async fn ask_agent(request: &hoist_build::ports::RunRequest) -> Vec<u8> {
+    use hoist_build::ports::ReadyMount;
+    let named = request.environment.iter();
+    let mut named = named.filter_map(|one| one.strip_prefix("SSH_AUTH_SOCK="));
+    let at = named.next().expect("the program is told of the agent");
+    let sockets = request.mounts.iter().find_map(|mount| match mount {
+        ReadyMount::Host { source, target, .. } if target == at => Some(source),
+        _ => None,
+    });
+    let socket = sockets.expect("the agent is mounted");
+    let mut agent = tokio::net::UnixStream::connect(socket).await.unwrap();
+    agent.write_all(b"who?").await.unwrap();
+    let mut answer = vec![0; 64];
+    let count = agent.read(&mut answer).await.unwrap();
+    answer.truncate(count);
+    answer
+}
+
+/// Has no caches: asked for one, it says so.
+struct NoRegistries;
+
+impl hoist_buildkit::CacheRegistries for NoRegistries {
+    fn open(
+        &self,
+        reference: hoist_model::ImageReference,
+        _: Option<hoist_engine::ports::Credentials>,
+        _: hoist_buildkit::CacheAccess,
+    ) -> Arc<dyn hoist_build::ports::CacheStore> {
+        Arc::new(NoCache(reference.to_string()))
+    }
+}
+
+/// A cache that cannot be had.
+struct NoCache(String);
+
+impl NoCache {
+    fn refused<T: Send + 'static>(
+        &self,
+    ) -> hoist_build::ports::BoxFuture<'static, Result<T, hoist_build::ports::PortError>> {
+        let message = format!("{} is not there", self.0);
+        let class = hoist_model::ErrorClass::Unavailable;
+        Box::pin(async move { Err(hoist_build::ports::PortError { message, class }) })
+    }
+}
+
+type Answer<'a, T> = hoist_build::ports::BoxFuture<'a, Result<T, hoist_build::ports::PortError>>;
+
+impl hoist_build::ports::CacheStore for NoCache {
+    fn manifest(&self) -> Answer<'_, Option<Vec<u8>>> {
+        self.refused()
+    }
+
+    fn document(&self, _: Descriptor) -> Answer<'_, Vec<u8>> {
+        self.refused()
+    }
+
+    fn fetch(&self, _: Descriptor, _: Digest) -> Answer<'_, ()> {
+        self.refused()
+    }
+
+    fn send(&self, _: Digest, _: Option<Descriptor>) -> Answer<'_, Descriptor> {
+        self.refused()
+    }
+
+    fn put<'a>(&'a self, _: &'a str, _: Vec<u8>) -> Answer<'a, Descriptor> {
+        self.refused()
+    }
+
+    fn name<'a>(&'a self, _: &'a str, _: Vec<u8>) -> Answer<'a, Descriptor> {
+        self.refused()
+    }
+}
 
 /// Has nothing.
 struct NoWeb;
@@ -48,7 +125,7 @@ impl hoist_build::ports::Executor for NoPrograms {
     fn run(
         &self,
         request: hoist_build::ports::RunRequest,
-        _: hoist_build::ports::OutputFn,
+        output: hoist_build::ports::OutputFn,
     ) -> hoist_build::ports::BoxFuture<
         'static,
         Result<hoist_build::ports::RunOutcome, hoist_build::ports::PortError>,
@@ -57,7 +134,12 @@ impl hoist_build::ports::Executor for NoPrograms {
             Some("false") => 1,
             _ => 0,
         };
+        let asks = request.words.last().is_some_and(|word| word == "ask-agent");
         Box::pin(async move {
+            if asks {
+                let answer = ask_agent(&request).await;
+                output(hoist_build::ports::Stream::Output, &answer);
+            }
             Ok(hoist_build::ports::RunOutcome {
                 exit_code,
                 out_of_memory: false,
@@ -152,7 +234,13 @@ pub(crate) async fn start() -> Option<Server> {
         group: None,
     };
     let listener = Listener::unix(&socket, options).unwrap();
-    let app = Api::new(engine, builder, node(root.display().to_string())).router();
+    let app = Api::new(
+        engine,
+        builder,
+        Arc::new(NoRegistries),
+        node(root.display().to_string()),
+    )
+    .router();
     let options = ServeOptions {
         hijackable: is_hijackable,
         grace: Duration::from_secs(1),

@@ -3,6 +3,7 @@
 mod apparmor;
 mod arguments;
 mod build;
+mod build_cache;
 mod doors;
 mod ending;
 mod fetch;
@@ -32,6 +33,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -132,7 +134,11 @@ async fn serve(
         grace: GRACE,
         head_deadline: hoist_http::HEAD_DEADLINE,
     };
-    let api = hoist_docker::Api::new(wired.engine, wired.builder, wired.node.clone());
+    let caches = Arc::new(build_cache::RegistryCaches {
+        source: wired.registry.clone(),
+        images: engine.images.clone(),
+    });
+    let api = hoist_docker::Api::new(wired.engine, wired.builder, caches, wired.node.clone());
     let mut reload = Reload {
         words,
         settings,

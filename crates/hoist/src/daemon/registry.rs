@@ -61,7 +61,7 @@ fn refused_pull(error: &PullError) -> SourceError {
     }
 }
 
-fn credentials(given: Credentials) -> hoist_registry::Credentials {
+pub(crate) fn credentials(given: Credentials) -> hoist_registry::Credentials {
     let some = |text: String| (!text.is_empty()).then_some(text);
     hoist_registry::Credentials {
         username: given.username,

@@ -106,6 +106,7 @@ const ARROWS: &[(&str, &str, &str)] = &[
     ("cli", "model", "names, references, times"),
     ("cli", "render", "what verbs show"),
     ("hoist", "build", "composition root"),
+    ("hoist", "buildkit", "opens the caches that registries have"),
     ("hoist", "cgroup", "composition root"),
     ("hoist", "cli", "one binary: client and engine"),
     ("hoist", "docker", "serves the API"),

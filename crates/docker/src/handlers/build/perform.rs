@@ -36,6 +36,7 @@ impl Job {
         let built = self.builder.build(self.request, bases, self.events).await;
         let built = match built {
             Ok(built) => {
+                let built = built.image;
                 let adopted = self.images.adopt_built(&built, self.intake).await;
                 adopted
                     .map(|image| image.id.clone())

@@ -1,5 +1,6 @@
 //! BuildKit's clients: a session whose files are ours to answer for, and the requests that ask for a build, over a real socket.
 
+mod private;
 mod refused;
 
 use std::collections::HashMap;
@@ -361,42 +362,6 @@ async fn a_posted_build_of_version_2_is_told_of_in_buildkits_words() {
         .await;
     assert_eq!(status, 400);
     assert!(text.contains("needs a session"), "{text}");
-}
-
-#[tokio::test]
-async fn secrets_are_asked_for_by_the_steps_that_need_them() {
-    let Some(server) = start().await else { return };
-    let text = "FROM busybox\nRUN --mount=type=secret,id=key,required=true true\n";
-    for (name, secrets, works) in [
-        (
-            "1",
-            HashMap::from([("key".to_owned(), b"s".to_vec())]),
-            true,
-        ),
-        ("2", HashMap::new(), false),
-    ] {
-        let shared = Shared {
-            secrets,
-            ..Shared::default()
-        };
-        let dockerfile = Directory::of(vec![file("Dockerfile", text)]);
-        let session =
-            Session::sharing(&server, dockerfile, Directory::of(Vec::new()), shared).await;
-        let mut request = solve(name, &session);
-        request
-            .frontend_attrs
-            .insert("no-cache".to_owned(), String::new());
-        let solved = control(&server).await.solve(request).await;
-        match solved {
-            Ok(_) => assert!(works),
-            Err(status) => {
-                assert!(
-                    !works && status.message() == "secret key: not found",
-                    "{status}"
-                );
-            }
-        }
-    }
 }
 
 /// A client that goes takes its build along: its name is free again, and its results are nobody's.
