@@ -42,6 +42,7 @@ mod writes;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hoist_model::ContainerId;
 use hoist_model::container::Resources;
@@ -164,7 +165,8 @@ pub struct CgroupMount {
 pub struct Cgroups {
     hierarchies: Arc<Hierarchies>,
     background: Background,
-    driver: CgroupDriver,
+    /// Whether systemd makes those of containers that name no parent.
+    by_systemd: AtomicBool,
     prefix: String,
 }
 
@@ -178,9 +180,34 @@ impl Cgroups {
         Ok(Self {
             hierarchies,
             background,
-            driver: settings.driver,
+            by_systemd: AtomicBool::new(settings.driver == CgroupDriver::Systemd),
             prefix: settings.prefix.clone(),
         })
+    }
+
+    /// Who makes the groups of containers that are started now.
+    #[must_use]
+    pub fn driver(&self) -> CgroupDriver {
+        if self.by_systemd.load(Ordering::Relaxed) {
+            CgroupDriver::Systemd
+        } else {
+            CgroupDriver::Cgroupfs
+        }
+    }
+
+    /// Changes who makes the groups of containers from their next start on; those that run keep theirs. Fails, and changes
+    /// nothing, where systemd is asked for and gave us no scope.
+    pub fn choose_driver(&self, driver: CgroupDriver) -> Result<(), CgroupError> {
+        let by_systemd = driver == CgroupDriver::Systemd;
+        if by_systemd && !self.hierarchies.is_delegated() {
+            return Err(CgroupError::InvalidValue {
+                option: "native.cgroupdriver",
+                value: "systemd".to_owned(),
+                reason: "systemd does not run this machine, or gave no scope",
+            });
+        }
+        self.by_systemd.store(by_systemd, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The version `/info` shows.
@@ -244,7 +271,7 @@ impl Cgroups {
     /// Whether a container with this parent gets a scope of its own, which needs a seed to begin with.
     #[must_use]
     pub fn wants_scope(&self, parent: &str) -> bool {
-        parent.ends_with(".slice") || (self.driver == CgroupDriver::Systemd && parent.is_empty())
+        parent.ends_with(".slice") || (self.driver() == CgroupDriver::Systemd && parent.is_empty())
     }
 
     fn plain_group(&self, id: &ContainerId, parent: &str) -> Group {
@@ -259,7 +286,7 @@ impl Cgroups {
             reason,
         };
         if !self.wants_scope(parent) {
-            return match (self.driver, parent) {
+            return match (self.driver(), parent) {
                 (CgroupDriver::Cgroupfs, _) => Ok(None),
                 // moby daemon/daemon_unix.go, verifyPlatformContainerSettings
                 (CgroupDriver::Systemd, _) => Err(invalid(

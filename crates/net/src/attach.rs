@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::sync::RwLockReadGuard;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use crate::plug::{free_name, link_local_nets};
 use crate::ports::{Families, Reservation, Reserved};
 use crate::shared::{Live, elements, lock};
 use crate::spare::Spare;
-use crate::worker::Job;
+use crate::worker::{Job, unpoison};
 
 /// A place that is made, and by which wish.
 pub(crate) struct Placed {
@@ -58,6 +59,7 @@ impl Networks {
         if lock(&shared.state).live.contains_key(&request.container) {
             return Err(NetError::AlreadyAttached(request.container.clone()));
         }
+        let _joining = self.joins_default(&request.places);
         let begun = Instant::now();
         let Made {
             netns,
@@ -127,7 +129,7 @@ impl Networks {
             });
         if let Err(error) = published {
             // The attachment is whole but for the firewall: take it down the ordinary way.
-            let _ = self.detach(&request.container);
+            let _ = self.take_off(&request.container);
             return Err(error);
         }
         shared.timings.connect.add(begun.elapsed() - publishing);
@@ -139,6 +141,13 @@ impl Networks {
             record,
             reserving,
         })
+    }
+
+    /// Held by who comes to the default bridge, if these are places on it.
+    pub(crate) fn joins_default(&self, places: &[PlaceRequest]) -> Option<RwLockReadGuard<'_, ()>> {
+        let mut places = places.iter();
+        let joins = places.any(|place| place.network.is_none());
+        joins.then(|| unpoison(self.shared().joining.read()))
     }
 
     /// A namespace with all places that are asked for: the first from a pool, if it is on a bridge.
@@ -435,6 +444,12 @@ impl Networks {
 
     /// Takes a container off: its ports are free when this returns, its namespace, veths and addresses soon after.
     pub fn detach(&self, container: &ContainerId) -> Result<(), NetError> {
+        let _joining = unpoison(self.shared().joining.read());
+        self.take_off(container)
+    }
+
+    /// The same for who is counted as joining already.
+    fn take_off(&self, container: &ContainerId) -> Result<(), NetError> {
         let shared = self.shared();
         let live = lock(&shared.state)
             .live

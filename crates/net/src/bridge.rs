@@ -55,19 +55,43 @@ fn fitting(occupied: &OccupiedBridge, settings: &Settings) -> Settings {
     fitting.range_v6 = settings.range_v6.filter(in_v6);
     let is_in_v6 = |ip: &Ipv6Addr| net_v6.is_some_and(|net| net.contains(ip));
     fitting.gateway_v6 = settings.gateway_v6.filter(is_in_v6);
-    let asked = (&settings.bridge, settings.bridge_address);
-    let is_other = match asked {
-        (BridgeChoice::Own, Some(address)) => address != occupied.address,
-        (BridgeChoice::Own, None) => false,
-        (BridgeChoice::Named(name), _) => *name != occupied.name,
-        (BridgeChoice::Absent, _) => true,
+    let is_own = occupied.name == settings.instance.bridge();
+    let is_other_bridge = match &settings.bridge {
+        BridgeChoice::Own => !is_own,
+        BridgeChoice::Named(name) => *name != occupied.name,
+        BridgeChoice::Absent => true,
     };
-    let addresses = |of: &Settings| (of.range, of.gateway, of.range_v6, of.gateway_v6);
-    if is_other || settings.ipv6 != net_v6.is_some() || addresses(&fitting) != addresses(settings) {
+    let other_v6 = |own: &Ipv6Net| net_v6.is_some_and(|net| net != *own);
+    let waiting: Vec<&str> = [
+        ("bridge", is_other_bridge),
+        (
+            "bip",
+            settings
+                .bridge_address
+                .is_some_and(|own| own != occupied.address),
+        ),
+        ("ipv6", settings.ipv6 != net_v6.is_some()),
+        (
+            "bip6",
+            settings.bridge_address_v6.as_ref().is_some_and(other_v6),
+        ),
+        ("fixed-cidr", fitting.range != settings.range),
+        ("fixed-cidr-v6", fitting.range_v6 != settings.range_v6),
+        ("default-gateway", fitting.gateway != settings.gateway),
+        (
+            "default-gateway-v6",
+            fitting.gateway_v6 != settings.gateway_v6,
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(setting, waits)| waits.then_some(setting))
+    .collect();
+    if !waiting.is_empty() {
         tracing::warn!(
             bridge = occupied.name,
             address = %occupied.address,
-            "there are running containers on the default bridge: it stays as it is until the engine starts without them"
+            settings = waiting.join(", "),
+            "there are running containers on the default bridge: it stays as it is until the engine starts, or is reloaded, without them"
         );
     }
     fitting
@@ -138,6 +162,10 @@ impl Found {
         }
         rtnl::add_address(&mut batch, self.link.index, address.into());
         rtnl::set_up(&mut batch, self.link.index);
+        if self.is_own && settings.occupied.is_none() {
+            // What is sent to those that are on it already has to fit them.
+            rtnl::set_mtu(&mut batch, self.link.index, settings.mtu);
+        }
         links.apply_except(&mut batch, &[libc::EEXIST])?;
         // 127.0.0.1 on the host reaches published ports through the kernel; our table drops what comes from outside.
         sysctl::write(&format!("ipv4/conf/{name}/route_localnet"), "1")?;

@@ -15,7 +15,7 @@ use crate::attachment::{Address, MacAddress, PlaceRecord};
 use crate::error::NetError;
 use crate::ipam::Addresses;
 use crate::rtnl::{self, Links, UpperKind, VethPair, is_errno};
-use crate::settings::MakeNamespace;
+use crate::settings::{BridgeChoice, MakeNamespace, Settings};
 use crate::{neighbours, sysctl};
 
 /// Name of the default bridge's network.
@@ -59,6 +59,28 @@ impl BridgePlan {
         self.link.store(index, Ordering::Relaxed);
     }
 
+    /// The settings that make it again as it is, which need not be as others say.
+    pub(crate) fn settings(&self, others: &Settings) -> Settings {
+        Settings {
+            bridge: if self.own {
+                BridgeChoice::Own
+            } else {
+                BridgeChoice::Named(self.name.clone())
+            },
+            occupied: None,
+            bridge_address: Some(self.address),
+            bridge_address_v6: self.address_v6,
+            range: Some(self.range),
+            gateway: Some(self.gateway),
+            ipv6: self.address_v6.is_some(),
+            range_v6: self.range_v6,
+            gateway_v6: self.gateway_v6,
+            mtu: self.mtu,
+            inter_container: self.inter_container,
+            ..others.clone()
+        }
+    }
+
     /// Gateways that are the bridge itself, with its hardware address. That of a person's bridge may change with its ports.
     pub(crate) fn own_gateways(&self) -> Vec<(IpAddr, MacAddress)> {
         if !self.own {
@@ -98,6 +120,12 @@ impl BridgePlan {
             routed_v4: false,
             routed_v6: false,
         }
+    }
+
+    /// Its subnets.
+    pub(crate) fn subnets(&self) -> impl Iterator<Item = IpNet> {
+        let v6 = self.address_v6.map(|net| net.trunc().into());
+        std::iter::once(self.address.trunc().into()).chain(v6)
     }
 
     /// Whether an address is one of the bridge's subnets.

@@ -12,6 +12,7 @@ use crate::dns;
 use crate::error::NetError;
 use crate::networks::Networks;
 use crate::shared::{Live, elements, lock};
+use crate::worker::unpoison;
 
 /// The network namespace of a process.
 pub fn netns_of(pid: i32) -> Result<OwnedFd, NetError> {
@@ -62,6 +63,7 @@ impl Networks {
         wish: &PlaceRequest,
         ports: &[PortRequest],
     ) -> Result<AttachmentRecord, NetError> {
+        let _joining = self.joins_default(std::slice::from_ref(wish));
         let (netns, before, others) = self.of(container)?;
         if let Some(place) = before
             .places
@@ -131,6 +133,7 @@ impl Networks {
         container: &ContainerId,
         network: Option<&NetworkId>,
     ) -> Result<AttachmentRecord, NetError> {
+        let _joining = unpoison(self.shared().joining.read());
         let (netns, before, _) = self.of(container)?;
         let Some(at) = before
             .places

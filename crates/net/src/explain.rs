@@ -80,8 +80,8 @@ impl Networks {
                 segment.interface.clone()
             }
             None => {
-                let bridge = self.shared().bridge.as_ref();
-                bridge.map_or_else(String::new, |bridge| bridge.name.clone())
+                let bridge = self.shared().bridge();
+                bridge.map_or_else(|_| String::new(), |bridge| bridge.name.clone())
             }
         };
         said.push(format!(
@@ -89,7 +89,7 @@ impl Networks {
             place.host_interface
         ));
         let inter_container = segment.as_ref().map_or_else(
-            || self.shared().settings.inter_container,
+            || self.shared().default().settings.inter_container,
             |segment| segment.inter_container,
         );
         said.push(if inter_container {

@@ -69,12 +69,13 @@ impl Shared {
             }
         }
         if !others.is_empty() {
+            let bridge = self.bridge().ok();
             let mut pool = lock(&self.pool);
             pool.spares
                 .retain(|one| !others.contains(&one.host_interface));
             pool.ready.retain(|one| {
                 let is_gone = others.contains(&one.host_interface);
-                let bridge = self.bridge.as_ref().filter(|_| is_gone);
+                let bridge = bridge.as_ref().filter(|_| is_gone);
                 places.extend(bridge.map(|bridge| one.place(bridge)));
                 !is_gone
             });
@@ -124,7 +125,8 @@ impl Shared {
         let Some(ready) = lock(&self.pool).ready.pop_back() else {
             return Ok(false);
         };
-        self.let_leave(&[ready.place(self.bridge()?)]);
+        let bridge = self.bridge()?;
+        self.let_leave(&[ready.place(&bridge)]);
         self.delete(links, &ready.host_interface)?;
         Ok(true)
     }
@@ -187,9 +189,10 @@ impl Shared {
 
     /// Forgets the neighbours on our bridges that an earlier life left and nobody restored.
     pub(crate) fn sweep_neighbours(&self) -> Result<(), NetError> {
+        let bridge = self.bridge().ok();
         lock(&self.links).forget_neighbours(|index, address| {
             let state = lock(&self.state);
-            let own = self.bridge.as_ref();
+            let own = bridge.as_ref();
             let own = own.is_some_and(|own| own.has(address) && index == own.index());
             let is_ours = own
                 || state
@@ -204,11 +207,12 @@ impl Shared {
     /// Of the links that are ours, those that are not among these: bridges, and veths of containers and of those that left.
     pub(crate) fn missing(&self, links: &[Link]) -> Vec<String> {
         let there: HashSet<&str> = links.iter().map(|link| &*link.name).collect();
+        let default = self.default();
         let state = lock(&self.state);
         let bridges = state.segments.values().map(|made| &made.segment.interface);
         let places = state.live.values().flat_map(|live| &live.record.places);
         bridges
-            .chain(self.bridge.iter().map(|bridge| &bridge.name))
+            .chain(default.plan.iter().map(|bridge| &bridge.name))
             .chain(places.map(|place| &place.host_interface))
             .chain(state.leaving.keys())
             .filter(|name| !name.is_empty() && !there.contains(name.as_str()))

@@ -35,6 +35,7 @@ mod nft;
 mod plug;
 mod ports;
 mod relay;
+mod renew;
 mod resolver_files;
 mod rtnl;
 mod segment_links;

@@ -13,7 +13,6 @@ use crate::error::NetError;
 use crate::plug::plug_again;
 use crate::rtnl::{self, Links};
 use crate::segment_links::ensure_bridge;
-use crate::settings::{BridgeChoice, Settings};
 use crate::shared::{Shared, lock};
 use crate::{bridge, neighbours};
 
@@ -35,9 +34,9 @@ impl Lost {
 impl Shared {
     /// Makes a bridge again, if that is what somebody removed, and puts the containers back on it.
     pub(crate) fn mend(&self, name: &str) {
-        let default = self.bridge.as_ref().filter(|bridge| bridge.name == name);
+        let default = self.bridge().ok().filter(|bridge| bridge.name == name);
         let mended = match default {
-            Some(bridge) => self.mend_default(bridge),
+            Some(bridge) => self.mend_default(&bridge),
             None => self.mend_segment(name),
         };
         if let Err(error) = mended {
@@ -53,25 +52,21 @@ impl Shared {
             );
             return Ok(());
         }
+        let links = Links::open()?;
+        // Another had the name, and went before this one came.
+        if links
+            .link(&plan.name)?
+            .is_some_and(|link| link.index == plan.index())
+        {
+            return Ok(());
+        }
         tracing::warn!(
             bridge = plan.name,
             "the default bridge was removed: making it again"
         );
-        let links = Links::open()?;
         // As it was: it need not be as the settings say, see `OccupiedBridge`.
-        let settings = Settings {
-            bridge: BridgeChoice::Own,
-            occupied: None,
-            bridge_address: Some(plan.address),
-            bridge_address_v6: plan.address_v6,
-            range: Some(plan.range),
-            gateway: Some(plan.gateway),
-            ipv6: plan.address_v6.is_some(),
-            range_v6: plan.range_v6,
-            gateway_v6: plan.gateway_v6,
-            ..self.settings.clone()
-        };
-        let again = bridge::ensure(&links, &settings)?.ok_or(NetError::NoBridge)?;
+        let again = bridge::ensure(&links, &plan.settings(&self.default().settings))?;
+        let again = again.ok_or(NetError::NoBridge)?;
         plan.renumber(again.index());
         let mut places = self.places_on(None);
         let ready = lock(&self.pool);
@@ -81,6 +76,7 @@ impl Shared {
     }
 
     fn mend_segment(&self, name: &str) -> Result<(), NetError> {
+        let settings = self.default().settings.clone();
         let (links, id) = {
             let mut state = lock(&self.state);
             let mut made = state.segments.values_mut();
@@ -103,7 +99,7 @@ impl Shared {
                 "a bridge was removed: making it again"
             );
             let adopted = made.segment.adopted;
-            let link = ensure_bridge(&links, &mut made.segment, &self.settings)?;
+            let link = ensure_bridge(&links, &mut made.segment, &settings)?;
             made.segment.adopted = adopted;
             made.index = link.index;
             made.mac = link.mac;
@@ -113,7 +109,7 @@ impl Shared {
     }
 
     /// The places of attached containers on a network.
-    fn places_on(&self, network: Option<&NetworkId>) -> Vec<PlaceRecord> {
+    pub(crate) fn places_on(&self, network: Option<&NetworkId>) -> Vec<PlaceRecord> {
         let state = lock(&self.state);
         let places = state.live.values().flat_map(|live| &live.record.places);
         places
@@ -183,7 +179,7 @@ impl Shared {
     /// The same, and whether its ports are kept from each other.
     fn bridge_port(&self, network: Option<&NetworkId>) -> Option<(u32, bool)> {
         let Some(id) = network else {
-            let bridge = self.bridge.as_ref()?;
+            let bridge = self.bridge().ok()?;
             return Some((bridge.index(), !bridge.inter_container));
         };
         let state = lock(&self.state);

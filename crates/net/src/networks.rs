@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use hoist_model::{ContainerId, NetworkId};
@@ -22,8 +22,8 @@ use crate::nft::{BridgeRules, Entrance, FamilyRules, Ruleset, Tables};
 use crate::ports::{Kept, PortTable};
 use crate::relay::Relay;
 use crate::rtnl::Links;
-use crate::settings::{Changeable, Settings};
-use crate::shared::{Firewall, Live, Pool, Shared, State, elements, lock};
+use crate::settings::Settings;
+use crate::shared::{DefaultBridge, Firewall, Live, Pool, Shared, State, elements, lock};
 use crate::timings::Timings;
 use crate::worker::{Job, Worker};
 use crate::{bridge, dns, rtnl};
@@ -101,7 +101,11 @@ impl Networks {
                 written: false,
                 warnings: Vec::new(),
             }),
-            bridge,
+            default: Mutex::new(Arc::new(DefaultBridge {
+                plan: bridge.map(Arc::new),
+                settings: settings.clone(),
+            })),
+            joining: RwLock::default(),
             changeable: Mutex::new(settings.changeable()),
             settings,
         });
@@ -231,7 +235,7 @@ impl Networks {
         &self.inner.shared.names
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.inner.shared
     }
 
@@ -301,8 +305,8 @@ impl Networks {
     /// The default bridge, as inspect shows it, where there is one.
     #[must_use]
     pub fn bridge(&self) -> Option<BridgeFacts> {
-        let bridge = self.inner.shared.bridge.as_ref()?;
-        let settings = &self.inner.shared.settings;
+        let default = self.inner.shared.default();
+        let (bridge, settings) = (default.plan.as_ref()?, &default.settings);
         let changeable = lock(&self.inner.shared.changeable);
         Some(BridgeFacts {
             name: bridge.name.clone(),
@@ -318,13 +322,6 @@ impl Networks {
             masquerade: settings.masquerade,
             host_ip: changeable.default_host_ip,
         })
-    }
-
-    /// Changes what may change: it counts when it is next asked for. Of an error nothing has changed.
-    pub fn change(&self, new: Changeable) -> Result<(), NetError> {
-        crate::subnets::check_pools(&new.pools)?;
-        *lock(&self.inner.shared.changeable) = new;
-        Ok(())
     }
 
     /// How many namespaces on the bridge are ready now.
@@ -390,7 +387,7 @@ impl Networks {
         }
         results.push(self.remove_segments());
         results.push(shared.delete_all_doomed(&lock(&shared.links)));
-        if let Some(bridge) = shared.bridge.as_ref().filter(|bridge| bridge.own) {
+        if let Some(bridge) = shared.bridge().ok().filter(|bridge| bridge.own) {
             results.push(bridge::remove(&lock(&shared.links), &bridge.name));
         }
         results.into_iter().collect()
@@ -437,7 +434,7 @@ impl Networks {
 }
 
 /// What is done with the traffic of the default bridge.
-fn bridge_rules(bridge: &BridgePlan, settings: &Settings) -> BridgeRules {
+pub(crate) fn bridge_rules(bridge: &BridgePlan, settings: &Settings) -> BridgeRules {
     let subnets = [
         Some(bridge.address.trunc().into()),
         bridge.address_v6.map(|net| net.trunc().into()),

@@ -135,7 +135,7 @@ impl Networks {
         let bridge = shared.bridge()?;
         let plug = Plug {
             interface: "eth".to_owned(),
-            ..default_plug(bridge, &record, wish, bridge.veth_name(ip))
+            ..default_plug(&bridge, &record, wish, bridge.veth_name(ip))
         };
         Ok((record, plug))
     }
@@ -178,7 +178,8 @@ pub(crate) fn plug_again(
 ) -> Option<Plug> {
     let veth = place.host_interface.clone();
     let Some(id) = &place.network else {
-        return Some(default_plug(shared.bridge.as_ref()?, place, wish, veth));
+        let bridge = shared.bridge().ok()?;
+        return Some(default_plug(&bridge, place, wish, veth));
     };
     let state = lock(&shared.state);
     let made = state.segments.get(id)?;

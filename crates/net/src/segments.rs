@@ -235,7 +235,7 @@ impl Networks {
         shared.delete_doomed(&links, link_name(&segment))?;
         shared.choose_subnets(&links, &mut segment)?;
         let link = match &segment.kind {
-            SegmentKind::Bridge => ensure_bridge(&links, &mut segment, &shared.settings)?,
+            SegmentKind::Bridge => ensure_bridge(&links, &mut segment, &shared.default().settings)?,
             SegmentKind::Macvlan { .. } | SegmentKind::Ipvlan { .. } => {
                 shared.share_parent(&segment)?;
                 ensure_parent(&links, &mut segment, &shared.settings)?
@@ -386,7 +386,7 @@ impl Shared {
             .values()
             .find(|made| made.segment.interface == name)
             .map(|made| (made.segment.id.clone(), name.to_owned()));
-        let is_default = self.bridge.as_ref().is_some_and(|own| own.name == name);
+        let is_default = self.bridge().is_ok_and(|own| own.name == name);
         let is_default = is_default || name == self.settings.instance.bridge();
         let own = is_default.then(|| (segment.id.clone(), name.to_owned()));
         if let Some((other, bridge)) = other.or(own) {
@@ -437,14 +437,12 @@ impl Shared {
 
     /// Chooses subnets that are missing, and refuses those that are somebody's.
     fn choose_subnets(&self, links: &Links, segment: &mut Segment) -> Result<(), NetError> {
+        let default = self.default();
         let ours: Vec<IpNet> = {
             let state = lock(&self.state);
             let made = state.segments.values();
             let of_users = made.flat_map(|made| made.segment.subnets.iter().map(|one| one.subnet));
-            let own = self.bridge.iter().flat_map(|bridge| {
-                let v6 = bridge.address_v6.map(|net| net.trunc().into());
-                std::iter::once(bridge.address.trunc().into()).chain(v6)
-            });
+            let own = default.plan.iter().flat_map(|bridge| bridge.subnets());
             of_users.chain(own).collect()
         };
         for subnet in &segment.subnets {

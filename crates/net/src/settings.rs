@@ -64,7 +64,7 @@ pub struct Settings {
     pub make_namespace: Option<MakeNamespace>,
 }
 
-/// What of [`Settings`] may change while the engine runs; the names are theirs.
+/// What of [`Settings`] concerns no bridge that is there; the names are theirs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changeable {
     /// For networks that are made from now on.
@@ -97,6 +97,33 @@ impl Settings {
             ip_forward: self.ip_forward,
             guard: self.guard,
         }
+    }
+
+    /// Whether these want another default bridge, or have other rules for it, than those.
+    pub(crate) fn differs_in_bridge(&self, other: &Self) -> bool {
+        let of = |settings: &Self| {
+            let Self {
+                bridge,
+                bridge_address,
+                bridge_address_v6,
+                range,
+                gateway,
+                gateway_v6,
+                ipv6,
+                range_v6,
+                firewall_v4,
+                firewall_v6,
+                inter_container,
+                masquerade,
+                mtu,
+                ..
+            } = settings.clone();
+            let addresses = (bridge_address, bridge_address_v6, range, range_v6);
+            let gateways = (gateway, gateway_v6);
+            let rules = [ipv6, firewall_v4, firewall_v6, inter_container, masquerade];
+            (bridge, addresses, gateways, rules, mtu)
+        };
+        of(self) != of(other)
     }
 
     /// Docker's defaults for an engine.

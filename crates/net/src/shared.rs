@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant};
 
 use hoist_model::network::{PlaceRequest, SegmentKind};
@@ -36,12 +36,14 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Everything that outlives one call.
 pub(crate) struct Shared {
-    /// As they were at the start.
+    /// As they were at the start; what of them may change is in `changeable` and `bridge`.
     pub(crate) settings: Settings,
     /// Of those that may change, how they are now. Locked for single looks and changes.
     pub(crate) changeable: Mutex<Changeable>,
-    /// The default bridge, where there is one.
-    pub(crate) bridge: Option<BridgePlan>,
+    /// The default bridge. Locked for single looks and changes.
+    pub(crate) default: Mutex<Arc<DefaultBridge>>,
+    /// Read-held while a container comes to the default bridge: who changes the bridge sees them all, or is before them.
+    pub(crate) joining: RwLock<()>,
     /// Port id of `tables`' socket: tells our own changes from others'.
     pub(crate) firewall_port: u32,
     /// The nf_tables socket, and with it the right to change our table.
@@ -60,6 +62,13 @@ pub(crate) struct Shared {
     pub(crate) state: Mutex<State>,
     /// What is ready.
     pub(crate) pool: Mutex<Pool>,
+}
+
+/// The default bridge, and the settings that say what it is.
+pub(crate) struct DefaultBridge {
+    /// `None` where there is none.
+    pub(crate) plan: Option<Arc<BridgePlan>>,
+    pub(crate) settings: Settings,
 }
 
 /// Our table as it should be, and the socket to make it so.
@@ -177,6 +186,7 @@ impl Shared {
     pub(crate) fn pool_wish(&self, now: Instant) -> PoolWish {
         let is_bridge = |made: &Made| made.segment.kind == SegmentKind::Bridge;
         let users = lock(&self.state).segments.values().any(is_bridge);
+        let has_bridge = self.bridge().is_ok();
         let pool = lock(&self.pool);
         let size = self.settings.pool_size;
         if !pool.open || size == 0 {
@@ -191,7 +201,7 @@ impl Shared {
             bridged: pool
                 .demand
                 .wait(now, pool.ready.len(), size)
-                .filter(|_| self.bridge.is_some() && !pool.crowded.contains(&None)),
+                .filter(|_| has_bridge && !pool.crowded.contains(&None)),
             isolated: pool.isolated.len() < ISOLATED,
         }
     }
@@ -222,13 +232,18 @@ impl Shared {
 
     /// Whether the default bridge has IPv6.
     pub(crate) fn has_ipv6(&self) -> bool {
-        let bridge = self.bridge.as_ref();
-        bridge.is_some_and(|bridge| bridge.address_v6.is_some())
+        let bridge = self.bridge();
+        bridge.is_ok_and(|bridge| bridge.address_v6.is_some())
+    }
+
+    /// The default bridge as it is now, and the settings that it follows.
+    pub(crate) fn default(&self) -> Arc<DefaultBridge> {
+        Arc::clone(&lock(&self.default))
     }
 
     /// The default bridge.
-    pub(crate) fn bridge(&self) -> Result<&BridgePlan, NetError> {
-        self.bridge.as_ref().ok_or(NetError::NoBridge)
+    pub(crate) fn bridge(&self) -> Result<Arc<BridgePlan>, NetError> {
+        self.default().plan.clone().ok_or(NetError::NoBridge)
     }
 
     pub(crate) fn take_address(&self) -> Result<Ipv4Addr, NetError> {

@@ -19,6 +19,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use crate::attachment::MacAddress;
 use crate::build::{Builder, Prepared};
 use crate::error::NetError;
+use crate::settings::Settings;
 use crate::shared::{Shared, lock};
 use crate::spare::Spare;
 use crate::{nft, rtnl};
@@ -55,6 +56,8 @@ pub(crate) enum Job {
     FreePort(Option<NetworkId>, SyncSender<Result<bool, NetError>>),
     /// Build a namespace with `lo` alone.
     Isolated(SyncSender<Result<OwnedFd, NetError>>),
+    /// Make the default bridge another.
+    Change(Box<Settings>, SyncSender<Result<(), NetError>>),
     /// Anything else that is built.
     Build(Box<dyn FnOnce(&Builder) + Send>),
     /// These links of ours are not there.
@@ -282,6 +285,16 @@ impl Seat {
                 let _ = reply.send(self.builder.isolated());
             }
             Job::Build(work) => work(&self.builder),
+            Job::Change(settings, reply) => {
+                let cleared = self.shared.clear_default(&self.builder.links);
+                // Of what was on it nothing is heard any more when others bear the names.
+                self.heed_links();
+                let shared = &self.shared;
+                self.lost.retain(|name| shared.lost(name).is_some());
+                let links = &self.builder.links;
+                let changed = cleared.and_then(|()| shared.change_default(links, *settings));
+                let _ = reply.send(changed);
+            }
             Job::Doomed => {
                 // Whoever removes one often removes another.
                 self.delete_at = Some(Instant::now() + GATHER);
@@ -351,7 +364,7 @@ impl Seat {
     /// A namespace on the default bridge, to order: if need be, in the place of one that is ready for whoever comes.
     fn bridged(&self, ip: Ipv4Addr, mac: Option<MacAddress>) -> Result<Prepared, NetError> {
         let bridge = self.shared.bridge()?;
-        let build = || self.builder.bridged(bridge, ip, mac);
+        let build = || self.builder.bridged(&bridge, ip, mac);
         let built = build();
         if !matches!(built, Err(NetError::BridgeFull(_))) {
             return built;
@@ -396,7 +409,7 @@ impl Seat {
         let ip = self.shared.take_address()?;
         let prepared = self
             .builder
-            .bridged(bridge, ip, None)
+            .bridged(&bridge, ip, None)
             .inspect_err(|error| {
                 self.shared.release_address(ip);
                 if matches!(error, NetError::BridgeFull(_)) {

@@ -17,6 +17,7 @@ mod mounts;
 mod network;
 mod node;
 mod oom;
+mod pid_file;
 mod registry;
 mod reload;
 mod remap;
@@ -30,8 +31,6 @@ mod wire;
 mod zygote;
 
 use std::ffi::OsString;
-use std::fs;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +42,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::doors::Doors;
 pub(crate) use self::fsck::at_rest as fsck;
-use self::reload::{LogLevel, Reload};
+use self::logging::Log;
+use self::pid_file::PidFile;
+use self::reload::Reload;
 use self::settings::Settings;
 
 /// How long requests may go on after the engine was asked to end.
@@ -74,8 +75,8 @@ pub(crate) fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             println!("configuration OK");
             return Ok(());
         }
-        let log_level = logging::start(&settings);
-        run(settings, words, log_level)
+        let log = logging::start(&settings);
+        run(settings, words, log)
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -86,7 +87,7 @@ pub(crate) fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn run(settings: Settings, words: Vec<OsString>, log_level: LogLevel) -> anyhow::Result<()> {
+fn run(settings: Settings, words: Vec<OsString>, log: Log) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("the engine needs to be started as root");
     }
@@ -97,14 +98,10 @@ fn run(settings: Settings, words: Vec<OsString>, log_level: LogLevel) -> anyhow:
         .enable_all()
         .build()
         .context("start the async runtime")?;
-    runtime.block_on(serve(settings, words, log_level))
+    runtime.block_on(serve(settings, words, log))
 }
 
-async fn serve(
-    settings: Settings,
-    words: Vec<OsString>,
-    log_level: LogLevel,
-) -> anyhow::Result<()> {
+async fn serve(settings: Settings, words: Vec<OsString>, log: Log) -> anyhow::Result<()> {
     let pidfile = settings
         .pidfile
         .as_deref()
@@ -142,12 +139,14 @@ async fn serve(
     let mut reload = Reload {
         words,
         settings,
-        log_level,
+        log,
+        pidfile,
         node: wired.node,
         api: api.clone(),
         registry: wired.registry,
         runtime: wired.runtime,
         network: wired.network,
+        snapshotter: wired.snapshotter,
         networks: engine.networks.clone(),
         confinement: wired.confinement,
         events: engine.events.clone(),
@@ -203,45 +202,8 @@ async fn serve(
             "the network was not wholly undone"
         );
     }
-    drop(pidfile);
+    drop(reload.pidfile);
     Ok(())
-}
-
-/// The file with our process id; goes away with us.
-struct PidFile(std::path::PathBuf);
-
-impl PidFile {
-    fn write(path: &Path) -> anyhow::Result<Self> {
-        if let Ok(text) = fs::read_to_string(path)
-            && let Ok(pid) = text.trim().parse::<u32>()
-            && pid != std::process::id()
-            && is_alive(pid)
-        {
-            bail!(
-                "pid file {} names process {pid}, which is running",
-                path.display()
-            );
-        }
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).with_context(|| format!("mkdir {}", parent.display()))?;
-        }
-        fs::write(path, format!("{}", std::process::id()))
-            .with_context(|| format!("write pid file {}", path.display()))?;
-        Ok(Self(path.to_owned()))
-    }
-}
-
-/// Whether a process runs; one that ended and was not waited for does not.
-fn is_alive(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-    !state.is_empty() && !state.starts_with(['Z', 'X'])
-}
-
-impl Drop for PidFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
 }
 
 fn now() -> Timestamp {

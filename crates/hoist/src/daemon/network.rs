@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use hoist_engine::error::NetworkError;
 use hoist_engine::ports::{BoxFuture, BridgeFacts, Network, NetworkLease};
@@ -11,9 +11,9 @@ use hoist_model::container::{NetworkMode, PortRequest};
 use hoist_model::network::{PlaceRequest, Segment, Subnet, SubnetUsage, parse_mac};
 use hoist_model::{ContainerId, ErrorClass, NetworkId};
 use hoist_net::{
-    Address, AttachRequest, AttachmentRecord, MacAddress, NetError, Networks, PlaceRecord,
-    RESOLVED_FILE, ResolverOptions, has_ndots, needs_resolved_file, render_inner_resolv_conf,
-    render_resolv_conf,
+    Address, AttachRequest, AttachmentRecord, Instance, MacAddress, NetError, Networks,
+    PlaceRecord, RESOLVED_FILE, ResolverOptions, has_ndots, needs_resolved_file,
+    render_inner_resolv_conf, render_resolv_conf,
 };
 
 use hoist_model::chain;
@@ -26,9 +26,11 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 #[derive(Clone)]
 pub(crate) struct HostNetwork {
     networks: Networks,
+    instance: Instance,
     /// Read once per start of a container, replaced by a reload.
     names: Arc<RwLock<Names>>,
-    bridge_id: Arc<OnceLock<NetworkId>>,
+    /// `None` where there is no default bridge; a reload may make one.
+    bridge_id: Arc<RwLock<Option<NetworkId>>>,
 }
 
 /// What the engine was told about names in containers.
@@ -39,29 +41,42 @@ struct Names {
 }
 
 impl HostNetwork {
-    pub(crate) fn new(networks: Networks) -> Self {
-        Self {
+    pub(crate) fn new(networks: Networks, instance: Instance, settings: &Settings) -> Self {
+        let network = Self {
             networks,
+            instance,
             names: Arc::default(),
             bridge_id: Arc::default(),
-        }
+        };
+        network.name(settings);
+        network
     }
 
-    /// Says under which id the store knows the default bridge, if there is one. Called once, before the first attach.
-    pub(crate) fn name_bridge(&self, id: NetworkId) {
-        let _ = self.bridge_id.set(id);
+    /// Says under which id the store knows the default bridge, if there is one: before the first attach, and after a reload.
+    pub(crate) fn name_bridge(&self, id: Option<NetworkId>) {
+        let mut known = self
+            .bridge_id
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *known = id;
     }
 
-    /// From the next start on, containers that do not say have these in resolv.conf, and `host-gateway` means these; what
-    /// may change of the host's networks changes.
+    /// The host's networks change as far as they differ, and from the next start on, containers that do not say have these in
+    /// resolv.conf, and `host-gateway` means these. Blocking, milliseconds; of an error nothing has changed.
     pub(crate) fn renew(&self, settings: &Settings) -> Result<(), NetError> {
+        self.networks
+            .change(settings.of_networks(self.instance.clone()))?;
+        self.name(settings);
+        Ok(())
+    }
+
+    /// The latter of these.
+    fn name(&self, settings: &Settings) {
         let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
         *names = Names {
             dns: settings.dns.clone(),
             gateways: settings.host_gateways.clone(),
         };
-        drop(names);
-        self.networks.change(settings.changeable_networks())
     }
 
     fn names(&self) -> Names {
@@ -158,7 +173,11 @@ impl HostNetwork {
 
     /// The default bridge's id; where there is none, one that is nobody's.
     fn bridge_id(&self) -> NetworkId {
-        let id = self.bridge_id.get().cloned();
+        let known = self
+            .bridge_id
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let id = known.clone();
         id.unwrap_or_else(|| NetworkId::from_bytes(&[0; 32]))
     }
 

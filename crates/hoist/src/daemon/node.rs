@@ -32,6 +32,14 @@ pub(crate) struct Confinement {
     pub(crate) remapped: bool,
 }
 
+/// As `info` tells it.
+pub(crate) fn driver_name(driver: CgroupDriver) -> &'static str {
+    match driver {
+        CgroupDriver::Cgroupfs => "cgroupfs",
+        CgroupDriver::Systemd => "systemd",
+    }
+}
+
 pub(crate) fn describe(settings: &Settings, found: Found) -> anyhow::Result<Node> {
     let system = rustix::system::uname();
     let text = |value: &std::ffi::CStr| value.to_string_lossy().into_owned();
@@ -52,10 +60,7 @@ pub(crate) fn describe(settings: &Settings, found: Found) -> anyhow::Result<Node
             "Backing Filesystem".to_owned(),
             backing_file_system(&settings.data_root),
         )],
-        cgroup_driver: match settings.cgroup_driver {
-            CgroupDriver::Cgroupfs => "cgroupfs".to_owned(),
-            CgroupDriver::Systemd => "systemd".to_owned(),
-        },
+        cgroup_driver: driver_name(settings.cgroup_driver).to_owned(),
         cgroup_version: match found.confinement.cgroups {
             CgroupVersion::V1 => "1".to_owned(),
             CgroupVersion::V2 => "2".to_owned(),

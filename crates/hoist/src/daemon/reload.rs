@@ -7,34 +7,37 @@ use std::sync::Arc;
 use hoist_docker::{Api, Node};
 use hoist_engine::events::Events;
 use hoist_engine::networks::Networks;
+use hoist_image::Snapshotter;
 use hoist_model::container::NamespaceMode;
 use hoist_model::{Event, EventKind, chain};
 use hoist_net::BridgeChoice;
 use serde_json::json;
 
 use super::doors::Doors;
+use super::logging::Log;
 use super::network::HostNetwork;
 use super::node::Confinement;
+use super::pid_file::PidFile;
 use super::registry::RegistrySource;
 use super::settings::{Settings, told};
 use super::zygote::ZygoteRuntime;
 use super::{arguments, node, settings, wire};
 
-/// Sets the log level.
-pub(super) type LogLevel = Box<dyn Fn(&str) + Send + Sync>;
-
 /// What a reload needs to read the configuration again, and what it changes.
 pub(super) struct Reload {
-    /// The words the engine was started with: they still win over the file.
+    /// The words the engine was started with, which hold on.
     pub(super) words: Vec<OsString>,
     pub(super) settings: Settings,
-    pub(super) log_level: LogLevel,
+    pub(super) log: Log,
+    /// Ours as long as the engine runs, if there is one.
+    pub(super) pidfile: Option<PidFile>,
     pub(super) node: Node,
     pub(super) api: Api,
     pub(super) registry: Arc<RegistrySource>,
     pub(super) runtime: Arc<ZygoteRuntime>,
     pub(super) network: Arc<HostNetwork>,
     pub(super) networks: Networks,
+    pub(super) snapshotter: Arc<dyn Snapshotter>,
     /// How this machine confines containers, for `/info`.
     pub(super) confinement: Confinement,
     pub(super) events: Events,
@@ -58,21 +61,24 @@ impl Reload {
     }
 
     async fn apply(&mut self, doors: &mut Doors) {
-        let new = match read(&self.words) {
-            Ok(new) => new,
-            Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "reload: nothing was changed");
-                return;
-            }
-        };
-        let registry = match wire::registry_client(&new) {
-            Ok(client) => client,
+        let read = read(&self.words).and_then(|new| {
+            let registry = wire::registry_client(&new)?;
+            Ok((new, registry))
+        });
+        let (new, registry) = match read {
+            Ok(read) => read,
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "reload: nothing was changed");
                 return;
             }
         };
         let found = differences(&self.settings, &new);
+        // Whatever can be refused comes first, and is undone if something later is.
+        if let Err((setting, error)) = self.prepare(&new, &found) {
+            let error = format!("{error:#}");
+            tracing::error!(setting, error, "reload: nothing was changed");
+            return;
+        }
         if found.is_empty() {
             tracing::info!("reload: nothing changed in the configuration");
         }
@@ -92,12 +98,9 @@ impl Reload {
         doors.change(&self.settings, &new).await;
         self.settings.take_reloadable(new);
         let settings = &self.settings;
-        (self.log_level)(settings.log_filter());
+        self.log.renew(settings);
         self.registry.renew(registry);
         self.runtime.renew(settings.start.clone());
-        if let Err(error) = self.network.renew(settings) {
-            tracing::error!(error = chain(&error), "networks stay as they were");
-        }
         let options = settings.network.default_network_opts.clone();
         if let Err(error) = self.networks.renew(options).await {
             tracing::error!(
@@ -105,6 +108,63 @@ impl Reload {
                 "the default bridge is recorded as it was"
             );
         }
+        self.network
+            .name_bridge(wire::default_bridge(&self.networks));
+        self.tell_node();
+        if let Err(error) = self.events.tell(self.event()).await {
+            tracing::warn!(error = chain(&error), "the reload is in no journal");
+        }
+    }
+
+    /// Changes what may be refused; if one thing is, all of it is as it was, and the answer names the setting. Blocks for some
+    /// milliseconds, as long as a namespace and a probe of layers take.
+    fn prepare(
+        &mut self,
+        new: &Settings,
+        found: &[Difference],
+    ) -> Result<(), (String, anyhow::Error)> {
+        let old = &self.settings;
+        let pidfile = if old.pidfile == new.pidfile {
+            None
+        } else {
+            let written = new.pidfile.as_deref().map(PidFile::write).transpose();
+            // Dropped, if something else is refused, it goes again.
+            Some(written.map_err(|error| ("pidfile".to_owned(), error))?)
+        };
+        tokio::task::block_in_place(|| {
+            if old.storage != new.storage {
+                let chosen = self.snapshotter.choose(new.storage);
+                chosen.map_err(|error| ("storage-driver".to_owned(), error.into()))?;
+            }
+            let back = |error: anyhow::Error| {
+                // What it was it can be again; if not, that is said by whoever makes the next layer.
+                if old.storage != new.storage
+                    && let Err(error) = self.snapshotter.choose(old.storage)
+                {
+                    tracing::error!(error = chain(&error), "the storage driver stays changed");
+                }
+                error
+            };
+            let chosen = self.runtime.choose_driver(new.cgroup_driver);
+            chosen.map_err(|error| ("exec-opts".to_owned(), back(error.into())))?;
+            self.network.renew(new).map_err(|error| {
+                // The driver was this one until now.
+                let _ = self.runtime.choose_driver(old.cgroup_driver);
+                let of_networks = found.iter().map(|difference| difference.name);
+                let of_networks = of_networks.filter(|name| NETWORKS.contains(name));
+                let settings: Vec<_> = of_networks.collect();
+                (settings.join(", "), back(error.into()))
+            })
+        })?;
+        if let Some(written) = pidfile {
+            self.pidfile = written;
+        }
+        Ok(())
+    }
+
+    /// What clients are told of this engine.
+    fn tell_node(&mut self) {
+        let settings = &self.settings;
         self.node.security_options = node::security_options(settings, self.confinement);
         self.node.defaults = settings.containers.clone();
         self.node.experimental = settings.experimental;
@@ -119,10 +179,10 @@ impl Reload {
             .registry_mirrors
             .clone_from(&settings.registry_mirrors);
         self.node.proxies = node::proxies(settings);
+        node::driver_name(settings.cgroup_driver).clone_into(&mut self.node.cgroup_driver);
+        let storage = self.snapshotter.kind().as_str();
+        storage.clone_into(&mut self.node.storage_driver);
         self.api.renew(self.node.clone());
-        if let Err(error) = self.events.tell(self.event()).await {
-            tracing::warn!(error = chain(&error), "the reload is in no journal");
-        }
     }
 
     /// As dockerd tells it: an event of the daemon's, with every setting as it is now (moby `daemon/reload.go`).
@@ -171,7 +231,8 @@ fn mode(mode: Option<&NamespaceMode>) -> String {
 /// How one setting reads.
 type Reading = fn(&Settings) -> String;
 
-/// Every setting, whether it can change while the engine runs, and how it reads.
+/// Every setting, whether it can change while the engine runs, and how it reads. Three cannot: where the engine's state is, where
+/// its monitors listen, and as whom containers' users own files there (`docs/service.md` says why).
 const SETTINGS: &[(&str, bool, Reading)] = &[
     ("debug", true, |s| s.debug.to_string()),
     ("log-level", true, |s| s.log_level.clone()),
@@ -191,51 +252,49 @@ const SETTINGS: &[(&str, bool, Reading)] = &[
     ("data-root", false, |s| s.data_root.display().to_string()),
     ("exec-root", false, |s| s.exec_root.display().to_string()),
     ("hosts", true, |s| list(&s.hosts)),
-    ("pidfile", false, |s| {
+    ("pidfile", true, |s| {
         let path = s.pidfile.as_deref();
         path.map_or_else(String::new, |path| path.display().to_string())
     }),
-    ("bip", false, |s| some(s.bip)),
-    ("bridge", false, |s| match &s.network.bridge {
+    ("bip", true, |s| some(s.bip)),
+    ("bridge", true, |s| match &s.network.bridge {
         BridgeChoice::Own => String::new(),
         BridgeChoice::Absent => "none".to_owned(),
         BridgeChoice::Named(name) => name.clone(),
     }),
-    ("bip6", false, |s| some(s.network.bip6)),
-    ("fixed-cidr", false, |s| some(s.network.fixed_cidr)),
-    ("fixed-cidr-v6", false, |s| some(s.network.fixed_cidr_v6)),
-    ("default-gateway", false, |s| {
-        some(s.network.default_gateway)
-    }),
-    ("default-gateway-v6", false, |s| {
+    ("bip6", true, |s| some(s.network.bip6)),
+    ("fixed-cidr", true, |s| some(s.network.fixed_cidr)),
+    ("fixed-cidr-v6", true, |s| some(s.network.fixed_cidr_v6)),
+    ("default-gateway", true, |s| some(s.network.default_gateway)),
+    ("default-gateway-v6", true, |s| {
         some(s.network.default_gateway_v6)
     }),
     ("ip", true, |s| some(s.network.ip)),
-    ("icc", false, |s| s.network.icc.to_string()),
+    ("icc", true, |s| s.network.icc.to_string()),
     ("ip-forward", true, |s| s.network.ip_forward.to_string()),
     ("ip-forward-no-drop", true, |s| {
         s.network.ip_forward_no_drop.to_string()
     }),
-    ("ip-masq", false, |s| s.network.ip_masq.to_string()),
-    ("ipv6", false, |s| s.network.ipv6.to_string()),
-    ("iptables", false, |s| s.network.iptables.to_string()),
-    ("ip6tables", false, |s| s.network.ip6tables.to_string()),
+    ("ip-masq", true, |s| s.network.ip_masq.to_string()),
+    ("ipv6", true, |s| s.network.ipv6.to_string()),
+    ("iptables", true, |s| s.network.iptables.to_string()),
+    ("ip6tables", true, |s| s.network.ip6tables.to_string()),
     ("default-network-opts", true, |s| {
         json!(s.network.default_network_opts).to_string()
     }),
     ("proxies", true, |s| told(&s.proxies)),
     ("default-address-pools", true, |s| format!("{:?}", s.pools)),
-    ("storage-driver", false, |s| format!("{:?}", s.storage)),
+    ("storage-driver", true, |s| format!("{:?}", s.storage)),
     ("group", true, |s| some(s.group.as_ref())),
-    ("mtu", false, |s| s.mtu.to_string()),
+    ("mtu", true, |s| s.mtu.to_string()),
     ("metrics-addr", true, |s| some(s.metrics)),
-    ("exec-opts", false, |s| format!("{:?}", s.cgroup_driver)),
+    ("exec-opts", true, |s| format!("{:?}", s.cgroup_driver)),
     ("userns-remap", false, |s| some(s.userns_remap.as_ref())),
     ("tls", true, |s| some(s.tls.as_ref())),
-    ("log-format", false, |s| {
+    ("log-format", true, |s| {
         format!("{:?}", s.log_format).to_lowercase()
     }),
-    ("raw-logs", false, |s| s.raw_logs.to_string()),
+    ("raw-logs", true, |s| s.raw_logs.to_string()),
     ("default-ulimits", true, |s| {
         let limits = s.start.ulimits.iter();
         let limits = limits.map(|u| format!("{}={}:{}", u.name, u.soft, u.hard));
@@ -279,6 +338,24 @@ const SETTINGS: &[(&str, bool, Reading)] = &[
     ("min-api-version", true, |s| s.min_api_version.to_string()),
 ];
 
+/// Those that only together say what the host's networks are.
+const NETWORKS: &[&str] = &[
+    "bip",
+    "bridge",
+    "bip6",
+    "fixed-cidr",
+    "fixed-cidr-v6",
+    "default-gateway",
+    "default-gateway-v6",
+    "icc",
+    "ip-masq",
+    "ipv6",
+    "iptables",
+    "ip6tables",
+    "default-address-pools",
+    "mtu",
+];
+
 fn differences(old: &Settings, new: &Settings) -> Vec<Difference> {
     let differing = SETTINGS.iter().filter_map(|(name, applies, reading)| {
         let (from, to) = (reading(old), reading(new));
@@ -300,18 +377,13 @@ mod tests {
         let path = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(path.path(), file).unwrap();
         let path = path.path().as_os_str().to_owned();
-        read(&[
-            "--config-file".into(),
-            path,
-            "--bip".into(),
-            "10.9.0.1/16".into(),
-        ])
+        read(&["--config-file".into(), path])
     }
 
     #[test]
     fn what_changed_is_told_apart_from_what_has_to_wait() {
-        let mut old = settings(r#"{"labels": ["a=1"], "mtu": 1400}"#).unwrap();
-        let text = r#"{"labels": ["a=2"], "debug": true, "mtu": 1300, "bip": "10.8.0.1/16"}"#;
+        let mut old = settings(r#"{"labels": ["a=1"], "exec-root": "/a"}"#).unwrap();
+        let text = r#"{"labels": ["a=2"], "debug": true, "mtu": 1300, "exec-root": "/b"}"#;
         let new = settings(text).unwrap();
         let found = differences(&old, &new);
         let told: Vec<_> = found
@@ -323,17 +395,25 @@ mod tests {
             [
                 ("debug", "false", "true", true),
                 ("labels", r#"["a=1"]"#, r#"["a=2"]"#, true),
-                // The flag wins over the file, before and after.
-                ("mtu", "1400", "1300", false),
+                ("exec-root", "/a", "/b", false),
+                ("mtu", "1500", "1300", true),
             ]
         );
         old.take_reloadable(new);
         assert!(old.debug);
-        assert_eq!(old.labels, ["a=2"]);
+        assert_eq!((old.mtu, &*old.labels), (1300, &["a=2".to_owned()][..]));
+        let stayed = old.exec_root.display().to_string();
         assert_eq!(
-            old.mtu, 1400,
+            stayed, "/a",
             "what has to wait is compared again the next time"
         );
+    }
+
+    #[test]
+    fn all_but_where_the_engine_is_can_change() {
+        let waiting = SETTINGS.iter().filter(|(_, applies, _)| !applies);
+        let waiting: Vec<_> = waiting.map(|(name, ..)| *name).collect();
+        assert_eq!(waiting, ["data-root", "exec-root", "userns-remap"]);
     }
 
     #[test]

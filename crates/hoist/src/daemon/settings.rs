@@ -1,4 +1,4 @@
-//! What the engine was told: flags over daemon.json over defaults. Plain data; every crate gets its part.
+//! What the engine was told: by flags, by daemon.json, else by defaults. Plain data; every crate gets its part.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -10,7 +10,7 @@ use hoist_cgroup::CgroupDriver;
 use hoist_docker::{ApiVersion, ContainerDefaults};
 use hoist_image::SnapshotterChoice;
 use hoist_model::container::LogConfig;
-use hoist_net::AddressPool;
+use hoist_net::{AddressPool, Instance};
 
 use super::arguments::Arguments;
 use super::keys;
@@ -25,7 +25,7 @@ mod values;
 
 use containers::{Said, check_runtime};
 pub(crate) use containers::{SeccompDefault, StartDefaults};
-use file::{Pool, read_file};
+use file::{Pool, not_with, read_file};
 pub(crate) use hosts::{Host, TlsFiles};
 use hosts::{parse_host, tls_files};
 pub(crate) use network::{NetworkSaid, NetworkSettings};
@@ -130,65 +130,60 @@ impl Settings {
         if self.debug { "debug" } else { &self.log_level }
     }
 
-    /// Takes those of `new` that can change while the engine runs.
+    /// Takes those of `new` that can change while the engine runs: all but where the engine and its containers are.
     pub(crate) fn take_reloadable(&mut self, new: Self) {
-        self.debug = new.debug;
-        self.log_level = new.log_level;
-        self.labels = new.labels;
-        self.log = new.log;
-        self.insecure_registries = new.insecure_registries;
-        self.registry_mirrors = new.registry_mirrors;
-        self.registry_host_overrides = new.registry_host_overrides;
-        self.registry_certificates = new.registry_certificates;
-        self.hosts = new.hosts;
-        self.default_hosts = new.default_hosts;
-        self.metrics = new.metrics;
-        self.tls = new.tls;
-        self.group = new.group;
-        self.containers = new.containers;
-        self.start = new.start;
-        self.dns = new.dns;
-        self.host_gateways = new.host_gateways;
-        self.max_concurrent_downloads = new.max_concurrent_downloads;
-        self.max_download_attempts = new.max_download_attempts;
-        self.proxies = new.proxies;
-        self.max_concurrent_uploads = new.max_concurrent_uploads;
-        self.live_restore = new.live_restore;
-        self.shutdown_timeout = new.shutdown_timeout;
-        self.experimental = new.experimental;
-        self.min_api_version = new.min_api_version;
-        self.pools = new.pools;
-        self.network.take_reloadable(new.network);
+        *self = Self {
+            data_root: std::mem::take(&mut self.data_root),
+            exec_root: std::mem::take(&mut self.exec_root),
+            userns_remap: self.userns_remap.take(),
+            accounts: std::mem::take(&mut self.accounts),
+            // Of flags alone, which are the same.
+            registry: self.registry.take(),
+            ..new
+        };
     }
 
-    /// What of the networks' settings may change while the engine runs.
-    pub(crate) fn changeable_networks(&self) -> hoist_net::Changeable {
-        hoist_net::Changeable {
+    /// What of them concerns the host's networks.
+    pub(crate) fn of_networks(&self, instance: Instance) -> hoist_net::Settings {
+        let told = &self.network;
+        hoist_net::Settings {
+            bridge: told.bridge.clone(),
+            bridge_address: self.bip,
+            bridge_address_v6: told.bip6,
+            range: told.fixed_cidr,
+            gateway: told.default_gateway,
+            ipv6: told.ipv6,
+            range_v6: told.fixed_cidr_v6,
+            gateway_v6: told.default_gateway_v6,
             pools: self.pools.clone(),
-            default_host_ip: self.network.ip,
-            ip_forward: self.network.ip_forward,
-            guard: !self.network.ip_forward_no_drop,
+            ip_forward: told.ip_forward,
+            guard: !told.ip_forward_no_drop,
+            firewall_v4: told.iptables,
+            firewall_v6: told.ip6tables,
+            inter_container: told.icc,
+            masquerade: told.ip_masq,
+            mtu: self.mtu,
+            default_host_ip: told.ip,
+            ..hoist_net::Settings::new(instance)
         }
     }
 }
 
-/// Reads the file, lays the flags over it and checks every value; errors name the flag or key and its value.
+/// Reads the file, puts the flags beside it and checks every value; errors name the flag or key and its value.
 pub(crate) fn settle(arguments: Arguments, mut ignored: Vec<String>) -> anyhow::Result<Settings> {
-    let file = read_file(arguments.config_file.as_deref())?;
+    let path = arguments.config_file.as_deref();
+    let (file, _) = read_file(path)?;
+    let path = path.unwrap_or(Path::new(CONFIG_FILE));
     let strange: Vec<&str> = file.unknown.keys().map(String::as_str).collect();
     let strange: Vec<&str> = strange
         .into_iter()
         .filter(|key| !keys::is_known(key))
         .collect();
     if !strange.is_empty() {
-        let path = arguments
-            .config_file
-            .as_deref()
-            .unwrap_or(Path::new(CONFIG_FILE));
         // dockerd's sentence (moby daemon/config/config.go, findConfigurationConflicts).
         bail!(
-            "unable to configure the engine with file {}: the following directives don't match any configuration option: {}",
-            path.display(),
+            "{}: the following directives don't match any configuration option: {}",
+            not_with(path),
             strange.join(", ")
         );
     }

@@ -16,8 +16,8 @@ use hoist_engine::networks::Networks;
 use hoist_engine::ports::ExitNotice;
 use hoist_engine::records::{ContainerRecord, ImageRecord, NetworkRecord, TagRecord, VolumeRecord};
 use hoist_engine::volumes::Volumes;
-use hoist_image::ContentStore;
-use hoist_model::{Timestamp, UserMapping, chain};
+use hoist_image::{ContentStore, Snapshotter};
+use hoist_model::{NetworkId, Timestamp, UserMapping, chain};
 use hoist_net::{Instance, OccupiedBridge};
 use hoist_registry::server::Shelf;
 use hoist_store::{Store, StoreError};
@@ -49,6 +49,8 @@ pub(crate) struct Wired {
     /// What containers get at their start; a reload changes it.
     pub(crate) runtime: Arc<ZygoteRuntime>,
     pub(crate) network: Arc<HostNetwork>,
+    /// Where layers are; a reload changes in which form.
+    pub(crate) snapshotter: Arc<dyn Snapshotter>,
     /// How this machine confines containers.
     pub(crate) confinement: Confinement,
     /// Ends of processes, to be handed to [`deliver`].
@@ -104,12 +106,12 @@ pub(crate) async fn wire(
     images.keep_layers_of(Arc::new(move || cached_layers(&of_cache)));
 
     // The host's side: bridge, namespaces and ports; zygote, monitors and cgroups.
-    let mut network_settings = network_settings(settings, instance.clone());
+    let mut network_settings = settings.of_networks(instance.clone());
     network_settings.occupied = occupied(&store);
     network_settings.make_namespace = remapping.as_ref().map(Remapping::of_networks);
     let networks = hoist_net::Networks::start(network_settings)?;
-    let network = Arc::new(HostNetwork::new(networks.clone()));
-    network.renew(settings)?;
+    let host = HostNetwork::new(networks.clone(), instance.clone(), settings);
+    let network = Arc::new(host);
     let (report, exits) = mpsc::unbounded_channel();
     let (report_oom, ooms) = mpsc::unbounded_channel();
     let apparmor = AppArmor::find();
@@ -122,9 +124,7 @@ pub(crate) async fn wire(
     // What one node can do.
     let options = settings.network.default_network_opts.clone();
     let engine_networks = Networks::open(store.clone(), network.clone(), options).await?;
-    if let Ok(bridge) = engine_networks.resolve("bridge") {
-        network.name_bridge(bridge.id.clone());
-    }
+    network.name_bridge(default_bridge(&engine_networks));
     if let Err(error) = networks.sweep_bridges() {
         tracing::warn!(error = chain(&error), "bridges of an earlier engine stay");
     }
@@ -184,7 +184,7 @@ pub(crate) async fn wire(
         execs,
         events,
     };
-    let shelf = EngineShelf::new(engine.clone(), content, snapshotter);
+    let shelf = EngineShelf::new(engine.clone(), content, snapshotter.clone());
     // What makes images of Dockerfiles.
     let builder = super::build::builder(settings, &store, &engine, source.clone());
     Ok(Wired {
@@ -196,9 +196,16 @@ pub(crate) async fn wire(
         confinement,
         runtime,
         network,
+        snapshotter,
         exits,
         networks,
     })
+}
+
+/// Under which id the store knows the default bridge, if there is one.
+pub(super) fn default_bridge(networks: &Networks) -> Option<NetworkId> {
+    let bridge = networks.resolve("bridge");
+    bridge.ok().map(|bridge| bridge.id.clone())
 }
 
 /// The records of a data root.
@@ -253,31 +260,6 @@ fn instance(data_root: &Path) -> Instance {
         .unwrap_or_else(|_| data_root.to_owned());
     let hash = sha2::Sha256::digest(canonical.as_os_str().as_encoded_bytes());
     Instance::of([hash[0], hash[1], hash[2]])
-}
-
-fn network_settings(settings: &Settings, instance: Instance) -> hoist_net::Settings {
-    let told = &settings.network;
-    let changeable = settings.changeable_networks();
-    hoist_net::Settings {
-        bridge: told.bridge.clone(),
-        bridge_address: settings.bip,
-        bridge_address_v6: told.bip6,
-        range: told.fixed_cidr,
-        gateway: told.default_gateway,
-        ipv6: told.ipv6,
-        range_v6: told.fixed_cidr_v6,
-        gateway_v6: told.default_gateway_v6,
-        pools: changeable.pools,
-        ip_forward: changeable.ip_forward,
-        guard: changeable.guard,
-        firewall_v4: told.iptables,
-        firewall_v6: told.ip6tables,
-        inter_container: told.icc,
-        masquerade: told.ip_masq,
-        mtu: settings.mtu,
-        default_host_ip: changeable.default_host_ip,
-        ..hoist_net::Settings::new(instance)
-    }
 }
 
 /// The default bridge as an earlier engine made it, if containers run on it still: as far as their processes tell, which are

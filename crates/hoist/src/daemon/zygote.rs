@@ -99,6 +99,11 @@ impl ZygoteRuntime {
         *held = Arc::new(defaults);
     }
 
+    /// From the next start on, containers' groups are made by this driver; refused where it cannot be had.
+    pub(crate) fn choose_driver(&self, driver: CgroupDriver) -> Result<(), CgroupError> {
+        self.machine.cgroups.choose_driver(driver)
+    }
+
     pub(crate) fn cgroups(&self) -> &Cgroups {
         &self.machine.cgroups
     }

@@ -40,6 +40,7 @@ mod registry_clients;
 mod registry_crash;
 mod registry_served;
 mod registry_shelf;
+mod reloaded;
 mod remapped;
 mod service;
 mod stuck;

@@ -223,7 +223,11 @@ fn a_service_manager_opens_the_socket_is_told_and_makes_it_read_its_file_again()
     assert_eq!(service.client(&labels).ok(), "[\"colour=red\"]\n");
 
     let file = service.files.join("daemon.json");
-    std::fs::write(&file, r#"{"labels": ["colour=blue"], "mtu": 1400}"#).unwrap();
+    std::fs::write(
+        &file,
+        r#"{"labels": ["colour=blue"], "exec-root": "/nowhere"}"#,
+    )
+    .unwrap();
     service.signal(Signal::HUP);
     assert_eq!(service.told(), "RELOADING=1");
     assert_eq!(service.told(), "READY=1");
@@ -258,6 +262,60 @@ fn a_service_manager_opens_the_socket_is_told_and_makes_it_read_its_file_again()
     assert!(service.child.wait().unwrap().success());
     // The socket is the service manager's: it stays.
     assert!(service.files.join("sock").exists());
+}
+
+#[test]
+fn the_pid_file_moves_with_a_reload() {
+    if !able() {
+        return;
+    }
+    let places = TemporaryDirectory::new("pidfile");
+    let [first, second, taken] = ["first", "dir/second", "taken"].map(|name| places.join(name));
+    let named = |path: &Path, more: &str| {
+        let path = path.to_str().unwrap();
+        format!("{{\"pidfile\": {path:?}, {more}}}")
+    };
+    let mut service = Service::start(&named(&first, r#""labels": ["at=first"]"#));
+    assert_eq!(service.told(), "READY=1");
+    let reload = |text: &str| {
+        std::fs::write(service.files.join("daemon.json"), text).unwrap();
+        service.signal(Signal::HUP);
+        assert_eq!(service.told(), "RELOADING=1");
+        assert_eq!(service.told(), "READY=1");
+    };
+    let refused = |setting: &str| {
+        let log = std::fs::read_to_string(service.files.join("log")).unwrap();
+        let line = log
+            .lines()
+            .rfind(|line| line.contains("nothing was changed"));
+        assert!(line.is_some_and(|line| line.contains(setting)), "{log}");
+        let labels = service.client(&["info", "--format", "{{.Labels}}"]).ok();
+        assert_eq!(labels, "[at=second]\n");
+    };
+    let pid = service.child.id().to_string();
+    let read = |path: &Path| std::fs::read_to_string(path).ok();
+    assert_eq!(read(&first).as_deref(), Some(&*pid));
+    reload(&named(&second, r#""labels": ["at=second"]"#));
+    assert_eq!(read(&second).as_deref(), Some(&*pid));
+    assert_eq!(read(&first), None);
+    // That of another engine, which runs, is not taken, and nothing else of that file is either.
+    let other = std::process::id().to_string();
+    std::fs::write(&taken, &other).unwrap();
+    reload(&named(&taken, r#""labels": ["at=taken"]"#));
+    refused("setting=\"pidfile\"");
+    assert_eq!(read(&taken), Some(other));
+    assert_eq!(read(&second).as_deref(), Some(&*pid));
+    // A new one is taken back where something else is refused after it was written.
+    reload(&named(&first, r#""bridge": "nosuchbridge""#));
+    refused("nosuchbridge");
+    assert_eq!(read(&first), None);
+    assert_eq!(read(&second).as_deref(), Some(&*pid));
+    reload("{}");
+    assert_eq!(read(&second), None);
+    reload(&named(&first, r#""labels": []"#));
+    service.signal(Signal::TERM);
+    assert!(service.child.wait().unwrap().success());
+    assert_eq!(read(&first), None, "it goes with the engine");
 }
 
 #[test]

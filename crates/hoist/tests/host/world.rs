@@ -93,6 +93,15 @@ impl World {
         path
     }
 
+    /// Has the engine read its configuration again, and waits until it has done so.
+    pub(crate) fn reload(&self) {
+        let reloads = || self.daemon.log().matches("reload: done").count();
+        let before = reloads();
+        let pid = rustix::process::Pid::from_raw(self.daemon.pid().cast_signed()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+        wait_for("the reload is done", || (reloads() > before).then_some(()));
+    }
+
     /// Waits until the first process of a container has a handler for SIGTERM (proc_pid_status(5)): what starts is running
     /// before its shell has set one.
     pub(crate) fn wait_for_term_handler(&self, name: &str) {

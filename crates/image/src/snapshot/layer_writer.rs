@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hoist_model::Digest;
 use sha2::{Digest as _, Sha256};
 
-use super::form::LayerForm;
+use super::form::Form;
 use super::layer_files::{LayerFiles, Temporary, io_at};
 use super::{LayerError, LayerRecord, LayerWriter};
 use crate::tar::{Event, Parser};
@@ -26,9 +26,9 @@ const LEFT_MOST: u64 = 64 << 20;
 const BEGIN_EVERY: u64 = 16 << 20;
 
 /// A layer being written.
-pub(super) struct StreamingWriter<F> {
+pub(super) struct StreamingWriter {
     files: Arc<LayerFiles>,
-    form: Arc<F>,
+    form: Arc<Form>,
     temporary: Temporary,
     file: File,
     hasher: Sha256,
@@ -45,8 +45,8 @@ pub(super) struct StreamingWriter<F> {
     failed: Option<io::Error>,
 }
 
-impl<F: LayerForm> StreamingWriter<F> {
-    pub(super) fn new(files: Arc<LayerFiles>, form: Arc<F>) -> Result<Self, LayerError> {
+impl StreamingWriter {
+    pub(super) fn new(files: Arc<LayerFiles>, form: Arc<Form>) -> Result<Self, LayerError> {
         let (temporary, file) = files.temporary_file()?;
         Ok(Self {
             files,
@@ -81,7 +81,7 @@ impl<F: LayerForm> StreamingWriter<F> {
     }
 }
 
-impl<F> StreamingWriter<F> {
+impl StreamingWriter {
     /// Writes at the end, and leaves holes where there are only zeros: an image with a large empty file is not large.
     fn append(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
@@ -129,7 +129,7 @@ impl<F> StreamingWriter<F> {
     }
 }
 
-impl<F: LayerForm> Write for StreamingWriter<F> {
+impl Write for StreamingWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.refused.is_none()
             && let Err(reason) = self.parse(bytes)
@@ -153,7 +153,7 @@ impl<F: LayerForm> Write for StreamingWriter<F> {
     }
 }
 
-impl<F: LayerForm> LayerWriter for StreamingWriter<F> {
+impl LayerWriter for StreamingWriter {
     fn finish(self: Box<Self>, expected: Option<&Digest>) -> Result<LayerRecord, LayerError> {
         if let Some(reason) = self.refused {
             return Err(LayerError::Invalid(reason));

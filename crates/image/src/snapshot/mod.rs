@@ -266,6 +266,10 @@ pub trait Snapshotter: Send + Sync {
     /// How layers are kept.
     fn kind(&self) -> SnapshotterKind;
 
+    /// Keeps layers by another choice from now on, and answers in which form that is. What is mounted stays as it is; layers that
+    /// are here serve in the new form where they are mounted next. Blocking, milliseconds; of an error nothing has changed.
+    fn choose(&self, choice: SnapshotterChoice) -> Result<SnapshotterKind, SnapshotError>;
+
     /// Whether a layer is here, whole, as far as is known.
     fn has_layer(&self, diff_id: &Digest) -> bool;
 

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use hoist_model::ContainerId;
 use rustix::fs::{Mode, OFlags, openat};
 
-use super::form::{Directories, Erofs, LayerForm};
 use super::layer_files::remove_any;
 use super::snapshots::Snapshots;
-use super::{Changes, Ids, Remap, SnapshotError, Snapshotter, SnapshotterChoice};
+use super::{Changes, Ids, Remap, SnapshotError, Snapshotter, SnapshotterChoice, SnapshotterKind};
 
 /// Opens the layers and containers under `root`, sweeping what a crash left half-made.
 ///
@@ -33,60 +32,68 @@ pub fn open_remapping_snapshotter(
     choice: SnapshotterChoice,
     remap: Option<Arc<Remap>>,
 ) -> Result<Arc<dyn Snapshotter>, SnapshotError> {
-    let erofs = match choice {
-        SnapshotterChoice::Directory => false,
+    let kind = find_out(root, choice, remap.clone())?;
+    Ok(Arc::new(Snapshots::open(root, kind, true, remap)?))
+}
+
+/// In which form layers are kept by this choice.
+pub(super) fn find_out(
+    root: &Path,
+    choice: SnapshotterChoice,
+    remap: Option<Arc<Remap>>,
+) -> Result<SnapshotterKind, SnapshotError> {
+    let erofs = || probe(root, SnapshotterKind::Erofs, remap.clone());
+    match choice {
+        SnapshotterChoice::Directory => {}
         SnapshotterChoice::Erofs => {
-            probe(root, Erofs, remap.clone()).map_err(|source| SnapshotError::Unsupported {
+            erofs().map_err(|source| SnapshotError::Unsupported {
                 path: root.to_owned(),
                 source: Box::new(source),
             })?;
-            true
+            return Ok(SnapshotterKind::Erofs);
         }
-        SnapshotterChoice::Auto => match probe(root, Erofs, remap.clone()) {
-            Ok(()) => true,
+        SnapshotterChoice::Auto => match erofs() {
+            Ok(()) => return Ok(SnapshotterKind::Erofs),
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
                 tracing::info!(
                     error,
                     "EROFS layers do not work here: layers are kept as directories"
                 );
-                false
             }
         },
-    };
-    if erofs {
-        return Ok(Arc::new(Snapshots::open(root, Erofs, true, remap)?));
     }
+    let directory = SnapshotterKind::Directory;
     if remap.is_some() {
-        probe(root, Directories, remap.clone()).map_err(|source| SnapshotError::NotRemapped {
+        probe(root, directory, remap).map_err(|source| SnapshotError::NotRemapped {
             path: root.to_owned(),
             source: Box::new(source),
         })?;
     }
-    Ok(Arc::new(Snapshots::open(root, Directories, true, remap)?))
+    Ok(directory)
 }
 
 /// Stores a layer, mounts a container over it, and reads and writes through the mount.
 fn probe(
     root: &Path,
-    form: impl LayerForm,
+    kind: SnapshotterKind,
     remap: Option<Arc<Remap>>,
 ) -> Result<(), SnapshotError> {
     let path = root.join(".probe");
     remove_any(&path)?;
-    let result = try_probe(&path, form, remap);
+    let result = try_probe(&path, kind, remap);
     remove_any(&path)?;
     result
 }
 
 fn try_probe(
     path: &Path,
-    form: impl LayerForm,
+    kind: SnapshotterKind,
     remap: Option<Arc<Remap>>,
 ) -> Result<(), SnapshotError> {
     let owner = remap.as_ref().map_or((0, 0), |remap| remap.mapping.root());
     let ids = remap.as_ref().map_or(Ids::Host, |_| Ids::Remapped);
-    let snapshots = Snapshots::open(path, form, false, remap)?;
+    let snapshots = Snapshots::open(path, kind, false, remap)?;
     let failed = |source| SnapshotError::Mount {
         what: "a probe of layers under overlay".into(),
         source,

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use hoist_model::{ContainerId, Digest};
@@ -16,23 +16,25 @@ use crate::erofs::RootAttributes;
 
 use super::bases::Bases;
 use super::containers::{Containers, Known};
-use super::form::LayerForm;
+use super::form::Form;
 use super::layer_files::{LayerFiles, io_at, make_directory};
 use super::layer_writer::StreamingWriter;
+use super::open::find_out;
 use super::overlay::{Staging, Writable, mount_overlay};
 use super::{
     Changes, Doomed, Ids, LayerError, LayerRecord, LayerWriter, MAX_LAYERS, Remap, SnapshotError,
-    Snapshotter, SnapshotterKind,
+    Snapshotter, SnapshotterChoice, SnapshotterKind,
 };
 
-/// Layers in form `F`, and containers over them.
+/// Layers in either form, and containers over them.
 ///
 /// A layer's lower directory is opened (for EROFS: mounted) at first use and kept until the layer is removed: an fd and, for EROFS,
 /// one small superblock each. Overlays hold their lowers themselves, so dropping one here takes nothing from a container.
 #[derive(Debug)]
-pub(super) struct Snapshots<F> {
+pub(super) struct Snapshots {
+    root: PathBuf,
     files: Arc<LayerFiles>,
-    form: Arc<F>,
+    form: Arc<Form>,
     bases: Bases,
     containers: Containers,
     /// Open lowers. Held while one is being opened, so that a layer is mounted once.
@@ -46,10 +48,10 @@ pub(super) struct Snapshots<F> {
     staging: Staging,
 }
 
-impl<F: LayerForm> Snapshots<F> {
+impl Snapshots {
     pub(super) fn open(
         root: &Path,
-        form: F,
+        kind: SnapshotterKind,
         durable: bool,
         remap: Option<Arc<Remap>>,
     ) -> Result<Self, SnapshotError> {
@@ -66,8 +68,9 @@ impl<F: LayerForm> Snapshots<F> {
             Ok(file.into())
         };
         Ok(Self {
+            root: root.to_owned(),
             files,
-            form: Arc::new(form),
+            form: Arc::new(Form::new(kind)),
             bases,
             containers,
             lowers: Mutex::new(HashMap::new()),
@@ -194,9 +197,15 @@ fn with_ids(directory: impl AsFd, namespace: &OwnedFd) -> Result<OwnedFd, Snapsh
     })
 }
 
-impl<F: LayerForm> Snapshotter for Snapshots<F> {
+impl Snapshotter for Snapshots {
     fn kind(&self) -> SnapshotterKind {
         self.form.kind()
+    }
+
+    fn choose(&self, choice: SnapshotterChoice) -> Result<SnapshotterKind, SnapshotError> {
+        let kind = find_out(&self.root, choice, self.remap.clone())?;
+        self.form.change(kind);
+        Ok(kind)
     }
 
     fn has_layer(&self, diff_id: &Digest) -> bool {

@@ -72,6 +72,52 @@ fn layers_stored_in_one_form_serve_the_other() {
 }
 
 #[test]
+fn another_form_is_chosen_while_layers_are_mounted() {
+    if !hoist_testkit::is_root() {
+        return hoist_testkit::skip("needs root");
+    }
+    for [first, second] in [BOTH, [BOTH[1], BOTH[0]]] {
+        let root = tempfile::tempdir().unwrap();
+        let snapshotter = open_snapshotter(root.path(), first).unwrap();
+        let [before, unused] = ["before", "unused"].map(|text| {
+            let tar = TarBuilder::new().file(text, 0o644, text).finish();
+            store(&*snapshotter, &tar)
+        });
+        let prepare = |number, layers: &[hoist_model::Digest]| {
+            snapshotter
+                .prepare(&key(number), layers, Ids::Host)
+                .unwrap();
+            snapshotter.mount(&key(number), Changes::Kept).unwrap()
+        };
+        let running = prepare(1, std::slice::from_ref(&before));
+        let kind = snapshotter.choose(second).unwrap();
+        assert_eq!(kind, snapshotter.kind());
+        // An argument of the choice's own name is what it becomes.
+        let is_directory = second == SnapshotterChoice::Directory;
+        assert_eq!(kind == SnapshotterKind::Directory, is_directory);
+        let after = store(
+            &*snapshotter,
+            &TarBuilder::new().file("after", 0o644, "after").finish(),
+        );
+        let tree = root
+            .path()
+            .join("layers")
+            .join(format!("{}.tree", after.hex()));
+        assert_eq!(tree.exists(), is_directory);
+        // Layers of before and after together, one of them mounted before.
+        let later = prepare(2, &[before, unused, after]);
+        for name in ["before", "unused", "after"] {
+            assert_eq!(read(&later, name), name);
+        }
+        assert_eq!(read(&running, "before"), "before");
+        drop(snapshotter);
+        let again = open_snapshotter(root.path(), first).unwrap();
+        let mount = again.mount(&key(2), Changes::Kept).unwrap();
+        assert_eq!(read(&mount, "after"), "after");
+    }
+}
+
+#[test]
 fn where_erofs_does_not_work_directories_serve_and_a_full_disk_leaves_nothing() {
     if !hoist_testkit::is_root() {
         return hoist_testkit::skip("needs root");

@@ -211,6 +211,19 @@ fn address_header(index: u32, address: IpNet) -> [u8; 8] {
     header
 }
 
+/// Sets the MTU of a link that is up.
+pub(crate) fn set_mtu(batch: &mut Batch, index: u32, mtu: u32) {
+    batch.message(
+        format!("set the MTU of link {index} to {mtu}"),
+        NEW_LINK,
+        0,
+        &link_header(index, IFF_UP),
+        |a| {
+            a.put_u32(LINK_MTU, mtu);
+        },
+    );
+}
+
 /// Puts a link on a bridge, up.
 pub(crate) fn enslave(batch: &mut Batch, index: u32, bridge: u32, mtu: Option<u32>) {
     batch.message(

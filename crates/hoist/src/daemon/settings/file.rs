@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use hoist_engine::networks::DriverOptions;
 
@@ -92,32 +92,33 @@ pub(super) struct Pool {
     pub(super) size: u8,
 }
 
-/// A named file must be there; the default one need not.
-pub(super) fn read_file(named: Option<&Path>) -> anyhow::Result<File> {
+/// The file with its meanings, and as it is written. A named file must be there; the default one need not.
+pub(super) fn read_file(named: Option<&Path>) -> anyhow::Result<(File, Map<String, Value>)> {
     let path = named.unwrap_or(Path::new(CONFIG_FILE));
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(File::default());
+            return Ok(Default::default());
         }
         Err(error) => {
-            return Err(error).with_context(|| {
-                format!(
-                    "unable to configure the engine with file {}",
-                    path.display()
-                )
-            });
+            return Err(error).with_context(|| not_with(path));
         }
     };
     // As dockerd: an empty file says nothing, and a mark of the byte order is none of its words.
     let text = text.trim_start_matches('\u{feff}').trim();
     if text.is_empty() {
-        return Ok(File::default());
+        return Ok(Default::default());
     }
-    serde_json::from_str(text).with_context(|| {
-        format!(
-            "unable to configure the engine with file {}",
-            path.display()
-        )
-    })
+    let parsed = || -> serde_json::Result<_> {
+        Ok((serde_json::from_str(text)?, serde_json::from_str(text)?))
+    };
+    parsed().with_context(|| not_with(path))
+}
+
+/// What an error of the file begins with, as dockerd's.
+pub(super) fn not_with(path: &Path) -> String {
+    format!(
+        "unable to configure the engine with file {}",
+        path.display()
+    )
 }

@@ -103,16 +103,6 @@ pub(crate) struct NetworkSettings {
     pub(crate) default_network_opts: DriverOptions,
 }
 
-impl NetworkSettings {
-    /// Takes what a reload changes while the engine runs; the rest stays, to be compared again.
-    pub(crate) fn take_reloadable(&mut self, new: Self) {
-        self.ip = new.ip;
-        self.ip_forward = new.ip_forward;
-        self.ip_forward_no_drop = new.ip_forward_no_drop;
-        self.default_network_opts = new.default_network_opts;
-    }
-}
-
 /// Checks, in dockerd's words (moby `daemon/daemon_unix.go`, `verifyDaemonSettings`).
 pub(super) fn settle(
     said: NetworkSaid,
