@@ -7,7 +7,8 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::parser::ValueSource;
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 
 use super::settings::{NetworkSaid, ProxiesSaid};
 
@@ -197,6 +198,19 @@ pub(crate) struct Arguments {
     /// Serve the default engine's sockets only if nobody else does; set when a client starts the engine
     #[arg(long, hide = true)]
     pub(crate) started_by_client: bool,
+    /// Which of dockerd's flags were given, those without a meaning here among them
+    #[arg(skip)]
+    pub(crate) given: Vec<Given>,
+}
+
+/// A flag as it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Given {
+    /// Without its dashes.
+    pub(crate) flag: String,
+    pub(crate) values: Vec<String>,
+    /// Whether it may be given more than once.
+    pub(crate) is_list: bool,
 }
 
 /// Flags of dockerd without a meaning here, and whether each takes a value.
@@ -239,6 +253,7 @@ pub(crate) fn parse(
 ) -> Result<(Arguments, Vec<String>), clap::Error> {
     let mut kept = vec![OsString::from("hoist daemon")];
     let mut ignored = Vec::new();
+    let mut given: Vec<Given> = Vec::new();
     let mut words = words.into_iter().peekable();
     while let Some(word) = words.next() {
         let text = word.to_string_lossy().into_owned();
@@ -246,21 +261,52 @@ pub(crate) fn parse(
         match WITHOUT_MEANING.iter().find(|(flag, _)| *flag == name) {
             Some((_, takes_value)) => {
                 // dockerd takes `--userland-proxy=false` and bare `--userland-proxy` alike for booleans it gives a value here.
-                let bare = !text.contains('=');
-                if bare
-                    && *takes_value
-                    && words
-                        .peek()
-                        .is_some_and(|next| !next.to_string_lossy().starts_with('-'))
-                {
-                    words.next();
-                }
+                let value = match text.split_once('=') {
+                    Some((_, value)) => Some(value.to_owned()),
+                    None if *takes_value => {
+                        let next = words.next_if(|next| !next.to_string_lossy().starts_with('-'));
+                        next.map(|next| next.to_string_lossy().into_owned())
+                    }
+                    None => None,
+                };
+                given.push(Given {
+                    flag: name.trim_start_matches('-').to_owned(),
+                    values: vec![value.unwrap_or_else(|| "true".to_owned())],
+                    is_list: false,
+                });
                 ignored.push(text);
             }
             None => kept.push(word),
         }
     }
-    Ok((Arguments::try_parse_from(kept)?, ignored))
+    let command = Arguments::command();
+    let flags: Vec<(String, String, bool)> = command
+        .get_arguments()
+        .filter_map(|flag| {
+            let is_list = matches!(flag.get_action(), ArgAction::Append);
+            Some((
+                flag.get_id().to_string(),
+                flag.get_long()?.to_owned(),
+                is_list,
+            ))
+        })
+        .collect();
+    let matches = command.try_get_matches_from(kept)?;
+    for (id, flag, is_list) in flags {
+        if matches.value_source(&id) == Some(ValueSource::CommandLine) {
+            let values = matches.get_raw(&id).into_iter().flatten();
+            given.push(Given {
+                flag,
+                values: values
+                    .map(|value| value.to_string_lossy().into_owned())
+                    .collect(),
+                is_list,
+            });
+        }
+    }
+    given.sort_by(|one, other| one.flag.cmp(&other.flag));
+    let arguments = Arguments::from_arg_matches(&matches)?;
+    Ok((Arguments { given, ..arguments }, ignored))
 }
 
 #[cfg(test)]

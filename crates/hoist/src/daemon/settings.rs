@@ -16,6 +16,7 @@ use super::arguments::Arguments;
 use super::keys;
 use super::served::RegistrySettings;
 
+mod conflicts;
 mod containers;
 mod file;
 mod hosts;
@@ -172,7 +173,7 @@ impl Settings {
 /// Reads the file, puts the flags beside it and checks every value; errors name the flag or key and its value.
 pub(crate) fn settle(arguments: Arguments, mut ignored: Vec<String>) -> anyhow::Result<Settings> {
     let path = arguments.config_file.as_deref();
-    let (file, _) = read_file(path)?;
+    let (file, written) = read_file(path)?;
     let path = path.unwrap_or(Path::new(CONFIG_FILE));
     let strange: Vec<&str> = file.unknown.keys().map(String::as_str).collect();
     let strange: Vec<&str> = strange
@@ -187,6 +188,7 @@ pub(crate) fn settle(arguments: Arguments, mut ignored: Vec<String>) -> anyhow::
             strange.join(", ")
         );
     }
+    conflicts::check(&arguments.given, &written).with_context(|| not_with(path))?;
     ignored.extend(
         file.unknown
             .keys()

@@ -16,11 +16,11 @@ fn check(words: &[&str]) -> anyhow::Result<Settings> {
 }
 
 #[test]
-fn flags_win_over_the_file_and_private_roots_stay_together() {
+fn flags_and_file_add_up_and_private_roots_stay_together() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(
         file.path(),
-        r#"{"debug":true,"data-root":"/a","labels":["x=y"],"live-restore":false,"icc":false,"builder":{}}"#,
+        r#"{"debug":true,"labels":["x=y"],"live-restore":false,"icc":false,"builder":{}}"#,
     )
     .unwrap();
     let path = file.path().to_str().unwrap();
@@ -43,7 +43,7 @@ fn users_are_remapped_by_flag_or_key() {
         (&[][..], None),
         (&["--userns-remap", "ann:staff"], Some("ann:staff")),
         (&["--config-file", path], Some("default")),
-        (&["--config-file", path, "--userns-remap=7"], Some("7")),
+        (&["--userns-remap=7"], Some("7")),
         (&["--userns-remap="], None),
     ] {
         let settings = check(words).unwrap();
@@ -126,14 +126,13 @@ fn wrong_values_are_named() {
 fn networks_are_as_flags_and_file_say() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let text = r#"{
-        "ipv6": true, "fixed-cidr": "10.5.3.7/25", "fixed-cidr-v6": "2001:db8::/64", "icc": false, "ip": "127.0.0.1",
+        "ipv6": true, "fixed-cidr": "10.5.3.7/25", "fixed-cidr-v6": "2001:db8::/64", "ip": "127.0.0.1",
         "default-gateway": "10.5.3.9", "default-gateway-v6": "2001:db8::9", "ip-forward": false, "bip6": "2001:db8::1/64",
-        "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1400", "a": "b"}}
+        "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1300", "a": "b"}}
     }"#;
     std::fs::write(file.path(), text).unwrap();
     let path = file.path().to_str().unwrap();
-    let flag = "--default-network-opt=bridge=com.docker.network.driver.mtu=1300";
-    let settings = check(&["--config-file", path, "--icc", flag, "--ip-masq=false"]).unwrap();
+    let settings = check(&["--config-file", path, "--icc", "--ip-masq=false"]).unwrap();
     let network = &settings.network;
     assert!(settings.ignored.is_empty());
     assert!(network.ipv6 && network.icc && network.iptables && !network.ip_forward);
@@ -199,4 +198,56 @@ fn networks_that_contradict_themselves_are_refused_in_dockerds_words() {
     }
     assert!(check(&["--ip6tables=false", "--icc=false"]).is_ok());
     assert!(check(&["--storage-opt=overlay2.override_kernel_check=true"]).is_ok());
+}
+
+#[test]
+fn what_is_said_twice_is_refused_as_dockerd_refuses_it() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    let refused = |text: &str, words: &[&str]| {
+        std::fs::write(file.path(), text).unwrap();
+        let words = [&["--config-file", path], words].concat();
+        format!("{:#}", check(&words).unwrap_err())
+    };
+    // As dockerd 20.10 says it of the same flags and the same file, but for what begins the sentence.
+    let text = r#"{"hosts":["tcp://127.0.0.1:1"],"debug":true,"mtu":1300,"log-opts":{"max-size":"1m"},"labels":["a=1"],
+        "default-ulimits":{"nofile":{"Name":"nofile","Soft":1,"Hard":2}},"dns":["1.1.1.1"],"bridge":"none","icc":false,
+        "insecure-registries":["a","b"],"userland-proxy":false}"#;
+    let words = "-H unix:///s -H fd:// --debug --mtu 1400 --log-opt max-size=2m --log-opt max-file=3 --label c=d \
+        --default-ulimit nofile=3:4 --dns 8.8.8.8 -b docker9 --icc=true --insecure-registry q --userland-proxy=true";
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let expected = format!(
+        "unable to configure the engine with file {path}: the following directives are specified both as a flag and in the \
+         configuration file: bridge: (from flag: docker9, from file: none), debug: (from flag: true, from file: true), \
+         default-ulimits: (from flag: [nofile=3:4], from file: map[nofile:map[Hard:2 Name:nofile Soft:1]]), \
+         dns: (from flag: [8.8.8.8], from file: [1.1.1.1]), \
+         hosts: (from flag: [unix:///s fd://], from file: [tcp://127.0.0.1:1]), icc: (from flag: true, from file: false), \
+         insecure-registries: (from flag: [q], from file: [a b]), labels: (from flag: [c=d], from file: [a=1]), \
+         log-opts: (from flag: map[max-file:3 max-size:2m], from file: map[max-size:1m]), \
+         mtu: (from flag: 1400, from file: 1300), userland-proxy: (from flag: true, from file: false)"
+    );
+    assert_eq!(refused(text, &words), expected);
+    let secret = r#"{"proxies":{"http-proxy":"http://ann:secret@proxy:3128","no-proxy":"a"}}"#;
+    let told = refused(secret, &["--http-proxy", "http://bob:word@other:1"]);
+    assert!(
+        told.ends_with(
+            "http-proxy: (from flag: http://xxxxx:xxxxx@other:1, from file: http://xxxxx:xxxxx@proxy:3128)"
+        ),
+        "{told}"
+    );
+    // Runtimes add up, as in dockerd.
+    std::fs::write(file.path(), r#"{"runtimes":{"runc":{}}}"#).unwrap();
+    check(&["--config-file", path, "--add-runtime", "a=b"]).unwrap();
+}
+
+#[test]
+fn labels_are_told_once_and_with_their_sign() {
+    let settings = check(&["--label", "b", "--label", "a=1", "--label", "a=1"]).unwrap();
+    assert_eq!(settings.labels, ["a=1", "b="]);
+    for (label, told) in [
+        ("=x", "invalid label '=x': empty name"),
+        ("a b=c", "label 'a b=c' contains whitespaces"),
+    ] {
+        assert_eq!(check(&["--label", label]).unwrap_err().to_string(), told);
+    }
 }

@@ -118,11 +118,18 @@ pub(super) fn labels(labels: Vec<String>) -> anyhow::Result<Vec<String>> {
         if name.trim().is_empty() {
             bail!("invalid label '{label}': empty name");
         }
+        if name.trim_start().contains(char::is_whitespace) {
+            bail!("label '{label}' contains whitespaces");
+        }
         if let Some(other) = values.insert(name, value).filter(|other| *other != value) {
             bail!("conflict labels for {name}={value} and {name}={other}");
         }
     }
-    Ok(labels)
+    // Each once, and with its `=`, as everywhere labels are listed.
+    let labels = values.into_iter();
+    Ok(labels
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect())
 }
 
 /// Addresses by flag or key.
