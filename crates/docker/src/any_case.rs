@@ -1,10 +1,11 @@
 //! Reading bodies as Go's decoder does: a member's name counts whatever its case.
 //!
 //! Clients get away with it against Docker (docker-py sends `detachKeys`, scripts send `image`), so it is part of the API. An
-//! exact name wins over one that differs in case.
+//! exact name wins over one that differs in case. And `null` is nothing said, wherever it stands: `{"Labels": {"a": null}}` is a
+//! label without a value.
 
 use serde::de::value::{MapDeserializer, SeqDeserializer};
-use serde::de::{Deserializer, IntoDeserializer, Visitor};
+use serde::de::{Deserializer, Error as _, IntoDeserializer, Unexpected, Visitor};
 use serde_json::{Error, Value};
 
 /// A value whose objects give structs their members by any case.
@@ -27,11 +28,33 @@ fn spelled<'a>(
     }
 }
 
+/// The members of `null`.
+const NOTHING: std::iter::Empty<(&str, AnyCase<'_>)> = std::iter::empty();
+
+/// Methods that take `null` for a zero.
+macro_rules! zero_for_null {
+    ($($method:ident $visit:ident $zero:literal),*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            if self.0.is_null() {
+                return visitor.$visit($zero);
+            }
+            self.deserialize_any(visitor)
+        }
+    )*};
+}
+
 impl<'de> Deserializer<'de> for AnyCase<'de> {
     type Error = Error;
 
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit identifier ignored_any
+        i128 u128 char bytes byte_buf unit identifier ignored_any
+    }
+
+    zero_for_null! {
+        deserialize_bool visit_bool false, deserialize_str visit_str "", deserialize_string visit_str "",
+        deserialize_i8 visit_i8 0, deserialize_i16 visit_i16 0, deserialize_i32 visit_i32 0, deserialize_i64 visit_i64 0,
+        deserialize_u8 visit_u8 0, deserialize_u16 visit_u16 0, deserialize_u32 visit_u32 0, deserialize_u64 visit_u64 0,
+        deserialize_f32 visit_f32 0.0, deserialize_f64 visit_f64 0.0
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -67,8 +90,10 @@ impl<'de> Deserializer<'de> for AnyCase<'de> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let Value::Array(elements) = self.0 else {
-            return self.0.deserialize_seq(visitor);
+        let elements = match self.0 {
+            Value::Array(elements) => elements.as_slice(),
+            Value::Null => &[],
+            other => return other.deserialize_seq(visitor),
         };
         let mut reader = SeqDeserializer::new(elements.iter().map(AnyCase));
         let value = visitor.visit_seq(&mut reader)?;
@@ -90,8 +115,10 @@ impl<'de> Deserializer<'de> for AnyCase<'de> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let Value::Object(members) = self.0 else {
-            return self.0.deserialize_map(visitor);
+        let members = match self.0 {
+            Value::Object(members) => members,
+            Value::Null => return visitor.visit_map(MapDeserializer::new(NOTHING)),
+            other => return other.deserialize_map(visitor),
         };
         let members = members
             .iter()
@@ -105,8 +132,15 @@ impl<'de> Deserializer<'de> for AnyCase<'de> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        let Value::Object(members) = self.0 else {
-            return self.0.deserialize_struct(name, fields, visitor);
+        let members = match self.0 {
+            Value::Object(members) => members,
+            Value::Null => return visitor.visit_map(MapDeserializer::new(NOTHING)),
+            // Its elements would count as members in their order.
+            Value::Array(_) => {
+                let found = Unexpected::Seq;
+                return Err(Error::invalid_type(found, &"an object"));
+            }
+            other => return other.deserialize_struct(name, fields, visitor),
         };
         let members = members.iter().filter_map(|(name, member)| {
             spelled(name, fields, members).map(|name| (name, AnyCase(member)))
@@ -164,6 +198,19 @@ mod tests {
         assert_eq!(read.detach_keys.unwrap(), "ctrl-p");
         assert_eq!(read.inner.unwrap(), [Inner { count: 1 }]);
         assert_eq!(read.labels.unwrap()["Inner"], "x");
+    }
+
+    #[test]
+    fn null_is_nothing_said_and_a_list_is_no_object() {
+        let text = r#"{"DetachKeys":null,"Inner":[{"Count":null}],"Labels":{"a":null}}"#;
+        let told = read(text).unwrap();
+        assert_eq!(told.detach_keys, None);
+        assert_eq!(told.labels.unwrap()["a"], "");
+        assert_eq!(told.inner.unwrap(), [Inner { count: 0 }]);
+        for text in [r#"["a",[],{}]"#, r#"{"Inner":[[1]]}"#] {
+            let error = read(text).unwrap_err().to_string();
+            assert_eq!(error, "invalid type: sequence, expected an object");
+        }
     }
 
     #[test]

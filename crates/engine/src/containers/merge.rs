@@ -27,7 +27,8 @@ pub(crate) fn merge_image(
             }
         }
     }
-    if process.arguments().iter().all(String::is_empty) {
+    // One empty word is a command: that no program has this name is found out at the start.
+    if process.arguments().is_empty() {
         return Err(ContainerError::Invalid("no command specified".to_owned()));
     }
     process.environment = merge_environment(&config.env, &process.environment);
@@ -140,6 +141,9 @@ mod tests {
             (Some(&["/own"][..]), None, vec!["/own"]),
             (Some(&["/own"][..]), Some(&["x"][..]), vec!["/own", "x"]),
             (Some(&[""][..]), Some(&["x"][..]), vec!["x"]),
+            // A command, though no program has this name: Docker says so at the start, with 127.
+            (Some(&[""][..]), Some(&[""][..]), vec![""]),
+            (None, Some(&[""][..]), vec!["/entry", ""]),
         ] {
             let merged = merge_image(spec(entrypoint, command), &image()).unwrap();
             assert_eq!(merged.process.arguments(), words(&expected));
