@@ -8,35 +8,33 @@ mod built;
 mod collection;
 mod configs;
 pub mod fsck;
+mod load;
 mod manifests;
+mod pull;
 mod push;
 mod removal;
 mod usage;
 
-use std::io::Read;
 use std::sync::{Arc, OnceLock};
 
 use hoist_image::document::{CONFIG_LIMIT, ImageConfig};
-use hoist_image::files::{Change, Root};
-use hoist_image::{CommitOptions, ContentStore, ImportOptions, Snapshotter, StoredImage};
+use hoist_image::{ContentStore, Snapshotter, StoredImage};
 use hoist_model::{
-    Digest, ErrorClass, Event, EventKind, ImageId, ImageReference, ImageSelector, Platform,
-    Repository, Timestamp,
+    Digest, ErrorClass, Event, EventKind, ImageId, ImageReference, ImageSelector, Timestamp,
 };
 use hoist_store::{Class, Store, StoreError, Transaction};
 
 use crate::clock::now;
 use crate::error::ImageError;
 use crate::paced::paced;
-use crate::ports::{
-    Credentials, Download, ImageSource, ProgressFn, RemoteImage, SearchHit, SourceError,
-};
+use crate::ports::{ImageSource, SourceError};
 use crate::records::{ImageRecord, TagRecord};
 use hoist_model::chain;
 
 pub use built::OtherLayers;
 pub use collection::Intake;
 pub use manifests::{ManifestKind, ManifestSummary};
+pub use pull::Pulled;
 pub use push::Pushing;
 pub use usage::ImageUsage;
 
@@ -58,17 +56,6 @@ struct Inner {
     collection: Arc<Collection>,
     /// Who keeps layers beside images and containers.
     others: OnceLock<OtherLayers>,
-}
-
-/// What a pull did.
-#[derive(Debug)]
-pub struct Pulled {
-    /// The image.
-    pub image: Arc<ImageRecord>,
-    /// Digest of the manifest or index the reference named.
-    pub digest: Digest,
-    /// Whether the tag named something else, or nothing, before.
-    pub newer: bool,
 }
 
 /// One change that a removal made, in order (API `ImageDelete`).
@@ -218,181 +205,6 @@ impl Images {
     /// The directory or mount that holds an image's layers, for those who mount it.
     pub(crate) fn snapshotter(&self) -> &Arc<dyn Snapshotter> {
         &self.inner.snapshotter
-    }
-
-    /// Brings an image from its registry.
-    pub async fn pull(
-        &self,
-        reference: &ImageReference,
-        platform: Option<&Platform>,
-        credentials: Option<Credentials>,
-        progress: ProgressFn,
-    ) -> Result<Pulled, ImageError> {
-        let intake = Arc::new(self.intake().await);
-        let held = intake.clone();
-        // Whoever stores parts of it has this, and goes on for a moment when nobody waits for the pull any more.
-        let progress: ProgressFn = Arc::new(move |report| {
-            let _ = &held;
-            progress(report);
-        });
-        let stored = self
-            .inner
-            .source
-            .pull(reference, platform, credentials, progress)
-            .await?;
-        let digest = stored
-            .references
-            .iter()
-            .find_map(|name| name.digest().cloned())
-            .or_else(|| stored.manifest.clone())
-            .unwrap_or_else(|| stored.id.clone());
-        let before = self
-            .inner
-            .store
-            .snapshot()
-            .get::<TagRecord>(&reference.to_string());
-        let newer = before.is_none_or(|tag| tag.image != stored.id);
-        let image = self.adopt(&stored, "pull", &reference.familiar()).await?;
-        if let Some(intake) = Arc::into_inner(intake) {
-            intake.finish();
-        }
-        Ok(Pulled {
-            image,
-            digest,
-            newer,
-        })
-    }
-
-    /// Brings every tag of a repository, one after another; answers whether anything is new. The first failure ends it.
-    pub async fn pull_all(
-        &self,
-        repository: &Repository,
-        platform: Option<&Platform>,
-        credentials: Option<Credentials>,
-        progress: ProgressFn,
-    ) -> Result<bool, ImageError> {
-        let source = &self.inner.source;
-        let mut newer = false;
-        for tag in source.tags(repository, credentials.clone()).await? {
-            let reference = format!("{repository}:{tag}");
-            let reference = ImageReference::parse_exact(&reference)
-                .map_err(|error| ImageError::InvalidReference(error.to_string()))?;
-            let pulled = self.pull(&reference, platform, credentials.clone(), progress.clone());
-            newer |= pulled.await?.newer;
-        }
-        Ok(newer)
-    }
-
-    /// Asks a registry whether credentials are good.
-    pub async fn authenticate(
-        &self,
-        credentials: Credentials,
-    ) -> Result<(String, Option<String>), ImageError> {
-        Ok(self.inner.source.authenticate(credentials).await?)
-    }
-
-    /// What a reference names at its registry.
-    pub async fn describe(
-        &self,
-        reference: &ImageReference,
-        credentials: Option<Credentials>,
-    ) -> Result<RemoteImage, ImageError> {
-        Ok(self.inner.source.describe(reference, credentials).await?)
-    }
-
-    /// Searches a registry for repositories.
-    pub async fn search(
-        &self,
-        term: &str,
-        limit: u32,
-        credentials: Option<Credentials>,
-    ) -> Result<Vec<SearchHit>, ImageError> {
-        Ok(self.inner.source.search(term, limit, credentials).await?)
-    }
-
-    /// Asks for a file of the web, to be imported.
-    pub async fn fetch(&self, url: &str) -> Result<Download, ImageError> {
-        Ok(self.inner.source.fetch(url).await?)
-    }
-
-    /// Takes over the images of an archive made by `docker save` or in OCI layout; answers each with its names.
-    pub async fn load(
-        &self,
-        archive: Box<dyn Read + Send>,
-        platforms: Vec<Platform>,
-        progress: ProgressFn,
-    ) -> Result<Vec<(Arc<ImageRecord>, Vec<ImageReference>)>, ImageError> {
-        let intake = self.intake().await;
-        let inner = self.inner.clone();
-        let (stored, intake) = at_pace(move || {
-            let sink = |report| progress(report);
-            let (content, snapshotter) = (&inner.content, inner.snapshotter.as_ref());
-            let loaded =
-                hoist_image::load_archive(archive, content, snapshotter, &platforms, &sink);
-            let stored = loaded.map_err(|error| refused(chain(&error), error.class()))?;
-            Ok((stored, intake))
-        })
-        .await?;
-        let mut loaded = Vec::with_capacity(stored.len());
-        for image in &stored {
-            let record = self.adopt(image, "load", image.id.as_str()).await?;
-            loaded.push((record, image.references.clone()));
-        }
-        // Not finished: an archive may have layers of no image.
-        drop(intake);
-        Ok(loaded)
-    }
-
-    /// Makes an image of one layer from a root file system's tar.
-    pub async fn import(
-        &self,
-        archive: Box<dyn Read + Send>,
-        reference: Option<&ImageReference>,
-        message: &str,
-        changes: &[String],
-        platform: Option<&Platform>,
-    ) -> Result<Arc<ImageRecord>, ImageError> {
-        let intake = self.intake().await;
-        let inner = self.inner.clone();
-        let options = ImportOptions {
-            changes: changes.to_vec(),
-            message: message.to_owned(),
-            platform: platform.cloned().unwrap_or_else(Platform::host),
-            created: now(),
-            reference: reference.cloned(),
-        };
-        let (stored, intake) = at_pace(move || {
-            let (content, snapshotter) = (&inner.content, inner.snapshotter.as_ref());
-            let imported = hoist_image::import_rootfs(archive, &options, content, snapshotter);
-            let stored = imported.map_err(|error| refused(chain(&error), error.class()))?;
-            Ok((stored, intake))
-        })
-        .await?;
-        let image = self.adopt(&stored, "import", stored.id.as_str()).await?;
-        intake.finish();
-        Ok(image)
-    }
-
-    /// Makes an image of what a container changed. `changes` is asked on a thread that may block.
-    pub(crate) async fn commit(
-        &self,
-        changes: impl FnOnce() -> Result<(Root, Vec<Change>), (String, ErrorClass)> + Send + 'static,
-        options: CommitOptions,
-    ) -> Result<Arc<ImageRecord>, ImageError> {
-        let intake = self.intake().await;
-        let inner = self.inner.clone();
-        let (stored, intake) = blocking(move || {
-            let (upper, changes) = changes().map_err(|(message, class)| refused(message, class))?;
-            let (content, snapshotter) = (&inner.content, inner.snapshotter.as_ref());
-            let committed =
-                hoist_image::commit_changes(&upper, &changes, options, content, snapshotter);
-            let stored = committed.map_err(|error| refused(chain(&error), error.class()))?;
-            Ok((stored, intake))
-        })
-        .await?;
-        let image = self.adopt(&stored, "create", stored.id.as_str()).await?;
-        intake.finish();
-        Ok(image)
     }
 
     /// Gives an image another name.

@@ -7,6 +7,7 @@
 
 mod difference;
 mod error;
+mod follow;
 mod name;
 mod pack;
 mod root;

@@ -1,21 +1,19 @@
 //! A container's root, and finding names below it.
 
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use hoist_model::{Timestamp, UserMapping};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, StatxFlags, Uid, chownat, fstat,
-    fstatvfs, mkdirat, openat2, readlinkat, statx,
+    fstatvfs, mkdirat, openat2, statx,
 };
 use rustix::io::Errno;
 
 use super::error::failed;
 use super::{FilesError, name};
 
-/// Symlinks followed in one path (Linux's own limit).
-const MOST_LINKS: usize = 40;
 /// Tries of a lookup that a rename in the container got in the way of.
 const MOST_TRIES: usize = 64;
 
@@ -127,7 +125,11 @@ impl Root {
         let fd = open.map_err(failed("looking at", path))?;
         let stat = fstat(&fd).map_err(failed("looking at", path))?;
         let link_target = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Symlink => self.follow(&cleaned).map_err(failed("following", path))?,
+            FileType::Symlink => {
+                let end = self.follow(cleaned.as_bytes());
+                let end = end.map_err(failed("following", path))?;
+                format!("/{}", String::from_utf8_lossy(&end))
+            }
             _ => String::new(),
         };
         let nanos = stat.st_mtime.saturating_mul(1_000_000_000);
@@ -139,44 +141,6 @@ impl Root {
                 nanos.saturating_add(i64::try_from(stat.st_mtime_nsec).unwrap_or(0)),
             ),
             link_target,
-        })
-    }
-
-    /// Follows every link of a path and answers the path without them; what is not there is taken as it is written.
-    pub(super) fn follow(&self, path: &str) -> io::Result<String> {
-        let mut left: Vec<String> = components(path).rev().map(str::to_owned).collect();
-        let mut done = String::new();
-        let mut links = 0;
-        while let Some(part) = left.pop() {
-            if part == ".." {
-                done.truncate(done.rfind('/').unwrap_or(0));
-                continue;
-            }
-            let next = format!("{done}/{part}");
-            let flags = OFlags::PATH | OFlags::NOFOLLOW;
-            let link = match self.open(next.as_bytes(), flags) {
-                Ok(fd) => readlinkat(&fd, "", Vec::new()).ok(),
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => None,
-                Err(error) => return Err(error.into()),
-            };
-            let Some(link) = link else {
-                done = next;
-                continue;
-            };
-            links += 1;
-            if links > MOST_LINKS {
-                return Err(Errno::LOOP.into());
-            }
-            let link = link.to_string_lossy().into_owned();
-            if link.starts_with('/') {
-                done.clear();
-            }
-            left.extend(components(&link).rev().map(str::to_owned));
-        }
-        Ok(if done.is_empty() {
-            "/".to_owned()
-        } else {
-            done
         })
     }
 
@@ -297,10 +261,6 @@ impl AsFd for Root {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-fn components(path: &str) -> impl DoubleEndedIterator<Item = &str> {
-    path.split('/').filter(|part| !matches!(*part, "" | "."))
 }
 
 /// Opens for reading what was opened by name only, without another look at the name: a device is never opened by this.

@@ -3,17 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 
-use rustix::fs::{FileType, OFlags, fstat, readlinkat};
+use rustix::fs::{FileType, OFlags, fstat};
 use rustix::io::Errno;
 
 use super::super::error::failed;
+use super::super::follow::follow;
 use super::super::pack::{Content, Described, Packer, describe};
 use super::super::{FilesError, Root, name};
 use super::{Entered, entered};
 use crate::tar::{Entry, EntryKind, Xattrs};
-
-/// Symlinks followed in one path (Linux's own limit).
-const MOST_LINKS: usize = 40;
 
 pub(super) struct Layer<'a, W> {
     pub(super) packer: Packer<'a, W>,
@@ -176,45 +174,10 @@ impl<'a, W: Write> Layer<'a, W> {
     /// Follows every link of a path, over what is below and what archives brought, and answers the path without them; what is not there is
     /// taken as it is written.
     pub(super) fn follow(&self, path: &[u8]) -> io::Result<Vec<u8>> {
-        let parts = |path: &[u8]| -> Vec<Vec<u8>> {
-            let parts = path.split(|byte| *byte == b'/');
-            let parts = parts.filter(|part| !matches!(*part, b"" | b"."));
-            parts.rev().map(<[u8]>::to_vec).collect()
-        };
-        let mut left = parts(path);
-        let mut done: Vec<u8> = Vec::new();
-        let mut links = 0;
-        while let Some(part) = left.pop() {
-            if part == b".." {
-                done.truncate(name::split(&done).0.len());
-                continue;
-            }
-            let slash: &[u8] = if done.is_empty() { b"" } else { b"/" };
-            let next = [&done, slash, &part].concat();
-            let link = match self.unpacked.get(&next) {
-                Some(link) => link.clone(),
-                None if self.written.contains(&next) || self.made.contains(&done) => None,
-                None => match self.below.open(&next, OFlags::PATH | OFlags::NOFOLLOW) {
-                    Ok(found) => readlinkat(&found, "", Vec::new())
-                        .ok()
-                        .map(std::ffi::CString::into_bytes),
-                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => None,
-                    Err(error) => return Err(error.into()),
-                },
-            };
-            let Some(link) = link else {
-                done = next;
-                continue;
-            };
-            links += 1;
-            if links > MOST_LINKS {
-                return Err(Errno::LOOP.into());
-            }
-            if link.starts_with(b"/") {
-                done.clear();
-            }
-            left.extend(parts(&link));
-        }
-        Ok(done)
+        follow(path, |directory, next| match self.unpacked.get(next) {
+            Some(link) => Ok(link.clone()),
+            None if self.written.contains(next) || self.made.contains(directory) => Ok(None),
+            None => self.below.link(next),
+        })
     }
 }

@@ -137,11 +137,10 @@ pub fn transfer_directory(
 ) -> Result<usize, FilesError> {
     let mut layer = Layer::new(below, owner.unwrap_or((0, 0)), out);
     let real = below
-        .follow(&name::clean(path))
+        .follow(path.as_bytes())
         .map_err(failed("following", path))?;
-    let real = real.trim_matches('/').as_bytes();
-    if !real.is_empty() && !layer.has_directory(real)? {
-        layer.directories(real, 0)?;
+    if !real.is_empty() && !layer.has_directory(&real)? {
+        layer.directories(&real, 0)?;
     }
     layer.finish()
 }
