@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hoist_model::{Digest, ErrorClass};
-use sha2::{Digest as _, Sha256};
+
+use crate::sha256::Sha256;
 
 /// Why a blob could not be kept or given back.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +113,7 @@ impl ContentStore {
 
     /// Keeps some bytes; idempotent. On disk (fsynced) when this returns. A blob that is here and damaged is replaced.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, ContentError> {
-        let digest = Digest::from_sha256(&Sha256::digest(bytes).into());
+        let digest = Sha256::digest(bytes);
         let path = self.path(&digest);
         let length = bytes.len() as u64;
         if fs::metadata(&path).is_ok_and(|found| found.len() == length)
@@ -167,7 +168,7 @@ impl ContentStore {
         file.take(limit)
             .read_to_end(&mut bytes)
             .map_err(io_at("reading", &path))?;
-        let found = Digest::from_sha256(&Sha256::digest(&bytes).into());
+        let found = Sha256::digest(&bytes);
         if found != *digest {
             let wanted = digest.clone();
             return Err(ContentError::Corrupt { wanted, found });

@@ -24,6 +24,7 @@ mod partial;
 mod removal;
 mod save;
 mod scatter;
+mod sha256;
 mod snapshot;
 mod stored;
 mod tar;
@@ -39,6 +40,7 @@ pub use load::{LoadError, load_archive};
 pub use partial::PartialBlob;
 pub use save::{ArchiveOut, Copied, SaveError, SavedImage, save_images};
 pub use scatter::scatter;
+pub use sha256::Sha256;
 pub use snapshot::{
     Blanks, Changes, Doomed, Ids, LayerError, LayerRecord, LayerWriter, MAX_LAYERS, Remap,
     SnapshotError, Snapshotter, SnapshotterChoice, SnapshotterKind, open_remapping_snapshotter,

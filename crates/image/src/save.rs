@@ -14,10 +14,10 @@ use std::io::{self, Read, Write};
 
 use hoist_model::{Digest, ErrorClass, ImageId, ImageReference};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use crate::content::{ContentError, ContentStore};
 use crate::document::CONFIG_LIMIT;
+use crate::sha256::Sha256;
 use crate::snapshot::{LayerError, Snapshotter, io_class};
 use crate::tar::{Entry, EntryKind, TarWriter, Xattrs};
 
@@ -129,7 +129,7 @@ pub fn save_images(
             "layers": layers,
         });
         let manifest = manifest.to_string().into_bytes();
-        let digest = Digest::from_sha256(&Sha256::digest(&manifest).into());
+        let digest = Sha256::digest(&manifest);
         let size = manifest.len() as u64;
         archive.blob(&digest, image.created, &manifest)?;
         let plain = descriptor(MANIFEST_TYPE, &digest, size);

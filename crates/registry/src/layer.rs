@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hoist_http::client::ResponseBody;
+use hoist_image::Sha256;
 use hoist_image::document::Descriptor;
 use hoist_image::{ContentStore, PartialBlob, Snapshotter};
 use hoist_model::{Digest, ImageReference, LayerPhase, Progress};
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use crate::ahead::{Ahead, AheadError, LEAST_PARTS, Source, range_header};
@@ -259,7 +259,7 @@ impl<R: Fn(LayerPhase)> Download<'_, R> {
 
     async fn verify(&mut self) -> Result<(), PullError> {
         (self.report)(LayerPhase::Verifying);
-        let found = Digest::from_sha256(&std::mem::take(&mut self.hasher).finalize().into());
+        let found = std::mem::take(&mut self.hasher).finish();
         if found != self.descriptor.digest {
             self.wrong().await;
             return Err(PullError::Mismatch {

@@ -1,6 +1,7 @@
 //! Manifests and configs: fetched, verified, chosen by platform.
 
 use bytes::Bytes;
+use hoist_image::Sha256;
 use hoist_image::document::{
     CONFIG_LIMIT, Descriptor, Document, DocumentError, ImageConfig, MANIFEST_LIMIT, Manifest,
     media_type,
@@ -8,7 +9,6 @@ use hoist_image::document::{
 use hoist_model::{Digest, ImageReference, Platform};
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use sha2::{Digest as _, Sha256};
 
 use crate::client::Client;
 use crate::credentials::Credentials;
@@ -315,5 +315,5 @@ fn own_type(bytes: &[u8]) -> Option<String> {
 }
 
 pub(crate) fn digest_of(bytes: &[u8]) -> Digest {
-    Digest::from_sha256(&Sha256::digest(bytes).into())
+    Sha256::digest(bytes)
 }

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
+use hoist_image::Sha256;
 use hoist_image::document::{
     CONFIG_LIMIT, Descriptor, Document, MANIFEST_LIMIT, Manifest, media_type,
 };
 use hoist_image::{ContentStore, LayerCompression, OutgoingImage, PushedImage, Snapshotter};
 use hoist_model::{Digest, ImageReference, Progress, Repository, UploadPhase};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -466,9 +466,9 @@ fn compress(
     });
     let failure = match done {
         Ok(()) => {
-            let found = Digest::from_sha256(&tar.hasher.finalize().into());
+            let found = tar.hasher.finish();
             if found == *layer {
-                return Ok((Digest::from_sha256(&hasher.finalize().into()), size));
+                return Ok((hasher.finish(), size));
             }
             PullError::Mismatch {
                 what: "filesystem layer",

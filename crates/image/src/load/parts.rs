@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 
 use hoist_model::{Digest, LayerPhase, Progress, ProgressSink};
-use sha2::{Digest as _, Sha256};
 
 use super::LoadError;
 use crate::copy::{CopyError, copy_layer};
 use crate::decompress::{Compression, Decompressor, layer_limit};
 use crate::document::CONFIG_LIMIT;
+use crate::sha256::Sha256;
 use crate::snapshot::{LayerError, Snapshotter};
 use crate::tar::{Archive, Entry, EntryKind, is_header, normal_path};
 
@@ -84,7 +84,7 @@ impl Parts {
     pub(super) fn document(&self, name: &str) -> Result<&[u8], LoadError> {
         match self.find(name)? {
             (at, Part::Document(bytes)) => {
-                check_blob(at, || Digest::from_sha256(&Sha256::digest(bytes).into()))?;
+                check_blob(at, || Sha256::digest(bytes))?;
                 Ok(bytes)
             }
             _ => Err(LoadError::Missing(name.to_owned())),
@@ -251,7 +251,7 @@ impl Reading<'_> {
         io::copy(&mut raw, &mut io::sink()).map_err(LoadError::Read)?;
         report(LayerPhase::Complete);
         let raw = match raw.hasher {
-            Some(hasher) => Digest::from_sha256(&hasher.finalize().into()),
+            Some(hasher) => hasher.finish(),
             None => record.diff_id.clone(),
         };
         Ok((raw, record.diff_id))

@@ -24,7 +24,6 @@ use rustix::fs::{
     symlinkat,
 };
 use rustix::io::Errno;
-use sha2::{Digest as _, Sha256};
 
 use super::SnapshotError;
 use super::containers::{io_at, make_directories, read_layers};
@@ -32,6 +31,7 @@ use super::layer_files::{make_directory, remove_any};
 use super::overlay::Writable;
 use crate::directory::open_directory;
 use crate::erofs::RootAttributes;
+use crate::sha256::Sha256;
 
 /// One thing a root has to have, unless something of that name is there.
 enum Place {
@@ -183,7 +183,7 @@ impl Bases {
 
 pub(crate) fn name_of(layers: &[Digest]) -> String {
     let text: Vec<&str> = layers.iter().map(Digest::hex).collect();
-    let digest = Digest::from_sha256(&Sha256::digest(text.join(":")).into());
+    let digest = Sha256::digest(text.join(":"));
     digest.hex().to_owned()
 }
 

@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use hoist_model::Digest;
-use sha2::{Digest as _, Sha256};
 
 use super::{Doomed, LayerError, LayerRecord};
 use crate::erofs::{IndexSummary, SUMMARY_BYTES, read_summary, write_index};
+use crate::sha256::Sha256;
 use crate::tar::{Event, Parser};
 use crate::tree::Tree;
 
@@ -223,7 +223,7 @@ impl LayerFiles {
         parser
             .finish()
             .map_err(|error| LayerError::Invalid(error.to_string()))?;
-        Ok((tree, Digest::from_sha256(&hasher.finalize().into())))
+        Ok((tree, hasher.finish()))
     }
 
     /// Writes an index under a temporary name.

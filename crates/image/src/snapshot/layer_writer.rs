@@ -5,8 +5,8 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
 use hoist_model::Digest;
-use sha2::{Digest as _, Sha256};
 
+use super::background_digest::BackgroundDigest;
 use super::form::Form;
 use super::layer_files::{LayerFiles, Temporary, io_at};
 use super::{LayerError, LayerRecord, LayerWriter};
@@ -31,7 +31,7 @@ pub(super) struct StreamingWriter {
     form: Arc<Form>,
     temporary: Temporary,
     file: File,
-    hasher: Sha256,
+    digest: BackgroundDigest,
     parser: Parser,
     tree: Tree,
     bytes: u64,
@@ -53,7 +53,7 @@ impl StreamingWriter {
             form,
             temporary,
             file,
-            hasher: Sha256::new(),
+            digest: BackgroundDigest::new(),
             parser: Parser::new(),
             tree: Tree::new(),
             bytes: 0,
@@ -139,12 +139,13 @@ impl Write for StreamingWriter {
         if let Some(reason) = &self.refused {
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason.clone()));
         }
+        // First, so that it is computed while the rest is done.
+        self.digest.update(bytes);
         if let Err(error) = self.append(bytes) {
             // Whoever asks for the end is told the same: what is here so far is no archive, but that is not what is wrong.
             self.failed = Some(io::Error::new(error.kind(), error.to_string()));
             return Err(error);
         }
-        self.hasher.update(bytes);
         Ok(bytes.len())
     }
 
@@ -161,7 +162,7 @@ impl LayerWriter for StreamingWriter {
         if let Some(error) = self.failed {
             return Err(io_at("writing", &self.temporary.path)(error));
         }
-        let found = Digest::from_sha256(&self.hasher.finalize().into());
+        let found = self.digest.finalize();
         if let Some(wanted) = expected
             && *wanted != found
         {

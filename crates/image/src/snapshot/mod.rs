@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use hoist_model::{ContainerId, Digest, ErrorClass, UserMapping};
 
+mod background_digest;
 mod bases;
 mod blanks;
 mod containers;

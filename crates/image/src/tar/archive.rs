@@ -53,10 +53,13 @@ impl<R: Read> Archive<R> {
         if out.is_empty() {
             return Ok(0);
         }
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(out.len());
+        if self.start == self.end && wanted >= self.buffer.len() / 2 {
+            return self.read_directly(&mut out[..wanted]);
+        }
         if self.start == self.end && !self.fill()? {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(out.len());
         let available = &self.buffer[self.start..self.end];
         let mut input = &available[..available.len().min(wanted)];
         match self.parser.next(&mut input).map_err(invalid)? {
@@ -69,18 +72,31 @@ impl<R: Read> Archive<R> {
         }
     }
 
+    /// Much of one entry needs no copy of it here.
+    fn read_directly(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = read_some(&mut self.reader, out)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut input = &out[..read];
+        let event = self.parser.next(&mut input).map_err(invalid)?;
+        debug_assert!(matches!(event, Some(Event::Data(data)) if data.len() == read));
+        Ok(read)
+    }
+
     fn fill(&mut self) -> io::Result<bool> {
         self.start = 0;
         self.end = 0;
-        loop {
-            match self.reader.read(&mut self.buffer) {
-                Ok(read) => {
-                    self.end = read;
-                    return Ok(read > 0);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        self.end = read_some(&mut self.reader, &mut self.buffer)?;
+        Ok(self.end > 0)
+    }
+}
+
+fn read_some(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match reader.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
         }
     }
 }

@@ -11,11 +11,11 @@ use std::io::{Read as _, Write};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags, openat};
-use sha2::{Digest as _, Sha256};
 
 use super::error::failed;
 use super::pack::{Content, Described, describe, names};
 use super::{FilesError, Root, name};
+use crate::sha256::Sha256;
 use crate::tar::EntryKind;
 use layer::Layer;
 
@@ -98,7 +98,7 @@ pub fn transfer_digest(
             Content::None => None,
         })
     })?;
-    Ok(hash.finalize().into())
+    Ok(hash.bytes())
 }
 
 /// Writes the tar of a layer that puts the items over `below`; answers how many entries it has. Blocking.
