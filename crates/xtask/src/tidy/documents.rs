@@ -16,6 +16,7 @@ const DOCUMENTS: &[(&str, &str)] = &[
     ("deny.toml", "[licenses]"),
     ("docs/compatibility.md", "| GET /_ping |"),
     ("docs/security-tests.md", "| attack | CVEs | tests |"),
+    ("docs/image-tests.md", "| what | shown by |"),
     ("docs/recipes/add-a-docker-endpoint.md", "compatibility.md"),
     ("docs/recipes/change-an-on-disk-format.md", "golden"),
 ];
@@ -70,15 +71,7 @@ pub(super) fn check(house: &House) -> Vec<Finding> {
 
 /// Transcripts that tests/conformance/README.md does not place, and places without a transcript.
 fn transcripts(house: &House) -> Vec<Finding> {
-    let entries = std::fs::read_dir(house.root.join("tests/conformance"));
-    let played: BTreeSet<String> = entries
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|kind| kind == "txt"))
-        .filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned()))
-        .collect();
+    let played = house.transcripts();
     let readme = house.text("tests/conformance/README.md");
     let table = readme
         .split_once("| verb or mode |")

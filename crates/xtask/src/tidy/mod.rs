@@ -7,9 +7,10 @@ mod arrows;
 pub(crate) mod compatibility;
 mod documents;
 mod lints;
-mod security;
+mod named_tests;
 mod sizes;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -52,7 +53,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<Vec<Finding>> {
     findings.extend(lints::check(&house));
     findings.extend(documents::check(&house));
     findings.extend(compatibility::check(&house));
-    findings.extend(security::check(&house));
+    findings.extend(named_tests::check(&house));
     Ok(findings)
 }
 
@@ -111,6 +112,17 @@ impl House {
     /// The text of a file of the repository; empty if it is not there (its absence is `documents`' finding).
     pub(crate) fn text(&self, path: &str) -> String {
         std::fs::read_to_string(self.root.join(path)).unwrap_or_default()
+    }
+
+    /// The names of all transcripts.
+    pub(crate) fn transcripts(&self) -> BTreeSet<String> {
+        let entries = std::fs::read_dir(self.root.join("tests/conformance"));
+        let entries = entries.into_iter().flatten().flatten();
+        let paths = entries.map(|entry| entry.path());
+        paths
+            .filter(|path| path.extension().is_some_and(|kind| kind == "txt"))
+            .filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned()))
+            .collect()
     }
 
     /// `path` as seen from the root.

@@ -49,7 +49,13 @@ impl Storage {
         ages: Ages,
         busy: &dyn Fn(&str) -> bool,
     ) -> Result<Collected, StorageError> {
+        // Alone: what is being put already is there when the collection looks, and what is put later is noted.
+        let alone = self
+            .collecting
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         *self.recent.lock().unwrap_or_else(PoisonError::into_inner) = Some(HashSet::new());
+        drop(alone);
         let mut collected = Collected::default();
         let done = self
             .collect_marks(ages.blobs, &mut collected)

@@ -9,6 +9,7 @@
 //! | "Content Discovery", "Content Management" | [`content`] |
 //! | authentication, which the specification leaves open | `server_access` |
 
+mod collected;
 mod content;
 mod pull;
 mod push;

@@ -1,17 +1,22 @@
-//! Every test that docs/security-tests.md names exists.
+//! Every test that a document of tests names exists, and every transcript.
 
 use std::collections::BTreeSet;
 
 use super::{Finding, House};
 
-const DOCUMENT: &str = "docs/security-tests.md";
+const DOCUMENTS: [&str; 2] = ["docs/security-tests.md", "docs/image-tests.md"];
 
 pub(super) fn check(house: &House) -> Vec<Finding> {
     let sources = house.crates.iter().flat_map(|one| &one.sources);
-    let tests: BTreeSet<&str> = sources.flat_map(|(_, text)| tests(text)).collect();
-    missing(&house.text(DOCUMENT), &tests)
-        .map(|what| Finding::Failure(format!("{DOCUMENT}: {what}")))
-        .collect()
+    let transcripts = house.transcripts();
+    let mut named: BTreeSet<&str> = sources.flat_map(|(_, text)| tests(text)).collect();
+    named.extend(transcripts.iter().map(String::as_str));
+    let check = |document: &str| -> Vec<Finding> {
+        missing(&house.text(document), &named)
+            .map(|what| Finding::Failure(format!("{document}: {what}")))
+            .collect()
+    };
+    DOCUMENTS.into_iter().flat_map(check).collect()
 }
 
 /// Names of the functions under `#[test]` and `#[tokio::test]`.
