@@ -125,7 +125,7 @@ pub enum ImageError {
     InvalidReference(String),
     /// The image is for another platform.
     #[error(
-        "image with reference {reference} was found but does not match the specified platform: wanted {wanted}, actual: {actual}"
+        "image with reference {reference} was found but its platform ({actual}) does not match the specified platform ({wanted})"
     )]
     Platform {
         /// As named.

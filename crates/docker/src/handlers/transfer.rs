@@ -79,11 +79,21 @@ fn pull(call: &Call, platform: Option<Platform>) -> Result<(Work, Lines), ApiErr
     let (sink, lines) = sink(move |progress| pulling.report(progress));
     let work: Work = Box::pin(async move {
         let platform = platform.as_ref();
+        let mut warning = None;
         // A name alone means all of its tags (moby `postImagesCreate`).
         let newer = match reference.tag().is_some() || reference.digest().is_some() {
             true => {
                 let pulled = images.pull(&reference, platform, credentials, sink);
-                pulled.await?.newer
+                let pulled = pulled.await?;
+                // What is no index has nothing to choose from: it comes, and is said to be another than was asked for (moby
+                // `PullImage`).
+                let alone = pulled.image.manifest.as_ref() == Some(&pulled.digest);
+                if let Some(platform) = platform.filter(|_| alone) {
+                    let (name, wanted) = (reference.familiar(), platform.to_string());
+                    let checked = super::images::check_platform(&name, &wanted, &pulled.image);
+                    warning = checked.err();
+                }
+                pulled.newer
             }
             false => {
                 let repository = reference.repository();
@@ -97,10 +107,10 @@ fn pull(call: &Call, platform: Option<Platform>) -> Result<(Work, Lines), ApiErr
             "Image is up to date for"
         };
         // The digest was the last thing the source reported.
-        Ok(vec![Line::status(format!(
-            "Status: {outcome} {}",
-            reference.familiar()
-        ))])
+        let status = format!("Status: {outcome} {}", reference.familiar());
+        let mut lines = vec![Line::status(status)];
+        lines.extend(warning.map(|error| Line::status(format!("WARNING: {}", error.message))));
+        Ok(lines)
     });
     Ok((work, lines))
 }
