@@ -63,7 +63,7 @@ impl Program {
             }
             (Self::Docker, true) => format!("Error response from daemon: {message}"),
             (Self::Docker, false)
-                if message.starts_with("No ")
+                if (message.starts_with("No ") && !message.starts_with("No such manifest: "))
                     || message.starts_with("failed to start containers: ") =>
             {
                 format!("Error: {message}")
@@ -235,6 +235,11 @@ impl Context {
     /// Where the engine is that the default context means.
     pub(crate) fn default_host(&self) -> String {
         self.default_host.clone()
+    }
+
+    /// Where the client's configuration is, and what it keeps beside it.
+    pub(crate) fn config_directory(&self) -> &Path {
+        &self.config_directory
     }
 
     /// The contexts that there are.

@@ -15,6 +15,7 @@ mod failure;
 mod fsck;
 mod help;
 mod image;
+mod manifest;
 mod network;
 mod output;
 mod reference;
@@ -123,6 +124,7 @@ const GROUPS: &[Group] = &[
     group("container", "Manage containers", container::VERBS),
     group("context", "Manage contexts", contexts::VERBS),
     group("image", "Manage images", image::VERBS),
+    group("manifest", manifest::ABOUT, manifest::VERBS),
     group("network", "Manage networks", network::VERBS),
     group("system", "Manage the engine", system::NOUN_VERBS),
     group("volume", "Manage volumes", volume::VERBS),

@@ -48,6 +48,11 @@ pub(crate) fn size_of(terminal: impl std::os::fd::AsFd) -> Option<(u16, u16)> {
     (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
 }
 
+/// Columns of the terminal that output goes to, if it goes to one; 0 where that does not know.
+pub(crate) fn columns() -> Option<u16> {
+    Some(tcgetwinsize(std::io::stdout()).ok()?.ws_col)
+}
+
 /// The keys that detach, as `--detach-keys` writes them: `ctrl-p,ctrl-q`, `a,b`.
 pub(crate) fn detach_keys(text: &str) -> Result<Vec<u8>, Failure> {
     let key = |word: &str| -> Option<u8> {

@@ -4,9 +4,10 @@ use clap::Args;
 use hoist_model::Timestamp;
 use serde_json::{Value, json};
 
+use super::tree::{self, Screen};
 use crate::container::{api_filters, now};
 use crate::reference::short;
-use crate::{Context, Failure, Run, output};
+use crate::{Context, Failure, Run, output, terminal};
 use hoist_render::human;
 use hoist_render::listing::Listing;
 
@@ -31,7 +32,7 @@ pub(crate) struct Images {
     /// Only show image IDs
     #[arg(short, long)]
     quiet: bool,
-    /// List multi-platform images as a tree: refused, an image has one platform here
+    /// List multi-platform images as a tree (EXPERIMENTAL)
     #[arg(long)]
     tree: bool,
     /// Only images of this repository, and of this tag
@@ -60,9 +61,16 @@ const TABLE_WITH_DIGESTS: &str =
 impl Run for Images {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
         if self.tree {
-            return Err(Failure::new(
-                "--tree is not supported: images have one platform here, and images lists them",
-            ));
+            let refused = [
+                (self.quiet, "--quiet"),
+                (self.no_trunc, "--no-trunc"),
+                (self.digests, "--show-digest"),
+                (self.format.is_some(), "--format"),
+            ];
+            if let Some((_, flag)) = refused.iter().find(|(given, _)| *given) {
+                let text = format!("{flag} is not yet supported with --tree");
+                return Err(Failure::new(text));
+            }
         }
         let mut filters = self.filter.clone();
         filters.extend(self.repository.iter().map(|r| format!("reference={r}")));
@@ -71,7 +79,13 @@ impl Run for Images {
             .get("/images/json")
             .query_flag("all", self.all);
         let call = call.query_some("filters", api_filters(&filters)?);
+        let call = call.query_flag("manifests", self.tree);
         let found: Vec<Value> = call.send().await?.json().await?;
+        if self.tree {
+            let width = terminal::columns().map(usize::from);
+            output::text(tree::draw(&found, self.all, Screen { width }))?;
+            return Ok(0);
+        }
         let digests = self.digests || self.format.as_ref().is_some_and(|f| f.contains(".Digest"));
         let mut found: Vec<_> = found.iter().collect();
         found.sort_by_key(|image| std::cmp::Reverse(image["Created"].as_i64()));

@@ -5,6 +5,7 @@ mod list;
 mod pull;
 mod push;
 mod search;
+mod tree;
 mod verbs;
 
 use hoist_docker::client::Reply;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Nouns that are no part of what this engine serves, and what our client does not do yet.
-const NOT_SERVED: [&str; 17] = [
+const NOT_SERVED: [&str; 16] = [
     "build",
     "builder",
     "buildx",
@@ -15,7 +15,6 @@ const NOT_SERVED: [&str; 17] = [
     "compose",
     "config",
     "image build",
-    "manifest",
     "network",
     "node",
     "plugin",

@@ -104,6 +104,11 @@ const ARROWS: &[(&str, &str, &str)] = &[
     ("cli", "http", "streams, and the certificates of contexts"),
     ("cli", "image", "`cp` and contexts pack and unpack archives"),
     ("cli", "model", "names, references, times"),
+    (
+        "cli",
+        "registry",
+        "`manifest` speaks to registries itself, as the stock client's does",
+    ),
     ("cli", "render", "what verbs show"),
     ("hoist", "build", "composition root"),
     ("hoist", "buildkit", "opens the caches that registries have"),
