@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::try_join_all;
 use hoist_image::document::{HistoryEntry, ImageConfig, RootFs};
 use hoist_image::{ContentStore, MAX_LAYERS, Snapshotter, StoredImage};
-use hoist_model::{Digest, ErrorClass, ImageReference, Timestamp, chain};
+use hoist_model::{Digest, ImageReference, Timestamp, chain};
 use hoist_store::Store;
 use sha2::{Digest as _, Sha256};
 
@@ -19,7 +19,7 @@ use crate::dockerfile::Dockerfile;
 use crate::error::{BuildError, FailedStep};
 use crate::event::{BuildEvent, EventFn};
 use crate::plan::{Address, Bases, Input, Plan, PlanError, PlanOptions, Planned, plan};
-use crate::ports::{BaseImages, Executor, Fetch, Fetched, OutputFn, PortError, Surroundings};
+use crate::ports::{BaseImages, Executor, Fetch, OutputFn, PortError, Surroundings};
 use crate::remote::{CacheExport, Exported, INLINE_FIELD, RemoteCache};
 use crate::run::{Agents, Secrets};
 use crate::solve::{InputError, Solver, Terms, Tools, key_of};
@@ -114,18 +114,12 @@ impl Builder {
         }
     }
 
-    /// What is at an address, as a layer, which has to be held against collection.
+    /// What is at an address, as a layer, which has to be held against collection. What came last is kept, and comes again only if it has changed.
     ///
     /// # Errors
     /// Those of the [`Fetch`](crate::ports::Fetch) port.
     pub async fn fetch(&self, address: &Address) -> Result<Digest, PortError> {
-        match self.tools.fetch.fetch(address, None).await? {
-            Fetched::Files { layer, .. } => Ok(layer),
-            Fetched::Unchanged => Err(PortError {
-                message: format!("{address} is said to be unchanged, and is not known"),
-                class: ErrorClass::Internal,
-            }),
-        }
+        self.tools.fetched(address, self.clock).await
     }
 
     /// Builds an image; base images come from `bases`. Its parts are all stored when this returns; it becomes an image when somebody takes note of it, and until then
@@ -148,11 +142,12 @@ impl Builder {
         if plan.warnings_are_errors && !plan.warnings.is_empty() {
             return Err(BuildError::Checks(plan.warnings.clone()));
         }
-        let anew = anew(&plan, &request);
+        let (anew, epoch) = (anew(&plan, &request), epoch(&request)?);
         let terms = Terms {
             contexts: request.contexts,
             anew,
             caches: request.caches,
+            epoch,
             surroundings: request.surroundings,
             secrets: request.secrets,
             agents: request.agents,
@@ -195,12 +190,11 @@ impl Builder {
     pub async fn plan(
         &self,
         request: &BuildRequest,
-        bases: Arc<dyn BaseImages>,
+        bases: &dyn BaseImages,
         events: EventFn,
     ) -> Result<Plan, BuildError> {
         let file = Dockerfile::parse(&request.dockerfile).map_err(PlanError::from)?;
-        self.find_plan(&file, request, bases.as_ref(), &events)
-            .await
+        self.find_plan(&file, request, bases, &events).await
     }
 
     /// Checks a Dockerfile without building anything of it; base images are looked at, for what is set in them.
@@ -210,11 +204,11 @@ impl Builder {
     pub async fn check(
         &self,
         request: &BuildRequest,
-        bases: Arc<dyn BaseImages>,
+        bases: &dyn BaseImages,
         events: EventFn,
     ) -> Result<Vec<Warning>, BuildError> {
         let file = Dockerfile::parse(&request.dockerfile).map_err(PlanError::from)?;
-        let plan = self.find_plan(&file, request, bases.as_ref(), &events);
+        let plan = self.find_plan(&file, request, bases, &events);
         Ok(plan.await?.warnings)
     }
 
@@ -274,9 +268,10 @@ impl Builder {
             config.extra.remove(field);
         }
         config.created = None;
+        let epoch = solver.terms.epoch.map(Timestamp::from_seconds);
         for line in &plan.history {
             let solved = line.step.and_then(|step| solver.solved(step));
-            let created = solved.map(|solved| solved.created.to_string());
+            let created = solved.map(|solved| epoch.unwrap_or(solved.created).to_string());
             config.history.push(HistoryEntry {
                 created,
                 created_by: Some(line.created_by.clone()),
@@ -285,13 +280,19 @@ impl Builder {
                 ..HistoryEntry::default()
             });
         }
-        let (key, created) = self.created(&config, &solver.terms.caches).await?;
-        cache.steps.push(Exported {
-            key,
-            layer: None,
-            created,
-            in_image: true,
-        });
+        let created = match epoch {
+            Some(epoch) => epoch,
+            None => {
+                let (key, created) = self.created(&config, &solver.terms.caches).await?;
+                cache.steps.push(Exported {
+                    key,
+                    layer: None,
+                    created,
+                    in_image: true,
+                });
+                created
+            }
+        };
         // What changed nothing but the config was done when the image was.
         for line in &mut config.history {
             if line.comment.as_deref() == Some("hoist") && line.created.is_none() {
@@ -348,6 +349,16 @@ impl Builder {
         }
         Ok((key, created))
     }
+}
+
+/// The moment that nothing of the image is to be younger than, where one is said (reproducible-builds.org).
+fn epoch(request: &BuildRequest) -> Result<Option<i64>, BuildError> {
+    let given = request.options.arguments.get("SOURCE_DATE_EPOCH");
+    let given = given
+        .and_then(Option::as_deref)
+        .filter(|text| !text.is_empty());
+    let read = given.map(|text| text.parse().map_err(|_| BuildError::Epoch(text.to_owned())));
+    read.transpose()
 }
 
 /// Which steps are done though they were done before.

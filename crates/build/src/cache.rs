@@ -30,6 +30,17 @@ pub struct CacheRecord {
     pub uses: u64,
 }
 
+impl CacheRecord {
+    /// What clients call its kind.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self.description.as_str() {
+            "local source" => "source.local",
+            _ => "regular",
+        }
+    }
+}
+
 impl Record for CacheRecord {
     const TABLE: &'static str = "build_cache";
 

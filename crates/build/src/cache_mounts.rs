@@ -60,6 +60,15 @@ impl CacheMounts {
         }
     }
 
+    /// The directory of all of them.
+    pub(crate) fn root(&self) -> &Path {
+        // It is made with the first of them; its parent is the data root.
+        match self.root.exists() {
+            true => &self.root,
+            false => self.root.parent().unwrap_or(&self.root),
+        }
+    }
+
     /// The directory of a mount, made if it is not there; waits where it is to be locked and another has it.
     pub(crate) async fn take(
         &self,

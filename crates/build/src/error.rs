@@ -35,6 +35,9 @@ pub enum BuildError {
         /// Why.
         error: Arc<StepError>,
     },
+    /// `SOURCE_DATE_EPOCH` is no time.
+    #[error("invalid SOURCE_DATE_EPOCH {0:?}: expected seconds since 1970")]
+    Epoch(String),
     /// More layers than an image can have.
     #[error(
         "the image would have {0} layers, more than {MAX_LAYERS}: join some RUN or COPY instructions"
@@ -59,7 +62,9 @@ impl BuildError {
             Self::Plan(error) => error.class(),
             Self::Base(error) => error.class,
             Self::Step { error, .. } => error.class(),
-            Self::TooManyLayers(_) | Self::Checks(_) => ErrorClass::InvalidArgument,
+            Self::TooManyLayers(_) | Self::Checks(_) | Self::Epoch(_) => {
+                ErrorClass::InvalidArgument
+            }
             Self::Layer(error) => error.class(),
             Self::Content(error) => error.class(),
             Self::Config(_) => ErrorClass::Internal,
@@ -155,6 +160,9 @@ pub enum StepError {
     /// A layer could not be stored.
     #[error("storing a layer")]
     Layer(#[from] LayerError),
+    /// A layer could not be given other times.
+    #[error("setting the times of a layer")]
+    Times(#[from] hoist_image::CopyError),
     /// A worker fell.
     #[error("build worker: {0}")]
     Worker(String),
@@ -171,6 +179,7 @@ impl StepError {
             Self::Copy(error) => error.class(),
             Self::Snapshot(error) => error.class(),
             Self::Layer(error) => error.class(),
+            Self::Times(error) => error.class(),
             Self::Worker(_) => ErrorClass::Internal,
         }
     }

@@ -5,7 +5,7 @@
 //! address and validator ─▶ its files, as an entry of the cache      `build_cache`
 //! ```
 
-use hoist_model::{Digest, chain};
+use hoist_model::{Digest, ErrorClass, Timestamp, chain};
 use hoist_store::Record;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -13,8 +13,8 @@ use sha2::{Digest as _, Sha256};
 use crate::cache::CacheRecord;
 use crate::error::StepError;
 use crate::plan::Address;
-use crate::ports::Fetched;
-use crate::solve::{Solver, key_of};
+use crate::ports::{Fetched, PortError};
+use crate::solve::{Solver, Tools, key_of};
 
 /// What came last from an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,41 +58,54 @@ fn fixed(address: &Address) -> Option<String> {
 impl Solver {
     /// The layer of what is at an address.
     pub(crate) async fn fetched(&self, address: &Address) -> Result<Digest, StepError> {
+        Ok(self.tools.fetched(address, self.terms.now).await?)
+    }
+}
+
+impl Tools {
+    /// The layer of what is at an address.
+    pub(crate) async fn fetched(
+        &self,
+        address: &Address,
+        clock: fn() -> Timestamp,
+    ) -> Result<Digest, PortError> {
         let text = address.to_string();
         let place = key(&text, None);
-        let known = self.tools.cache.latest(&place);
+        let known = self.cache.latest(&place);
         let known = fixed(address).or(known);
         let kept = known.as_deref().and_then(|validator| {
-            let record = self.tools.cache.get(&key(&text, Some(validator)))?;
+            let record = self.cache.get(&key(&text, Some(validator)))?;
             let layer = record.layer.clone()?;
-            let is_here = self.tools.snapshotter.has_layer(&layer);
+            let is_here = self.snapshotter.has_layer(&layer);
             is_here.then_some((record.key.clone(), layer))
         });
         if let (Some(_), Some((key, layer))) = (fixed(address), &kept) {
-            self.used(key.clone()).await;
+            self.used(key.clone(), clock()).await;
             return Ok(layer.clone());
         }
         let validator = known.filter(|_| kept.is_some());
-        let fetched = self.tools.fetch.fetch(address, validator).await?;
+        let fetched = self.fetch.fetch(address, validator).await?;
         match (fetched, kept) {
             (Fetched::Unchanged, Some((key, layer))) => {
-                self.used(key).await;
+                self.used(key, clock()).await;
                 Ok(layer)
             }
-            (Fetched::Unchanged, None) => Err(StepError::Worker(format!(
-                "{text} is said to be unchanged, and is not known"
-            ))),
+            (Fetched::Unchanged, None) => Err(PortError {
+                message: format!("{text} is said to be unchanged, and is not known"),
+                class: ErrorClass::Internal,
+            }),
             (Fetched::Files { layer, validator }, _) => {
                 if let Some(validator) = fixed(address).or(validator) {
-                    self.keep(&text, place, validator, &layer).await;
+                    self.keep_fetched(&text, place, validator, &layer, clock())
+                        .await;
                 }
                 Ok(layer)
             }
         }
     }
 
-    async fn used(&self, key: String) {
-        if let Err(error) = self.tools.cache.touch(vec![key], (self.terms.now)()).await {
+    async fn used(&self, key: String, now: Timestamp) {
+        if let Err(error) = self.cache.touch(vec![key], now).await {
             tracing::warn!(
                 error = chain(&error),
                 "a use of the build cache is not noted"
@@ -100,9 +113,15 @@ impl Solver {
         }
     }
 
-    async fn keep(&self, text: &str, place: String, validator: String, layer: &Digest) {
-        let now = (self.terms.now)();
-        let size = self.tools.snapshotter.layer(layer);
+    async fn keep_fetched(
+        &self,
+        text: &str,
+        place: String,
+        validator: String,
+        layer: &Digest,
+        now: Timestamp,
+    ) {
+        let size = self.snapshotter.layer(layer);
         let record = CacheRecord {
             key: key(text, Some(&validator)),
             layer: Some(layer.clone()),
@@ -116,7 +135,7 @@ impl Solver {
             key: place,
             validator,
         };
-        if let Err(error) = self.tools.cache.put_latest(record, latest).await {
+        if let Err(error) = self.cache.put_latest(record, latest).await {
             tracing::warn!(error = chain(&error), "what was fetched is not cached");
         }
     }

@@ -41,4 +41,4 @@ pub use legacy::{LegacyLine, LegacyLines};
 pub use outline::{Vertex, outline};
 pub use remote::{CacheExport, CacheMode, RemoteCache};
 pub use run::{Agents, RunError, Secrets};
-pub use upkeep::{Pruned, cached_layers};
+pub use upkeep::{Budget, Pruned, cached_layers};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::try_join_all;
 use hoist_image::files::Root;
-use hoist_image::{Ids, SnapshotError, Snapshotter};
+use hoist_image::{Ids, SnapshotError, Snapshotter, clamp_times};
 use hoist_model::{Digest, Timestamp, chain};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::OnceCell;
@@ -50,6 +50,8 @@ pub(crate) struct Terms {
     /// By step: whether it is done though it was done before.
     pub(crate) anew: Vec<bool>,
     pub(crate) caches: Vec<Arc<RemoteCache>>,
+    /// No file of what is made is younger, in seconds since 1970.
+    pub(crate) epoch: Option<i64>,
     pub(crate) surroundings: Surroundings,
     pub(crate) secrets: Secrets,
     pub(crate) agents: Agents,
@@ -135,7 +137,13 @@ impl Solver {
             InputError::Own(error) => own(error),
         })?;
         let (below, others) = inputs.split_first().expect("a step is over something");
-        let key = self.key(step, below, others).await.map_err(own)?;
+        let mut key = self.key(step, below, others).await.map_err(own)?;
+        if let Some(epoch) = self.terms.epoch {
+            // The same files at other times are other layers.
+            key = key_of(Sha256::new_with_prefix(format!(
+                "hoist build epoch 1\n{epoch}\n{key}"
+            )));
+        }
         let known = match self.terms.anew[number] {
             true => None,
             false => self.known(step, &key).await,
@@ -151,7 +159,10 @@ impl Solver {
         }
         self.tell(BuildEvent::Began(number, key.clone()));
         let done = self.act(number, step, below, others).await;
-        let layer = done.map_err(own)?;
+        let mut layer = done.map_err(own)?;
+        if let (Some(made), Some(epoch)) = (&layer, self.terms.epoch) {
+            layer = Some(self.clamped(made.clone(), epoch).await.map_err(own)?);
+        }
         let now = (self.terms.now)();
         self.keep_result(step, &key, layer.clone(), now).await;
         self.tell(BuildEvent::Done {
@@ -187,6 +198,11 @@ impl Solver {
             return Some(Arc::new(self.keep_result(step, key, layer, created).await));
         }
         None
+    }
+
+    async fn clamped(&self, layer: Digest, epoch: i64) -> Result<Digest, StepError> {
+        let snapshotter = self.tools.snapshotter.clone();
+        blocking(move || Ok(clamp_times(&layer, epoch, snapshotter.as_ref())?)).await
     }
 
     /// Notes what a step made.

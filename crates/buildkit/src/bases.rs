@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hoist_build::plan::{Base, BaseName};
 use hoist_build::ports::{BaseImages, BoxFuture, OutputFn, PortError, Stream};
-use hoist_engine::images::Images;
+use hoist_engine::images::{Images, Intake};
 use hoist_engine::ports::Credentials;
 use hoist_model::{ErrorClass, ImageReference, Platform, Progress, chain};
 
@@ -25,6 +25,8 @@ impl Logins for HashMap<String, Credentials> {
 pub struct Bases<L> {
     images: Images,
     logins: L,
+    /// The build's: what is pulled stays for it.
+    held: Intake,
 }
 
 impl<L> std::fmt::Debug for Bases<L> {
@@ -34,9 +36,13 @@ impl<L> std::fmt::Debug for Bases<L> {
 }
 
 impl<L: Logins> Bases<L> {
-    /// Those of an engine; `logins` are for what it has not.
-    pub const fn new(images: Images, logins: L) -> Self {
-        Self { images, logins }
+    /// Those of an engine; `logins` are for what it has not, and `held` is a share of the build's intake.
+    pub const fn new(images: Images, logins: L, held: Intake) -> Self {
+        Self {
+            images,
+            logins,
+            held,
+        }
     }
 }
 
@@ -70,7 +76,7 @@ impl<L: Logins> BaseImages for Bases<L> {
                 });
                 let pulled = self
                     .images
-                    .pull(&reference, Some(&platform), login, sink)
+                    .pull_within(self.held.share(), &reference, Some(&platform), login, sink)
                     .await;
                 let pulled = pulled.map_err(|error| refused(chain(&error), error.class()))?;
                 record = Some(pulled.image);

@@ -18,10 +18,10 @@ use bollard_buildkit_proto::moby::buildkit::v1::{
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
-use hoist_build::CacheRecord;
+use hoist_build::{Budget, CacheRecord};
 use hoist_engine::clock;
 use hoist_http::Connection;
-use hoist_model::chain;
+use hoist_model::{Digest, chain};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status, Streaming};
@@ -31,6 +31,7 @@ use crate::caches::{self, CacheTerms};
 use crate::door::BuildKit;
 use crate::error::{self, missing};
 use crate::export;
+use crate::filters::{self, Filters};
 use crate::session::SessionHead;
 use crate::{definition, frontend, gateway, status, worker};
 
@@ -67,20 +68,9 @@ impl BuildKit {
             .map(Some)
             .ok_or_else(|| Status::not_found(format!("no such ref: {name}")))
     }
-
-    fn usage(&self) -> Vec<UsageRecord> {
-        let mut records = self.builder().cached();
-        records.sort_by_key(|record| std::cmp::Reverse(record.used));
-        records.iter().map(|record| usage(record)).collect()
-    }
 }
 
-fn usage(record: &CacheRecord) -> UsageRecord {
-    let kind = if record.description == "local source" {
-        "source.local"
-    } else {
-        "regular"
-    };
+fn usage(record: &CacheRecord, shared: &HashSet<Digest>) -> UsageRecord {
     UsageRecord {
         id: record.key.clone(),
         size: i64::try_from(record.size).unwrap_or(i64::MAX),
@@ -88,7 +78,8 @@ fn usage(record: &CacheRecord) -> UsageRecord {
         last_used_at: Some(status::timestamp(record.used)),
         usage_count: i64::try_from(record.uses).unwrap_or(i64::MAX),
         description: record.description.clone(),
-        record_type: kind.to_owned(),
+        record_type: record.kind().to_owned(),
+        shared: filters::is_shared(record, shared),
         ..UsageRecord::default()
     }
 }
@@ -141,9 +132,16 @@ impl Control for BuildKit {
 
     async fn disk_usage(&self, request: Request<DiskUsageRequest>) -> Answer<DiskUsageResponse> {
         let request = request.into_inner();
-        let ids = filter_ids(&request.filter)?;
-        let mut record = self.usage();
-        record.retain(|record| ids.is_empty() || ids.contains(&record.id));
+        let filters = Filters::read(&request.filter)?;
+        let old = clock::now().as_nanos().saturating_sub(request.age_limit);
+        let shared = self.images().layers();
+        let mut records = self.builder().cached();
+        records.retain(|record| filters.fit(record, &shared) && record.used.as_nanos() <= old);
+        records.sort_by_key(|record| std::cmp::Reverse(record.used));
+        let record = records
+            .iter()
+            .map(|record| usage(record, &shared))
+            .collect();
         Ok(Response::new(DiskUsageResponse { record }))
     }
 
@@ -151,33 +149,30 @@ impl Control for BuildKit {
 
     async fn prune(&self, request: Request<PruneRequest>) -> Answer<Self::PruneStream> {
         let request = request.into_inner();
-        let ids = filter_ids(&request.filter)?;
-        let now = clock::now().as_nanos();
-        let mut kept = HashSet::new();
-        let mut left = request.reserved_space.max(request.max_used_space);
-        for record in self.usage() {
-            left = left.saturating_sub(record.size);
-            if left < 0 {
-                break;
-            }
-            kept.insert(record.id);
-        }
-        let has_budget = request.reserved_space > 0 || request.max_used_space > 0;
-        let is_wanted = |record: &CacheRecord| {
-            let is_old = now.saturating_sub(record.used.as_nanos()) >= request.keep_duration;
-            let by_id = ids.is_empty() || ids.contains(&record.key);
-            is_old && by_id && !(has_budget && kept.contains(&record.key))
+        let filters = Filters::read(&request.filter)?;
+        let old = clock::now()
+            .as_nanos()
+            .saturating_sub(request.keep_duration);
+        let bytes = |given: i64| u64::try_from(given).unwrap_or(0);
+        let budget = Budget {
+            max_used: bytes(request.max_used_space),
+            reserved: bytes(request.reserved_space),
+            min_free: bytes(request.min_free_space),
         };
-        let before = self.usage();
-        let pruned = self.builder().prune(is_wanted).await;
+        let shared = self.images().layers();
+        let is_wanted =
+            |record: &CacheRecord| record.used.as_nanos() <= old && filters.fit(record, &shared);
+        let before = self.builder().cached();
+        let pruned = self.builder().prune_to(&budget, is_wanted).await;
         let pruned =
             pruned.map_err(|failed| Status::new(error::code(failed.class()), chain(&failed)))?;
         self.images().collect_soon();
         let keys: HashSet<_> = pruned.keys.into_iter().collect();
         let gone = before
             .into_iter()
-            .filter(move |record| keys.contains(&record.id));
-        Ok(Response::new(stream::iter(gone.map(Ok)).boxed()))
+            .filter(|record| keys.contains(&record.key));
+        let gone: Vec<_> = gone.map(|record| Ok(usage(&record, &shared))).collect();
+        Ok(Response::new(stream::iter(gone).boxed()))
     }
 
     type SessionStream = Answers<BytesMessage>;
@@ -232,18 +227,6 @@ impl Control for BuildKit {
     ) -> Answer<UpdateBuildHistoryResponse> {
         Err(missing("the history of builds"))
     }
-}
-
-/// Ids that filters name (`id==…`; buildx joins its own with commas); no other field is known.
-fn filter_ids(filters: &[String]) -> Result<HashSet<String>, Status> {
-    let mut ids = HashSet::new();
-    let filters = filters.iter().flat_map(|filters| filters.split(','));
-    for filter in filters.filter(|filter| !filter.is_empty()) {
-        let id = filter.strip_prefix("id==");
-        let id = id.ok_or_else(|| missing(format!("the filter {filter:?}")))?;
-        ids.insert(id.trim_matches('"').to_owned());
-    }
-    Ok(ids)
 }
 
 #[async_trait]

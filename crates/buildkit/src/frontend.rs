@@ -79,14 +79,12 @@ pub(crate) async fn solve(
         }
         _ => load_definition(door, build, &attributes).await?,
     };
-    if let Some(question) = &attributes.question {
-        return Ok(Solved::Answer(questions::answer(question, &dockerfile)?));
-    }
     let session = match build.session.as_str() {
         "" => None,
         id => door.sessions().find(id).await,
     };
-    let bases = Bases::new(door.images().clone(), SessionLogins(session.clone()));
+    let logins = SessionLogins(session.clone());
+    let bases = Bases::new(door.images().clone(), logins, intake.share());
     let bases = Arc::new(Once::new(NamedBases {
         door: door.clone(),
         build: build.clone(),
@@ -111,6 +109,17 @@ pub(crate) async fn solve(
         dockerfile: dockerfile.clone(),
         ..attributes.request.clone()
     };
+    if let Some(question) = &attributes.question {
+        let asked = questions::Asked {
+            builder: door.builder(),
+            request: &request,
+            name: &attributes.filename,
+            bases: bases.as_ref(),
+            events,
+        };
+        let answer = questions::answer(question, asked).await?;
+        return Ok(Solved::Answer(answer));
+    }
     let needs = needs(&request, bases.as_ref(), &events).await;
     let needs = needs.map_err(&failed)?;
     let mut contexts = BTreeMap::new();

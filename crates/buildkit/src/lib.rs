@@ -20,6 +20,7 @@ mod definition;
 mod door;
 mod error;
 mod export;
+mod filters;
 mod frontend;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzzing;
@@ -35,4 +36,6 @@ mod worker;
 pub use bases::{Bases, Logins};
 pub use caches::{CacheAccess, CachePlace, CacheRegistries, CacheTarget, CacheTerms};
 pub use door::BuildKit;
+pub use named::normal_name;
 pub use posted::{Posted, PostedContext, Telling};
+pub use questions::answer_as_text;

@@ -69,14 +69,15 @@ impl Named {
                     "the build context {name:?} from {shown:?}"
                 )));
             };
-            named.insert(normal(name), source);
+            named.insert(normal_name(name), source);
         }
         Ok(Self(named))
     }
 }
 
 /// A name as all that mean the same: `busybox` and `docker.io/library/busybox:latest`.
-fn normal(name: &str) -> String {
+#[must_use]
+pub fn normal_name(name: &str) -> String {
     match ImageReference::parse(name) {
         Ok(reference) => {
             let familiar = reference.familiar();
@@ -105,7 +106,7 @@ impl<B: BaseImages> BaseImages for NamedBases<B> {
         output: OutputFn,
     ) -> BoxFuture<'a, Result<Base, PortError>> {
         Box::pin(async move {
-            match self.named.0.get(&normal(&name.reference)) {
+            match self.named.0.get(&normal_name(&name.reference)) {
                 None => self.source.find(name, pull, output).await,
                 Some(Source::Image(image)) => {
                     let name = BaseName {
@@ -217,7 +218,7 @@ impl<B> NamedBases<B> {
 mod tests {
     use std::collections::HashMap;
 
-    use super::{Named, Source, definition, normal};
+    use super::{Named, Source, definition, normal_name};
 
     fn read(pairs: &[(&str, &str)]) -> Result<Named, tonic::Status> {
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
@@ -244,8 +245,8 @@ mod tests {
         let src = Source::Directory("src".to_owned(), "other".to_owned());
         assert_eq!(named["src"], src);
         assert!(matches!(&named["base"], Source::Result(id) if id.as_str().ends_with("aaa")));
-        assert_eq!(normal("busybox"), "busybox");
-        assert_eq!(normal("docker.io/library/busybox"), "busybox");
+        assert_eq!(normal_name("busybox"), "busybox");
+        assert_eq!(normal_name("docker.io/library/busybox"), "busybox");
     }
 
     #[test]

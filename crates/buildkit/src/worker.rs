@@ -22,8 +22,8 @@ const FRONTEND: &[&str] = &[
     "gateway.warnings",
 ];
 
-/// What may be in requests (`solver/pb/caps.go`): exporters and their terms; of LLB there is nothing.
-const LLB: &[&str] = &["exporter.sourcedateepoch"];
+/// What may be in requests (`solver/pb/caps.go`): exporters and their terms, budgets of prunes; of LLB there is nothing.
+const LLB: &[&str] = &["exporter.sourcedateepoch", "gc.freespacefilter"];
 
 /// The one worker.
 pub(crate) fn record() -> WorkerRecord {

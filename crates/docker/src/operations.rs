@@ -166,7 +166,7 @@ pub const OPERATIONS: &[Operation] = &[
     operation("ConfigUpdate", "POST", "/configs/{id}/update", Support::Answered(SWARM)),
     operation("DistributionInspect", "GET", "/distribution/{name}/json", SERVED),
     operation("Session", "POST", "/session", SERVED),
-    operation("BuildKit", "POST", "/grpc", partly("Unimplemented for frontends other than the Dockerfile's, LLB of clients, contexts by address, several platforms, attestations, caches of type gha, s3 and azblob, the history of builds, outline and lint of a Dockerfile")),
+    operation("BuildKit", "POST", "/grpc", partly("Unimplemented for frontends other than the Dockerfile's, LLB of clients, contexts by address, several platforms, attestations, caches of type gha, s3 and azblob, the history of builds")),
     operation("BuildCancel", "POST", "/build/cancel", absent("building images")),
     operation("CheckpointList", "GET", "/containers/{id}/checkpoints", absent("checkpoints, which Docker has in its experimental mode alone")),
     operation("CheckpointCreate", "POST", "/containers/{id}/checkpoints", absent("checkpoints, which Docker has in its experimental mode alone")),

@@ -5,6 +5,7 @@
 //! blocking, and callers decide on which thread it runs.
 
 mod changes;
+mod clamp;
 mod commit;
 mod compress;
 pub mod content;
@@ -30,6 +31,7 @@ mod stored;
 mod tar;
 mod tree;
 
+pub use clamp::clamp_times;
 pub use commit::{CommitError, CommitOptions, commit_changes};
 pub use compress::{LayerCompression, compress};
 pub use content::{ContentError, ContentStore};

@@ -3,6 +3,7 @@
 //! Pure data: nothing here reads a clock, a file or the network, and nothing here knows a wire protocol.
 //! Serialisation is for Hoist's own store and messages only; façades convert by hand.
 
+pub mod build;
 mod chain;
 pub mod container;
 mod digest;

@@ -75,6 +75,71 @@ async fn what_was_done_is_not_done_again() {
 }
 
 #[tokio::test]
+async fn with_an_epoch_two_builders_make_the_same_image() {
+    let (Some(first), Some(second)) = (bench(), bench()) else {
+        return;
+    };
+    let file = "FROM base\nWORKDIR /new\nCOPY a /\nRUN write r done\nENV X=y";
+    let mut ids = Vec::new();
+    // Programs write at their own time: the second that a file has differs from builder to builder.
+    for (bench, now) in [(&first, 2_000_000_001), (&second, 2_000_000_002)] {
+        bench.programs.time.store(now, Ordering::SeqCst);
+        let mut request = bench.request(file, &[("a", "1")]);
+        let epoch = (
+            "SOURCE_DATE_EPOCH".to_owned(),
+            Some("1700000000".to_owned()),
+        );
+        request.options.arguments.extend([epoch]);
+        let image = bench.run(request.clone()).await.unwrap();
+        assert_eq!(
+            image.config.created.as_deref(),
+            Some("2023-11-14T22:13:20Z")
+        );
+        let times = image.config.history.iter().map(|line| &line.created);
+        assert!(
+            times.clone().all(|time| *time == image.config.created),
+            "{:?}",
+            image.config
+        );
+        bench.run(request).await.unwrap();
+        assert_eq!(bench.done(), (0, 3));
+        ids.push(image.id);
+    }
+    assert_eq!(ids[0], ids[1]);
+    // Without, the layers tell when they were made.
+    let plain = first.build(file, &[("a", "1")]).await.unwrap();
+    assert_eq!(first.done(), (3, 0));
+    assert_ne!(
+        plain.layers,
+        second.build(file, &[("a", "1")]).await.unwrap().layers
+    );
+    let mut request = first.request(file, &[("a", "1")]);
+    let epoch = ("SOURCE_DATE_EPOCH".to_owned(), Some("yesterday".to_owned()));
+    request.options.arguments.extend([epoch]);
+    let error = first.run(request).await.unwrap_err();
+    assert!(error.to_string().contains("\"yesterday\""), "{error}");
+}
+
+#[tokio::test]
+async fn an_address_is_fetched_again_only_if_it_changed() {
+    let Some(bench) = bench() else { return };
+    let url = "https://example.test/context.tar".to_owned();
+    let told = |state: &str| (b"files".to_vec(), state.to_owned());
+    bench
+        .web
+        .files
+        .lock()
+        .unwrap()
+        .insert(url.clone(), told("one"));
+    let address = hoist_build::plan::Address::parse(&url).unwrap().unwrap();
+    let first = bench.builder.fetch(&address).await.unwrap();
+    assert_eq!(bench.builder.fetch(&address).await.unwrap(), first);
+    let asked = bench.web.asked.lock().unwrap().clone();
+    let validators: Vec<_> = asked.into_iter().map(|(_, validator)| validator).collect();
+    assert_eq!(validators, [None, Some("one".to_owned())]);
+}
+
+#[tokio::test]
 async fn a_lost_layer_is_made_again() {
     let Some(bench) = bench() else { return };
     let file = "FROM base\nCOPY a /\nRUN write r x";

@@ -1,7 +1,7 @@
 //! A builder over a real layer store, with programs that a table says what they do.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hoist_build::plan::{Address, Base, BaseName, MAIN_CONTEXT};
@@ -43,6 +43,8 @@ pub(crate) struct Programs {
 
 pub(crate) struct State {
     pub(crate) ran: Mutex<Vec<RunRequest>>,
+    /// What time programs write files at, in seconds since 1970.
+    pub(crate) time: AtomicU64,
     meet: Barrier,
     /// Told when a program hangs.
     pub(crate) hanging: Notify,
@@ -116,6 +118,7 @@ pub(crate) fn bench() -> Option<Bench> {
         snapshotter: snapshotter.clone(),
         state: Arc::new(State {
             ran: Mutex::default(),
+            time: AtomicU64::new(0),
             meet: Barrier::new(2),
             hanging: Notify::new(),
             dropped: AtomicUsize::new(0),
@@ -278,7 +281,10 @@ impl Executor for Programs {
             match words[0].as_str() {
                 "write" => {
                     let text = words[2..].join(" ").into_bytes();
-                    let tar = TarBuilder::new().file(&words[1], 0o644, text);
+                    let mtime = state.time.load(Ordering::SeqCst);
+                    let tar = TarBuilder::new()
+                        .modified(mtime)
+                        .file(&words[1], 0o644, text);
                     made = Some(layer(snapshotter.as_ref(), tar.finish()));
                 }
                 "fail" => exit_code = words[1].parse().unwrap(),

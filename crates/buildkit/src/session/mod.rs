@@ -8,6 +8,7 @@
 mod auth;
 mod channel;
 mod content;
+mod received;
 mod secrets;
 mod ssh;
 mod sync;
@@ -27,9 +28,10 @@ use tokio::sync::watch;
 pub(crate) use auth::SessionLogins;
 pub(crate) use channel::{Channel, Tasks};
 pub(crate) use content::ClientStore;
+pub(crate) use received::{Received, fetch_layer};
 pub(crate) use secrets::fetch_secrets;
 pub(crate) use ssh::open_agents;
-pub(crate) use sync::{Asked, Received, SyncError, fetch_files, fetch_layer};
+pub(crate) use sync::{Asked, SyncError, fetch_files};
 pub(crate) use tree::go_mode;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use tree::{Tree, tar_entry};

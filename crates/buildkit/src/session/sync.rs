@@ -11,21 +11,18 @@
 //! Source: tonistiigi/fsutil `send.go`, `receive.go`, `types/wire.proto`.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Read};
-use std::sync::Arc;
+use std::io;
 
-use bollard_buildkit_proto::fsutil::types::{Packet, Stat, packet::PacketType};
+use bollard_buildkit_proto::fsutil::types::{Packet, packet::PacketType};
 use bollard_buildkit_proto::moby::filesync::v1::file_sync_client::FileSyncClient;
-use hoist_image::files::Root;
-use hoist_image::{Ids, LayerError, SnapshotError, Snapshotter, TarWriter};
-use hoist_model::{Digest, ErrorClass};
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use hoist_image::{LayerError, SnapshotError};
+use hoist_model::ErrorClass;
 use tokio::sync::mpsc;
 use tonic::metadata::{AsciiMetadataKey, MetadataMap};
 use tonic::{Request, Status, Streaming};
 
 use super::Session;
-use super::tree::{self, Tree, TreeError};
+use super::tree::{Tree, TreeError};
 
 /// A file up to this size is asked for before those ahead of it are here.
 const SMALL: u64 = 1 << 20;
@@ -35,7 +32,7 @@ const WINDOW_FILES: usize = 256;
 /// What a file may have grown by since it was told of.
 const GROWN: u64 = 1 << 20;
 /// Pieces that wait for whoever takes them.
-const PIECES: usize = 32;
+pub(super) const PIECES: usize = 32;
 
 /// Which directory, and what of it.
 #[derive(Clone, Debug, Default)]
@@ -114,7 +111,7 @@ impl SyncError {
 }
 
 /// Contents on their way to whoever takes them, in the order of the tree.
-enum Piece {
+pub(super) enum Piece {
     /// A file's, all of it.
     Whole(Vec<u8>),
     /// Some of a file's; an empty one is its end.
@@ -122,13 +119,13 @@ enum Piece {
 }
 
 /// One directory on its way.
-struct Transfer {
+pub(super) struct Transfer {
     requests: mpsc::UnboundedSender<Packet>,
     packets: Streaming<Packet>,
 }
 
 impl Transfer {
-    async fn begin(session: &Session, asked: &Asked) -> Result<Self, SyncError> {
+    pub(super) async fn begin(session: &Session, asked: &Asked) -> Result<Self, SyncError> {
         if !session.serves("/moby.filesync.v1.FileSync/DiffCopy") {
             return Err(SyncError::NotServed);
         }
@@ -162,7 +159,7 @@ impl Transfer {
     }
 
     /// What there is.
-    async fn tree(&mut self) -> Result<Tree, SyncError> {
+    pub(super) async fn tree(&mut self) -> Result<Tree, SyncError> {
         let mut tree = Tree::default();
         loop {
             let packet = self.next().await?;
@@ -189,7 +186,7 @@ impl Transfer {
     }
 
     /// Asks for files and hands their contents on, in order. Ends early if nobody takes them.
-    async fn contents(
+    pub(super) async fn contents(
         &mut self,
         wanted: Vec<(u32, u64)>,
         taker: &mpsc::Sender<Piece>,
@@ -263,7 +260,7 @@ impl Transfer {
     }
 
     /// Says that all is here, and hears that it was understood.
-    async fn end(mut self) -> Result<(), SyncError> {
+    pub(super) async fn end(mut self) -> Result<(), SyncError> {
         self.send(PacketType::PacketFin, 0);
         match self.next().await? {
             Some(packet) if packet.r#type() == PacketType::PacketFin => Ok(()),
@@ -364,164 +361,4 @@ pub(crate) async fn fetch_files(
     let files = super::Files::of(&tree, contents);
     transfer.end().await?;
     Ok(files)
-}
-
-/// A context that was sent: what it was told to be, and the layer that it became.
-#[derive(Clone, Debug)]
-pub(crate) struct Received {
-    pub(crate) tree: Arc<Tree>,
-    pub(crate) layer: Digest,
-}
-
-/// Fetches a directory as a layer. What is as it was in `before` is not sent again; if all of it is, the layer is the same one.
-pub(crate) async fn fetch_layer(
-    session: &Session,
-    asked: &Asked,
-    snapshotter: Arc<dyn Snapshotter>,
-    before: Option<Received>,
-    on_bytes: &(dyn Fn(u64) + Send + Sync),
-) -> Result<Received, SyncError> {
-    let before = before.filter(|before| snapshotter.has_layer(&before.layer));
-    let mut transfer = Transfer::begin(session, asked).await?;
-    let tree = transfer.tree().await?;
-    if let Some(before) = &before
-        && before.tree.entries() == tree.entries()
-    {
-        transfer.end().await?;
-        return Ok(before.clone());
-    }
-    let known = |stat: &Stat| {
-        let before = before.as_ref()?;
-        before.tree.find(&stat.path).filter(|known| *known == stat)
-    };
-    let files = tree.files().filter(|(_, stat)| known(stat).is_none());
-    let files = files.map(|(number, stat)| (number, stat.size.unsigned_abs()));
-    let wanted = files.collect();
-    let tree = Arc::new(tree);
-    let (sender, receiver) = mpsc::channel(PIECES);
-    let writing = {
-        let (tree, before) = (tree.clone(), before.clone());
-        tokio::task::spawn_blocking(move || write(&tree, before, receiver, snapshotter.as_ref()))
-    };
-    let sent = transfer.contents(wanted, &sender, on_bytes).await;
-    if let Err(error) = sent {
-        // Whoever writes finds less than it waits for, and takes what it wrote away.
-        drop(sender);
-        let _ = writing.await;
-        return Err(error);
-    }
-    drop(sender);
-    let layer = writing.await.map_err(|_| SyncError::Worker)??;
-    transfer.end().await?;
-    Ok(Received { tree, layer })
-}
-
-/// Writes the layer of a tree: contents from the layer of before, or as they come. Blocking.
-fn write(
-    tree: &Tree,
-    before: Option<Received>,
-    mut pieces: mpsc::Receiver<Piece>,
-    snapshotter: &dyn Snapshotter,
-) -> Result<Digest, SyncError> {
-    let mut old = None;
-    if let Some(before) = before {
-        let view = snapshotter.view(std::slice::from_ref(&before.layer), Ids::Host)?;
-        old = Some((before.tree, Root::new(view)));
-    }
-    let mut layer = snapshotter.layer_writer()?;
-    let written = entries(tree, old.as_ref(), &mut pieces, &mut layer);
-    if let Err(error) = written {
-        // A writer that refused what it was given says why when it is asked to finish.
-        return Err(match (error, layer.finish(None)) {
-            (SyncError::Io(_), Err(refused)) => refused.into(),
-            (error, _) => error,
-        });
-    }
-    Ok(layer.finish(None)?.diff_id)
-}
-
-fn entries(
-    tree: &Tree,
-    old: Option<&(Arc<Tree>, Root)>,
-    pieces: &mut mpsc::Receiver<Piece>,
-    out: impl io::Write,
-) -> Result<(), SyncError> {
-    let mut tar = TarWriter::new(out);
-    for stat in tree.entries() {
-        let size = stat.size.unsigned_abs();
-        if !tree::is_file(stat) {
-            if let Some(entry) = tree::tar_entry(stat, 0) {
-                tar.entry(&entry)?;
-            }
-            continue;
-        }
-        let known = old.filter(|(old, _)| old.find(&stat.path) == Some(stat));
-        if let Some((_, root)) = known {
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-            let file = openat2(root, stat.path.as_str(), flags, Mode::empty(), inside);
-            let file = std::fs::File::from(file.map_err(io::Error::from)?);
-            // It may have been of another size than it was told to be.
-            let size = file.metadata()?.len();
-            if let Some(entry) = tree::tar_entry(stat, size) {
-                tar.file(&entry, size, file)?;
-            }
-            continue;
-        }
-        match pieces.blocking_recv() {
-            None => return Err(SyncError::Protocol("it ended before its contents did")),
-            Some(Piece::Whole(data)) => {
-                let size = data.len() as u64;
-                if let Some(entry) = tree::tar_entry(stat, size) {
-                    tar.file(&entry, size, data.as_slice())?;
-                }
-            }
-            Some(Piece::Part(data)) => {
-                let mut parts = Parts {
-                    ended: data.is_empty(),
-                    data,
-                    at: 0,
-                    pieces,
-                };
-                let Some(entry) = tree::tar_entry(stat, size) else {
-                    continue;
-                };
-                match tar.file(&entry, size, &mut parts) {
-                    Err(_) if parts.ended => return Err(SyncError::Shrunk(stat.path.clone())),
-                    written => written?,
-                }
-                // What it grew by since is left out.
-                io::copy(&mut parts, &mut io::sink())?;
-            }
-        }
-    }
-    tar.finish()?;
-    Ok(())
-}
-
-/// A large file as it comes.
-struct Parts<'p> {
-    data: Vec<u8>,
-    at: usize,
-    ended: bool,
-    pieces: &'p mut mpsc::Receiver<Piece>,
-}
-
-impl Read for Parts<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.data.len() && !self.ended {
-            match self.pieces.blocking_recv() {
-                Some(Piece::Part(data)) => {
-                    self.ended = data.is_empty();
-                    self.data = data;
-                    self.at = 0;
-                }
-                _ => return Err(io::ErrorKind::ConnectionAborted.into()),
-            }
-        }
-        let count = buffer.len().min(self.data.len() - self.at);
-        buffer[..count].copy_from_slice(&self.data[self.at..self.at + count]);
-        self.at += count;
-        Ok(count)
-    }
 }

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use hoist_docker::client::Reply;
 use hoist_model::Timestamp;
-use hoist_render::build::{Failed, JsonView, PlainView, Report, TerminalView, View};
+use hoist_model::build::{Failed, Report};
+use hoist_render::build::{JsonView, PlainView, TerminalView, View};
 
 use super::Progress;
+use super::outputs::Sinks;
 use crate::{Failure, terminal};
 
 /// How often the picture on a terminal is drawn anew.
@@ -25,10 +27,20 @@ pub(super) struct Following {
 
 /// How a build ended well.
 pub(super) enum Outcome {
-    /// With an image.
-    Image(String),
+    /// With an image, or with what was made of it.
+    Image(Built),
+    /// With an answer to what was asked, and the status that goes with it.
+    Answer(String, u8),
     /// With a plan, where nothing else was asked for.
     Plan(String),
+}
+
+/// What is known of it.
+pub(super) struct Built {
+    pub(super) id: String,
+    pub(super) names: Vec<String>,
+    /// The manifest's digest at a registry.
+    pub(super) pushed: Option<String>,
 }
 
 impl Following {
@@ -95,7 +107,11 @@ impl Following {
     }
 
     /// Reads the engine's reports to their end.
-    pub(super) async fn follow(mut self, reply: Reply) -> Result<Outcome, Failure> {
+    pub(super) async fn follow(
+        mut self,
+        reply: Reply,
+        mut sinks: Sinks,
+    ) -> Result<Outcome, Failure> {
         // The engine's times are since the request came.
         let sent = self.now();
         let mut lines = reply.lines();
@@ -112,20 +128,35 @@ impl Following {
                 }
             };
             let Some(mut report) = line else {
-                return Err(Failure::new(
-                    "the engine's answer ended before the build did",
-                ));
+                return Err(cut_short());
             };
             report.later(sent);
             self.show(&report);
             match report {
-                Report::Image { id, .. } => return Ok(Outcome::Image(id)),
+                Report::Image {
+                    id, names, pushed, ..
+                } => {
+                    sinks.finish()?;
+                    return Ok(Outcome::Image(Built { id, names, pushed }));
+                }
+                Report::Piece { output, mut length } => {
+                    while length > 0 {
+                        let bytes = lines.bytes(length).await?.ok_or_else(cut_short)?;
+                        length -= bytes.len() as u64;
+                        sinks.write(output, &bytes)?;
+                    }
+                }
                 Report::Plan { text } => return Ok(Outcome::Plan(text)),
+                Report::Answer { text, code } => return Ok(Outcome::Answer(text, code)),
                 Report::Failed(failed) => return Err(failure(&failed)),
                 _ => {}
             }
         }
     }
+}
+
+fn cut_short() -> Failure {
+    Failure::new("the engine's answer ended before the build did")
 }
 
 /// The error that a command ends with; what a view showed of it already is not said again.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use hoist_build::ignore::Ignore;
 use hoist_image::decompress::Compression;
 use hoist_model::chain;
+use serde_json::{Map, Value};
 
 use super::directory::Directory;
 use crate::Failure;
@@ -117,6 +118,48 @@ pub(super) fn find(operand: &str, file: Option<&str>) -> Result<Inputs, Failure>
         name: path.map(|path| path.display().to_string()),
         inside,
     })
+}
+
+/// Images that names stand for, and where the contexts of other names come from.
+pub(super) type Named = (Map<String, Value>, Vec<(String, Source)>);
+
+/// `--build-context NAME=…`: images by name, and other contexts.
+pub(super) fn named(flags: &[String]) -> Result<Named, Failure> {
+    let (mut images, mut sources) = (Map::new(), Vec::new());
+    for flag in flags {
+        let wrong = || {
+            Failure::new(format!(
+                "invalid --build-context {flag:?}: expected NAME=PATH"
+            ))
+        };
+        let (name, value) = flag.split_once('=').ok_or_else(wrong)?;
+        if name.is_empty() || value.is_empty() {
+            return Err(wrong());
+        }
+        if let Some(image) = value.strip_prefix("docker-image://") {
+            images.insert(name.to_owned(), image.into());
+            continue;
+        }
+        let source = if is_address(value) {
+            Source::Address(value.to_owned())
+        } else if value.contains("://") {
+            return Err(Failure::new(format!(
+                "--build-context {flag:?}: that kind of context is not implemented yet"
+            )));
+        } else {
+            let path = Path::new(value);
+            let ignored = ignore_file(path, None);
+            let ignore = ignored.as_deref().map(read_ignore).transpose()?;
+            let about = ignored.map(|path| path.display().to_string());
+            Source::Directory(Directory::look(
+                path,
+                &ignore.unwrap_or_default(),
+                &about.unwrap_or_default(),
+            )?)
+        };
+        sources.push((name.to_owned(), source));
+    }
+    Ok((images, sources))
 }
 
 fn absolute(path: &Path) -> PathBuf {

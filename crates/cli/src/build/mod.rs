@@ -4,8 +4,10 @@ mod classic;
 mod directory;
 mod follow;
 mod inputs;
+mod outputs;
 mod own;
 mod prune;
+mod usage;
 mod values;
 
 use clap::Args;
@@ -18,6 +20,7 @@ pub(crate) const TOP_VERBS: &[Verb] = &[verb::<Build>("build", ABOUT)];
 /// `hoist builder …`.
 pub(crate) const NOUN_VERBS: &[Verb] = &[
     verb::<Build>("build", ABOUT),
+    verb::<usage::BuildUsage>("du", "Show what the build cache keeps"),
     verb::<prune::PruneBuilds>("prune", "Remove build cache"),
 ];
 
@@ -33,6 +36,21 @@ pub(crate) struct Build {
     /// Set build-time variables
     #[arg(long, value_name = "list")]
     build_arg: Vec<String>,
+    /// More contexts, by name: NAME=PATH, an address, or docker-image://IMAGE
+    #[arg(long, value_name = "list")]
+    build_context: Vec<String>,
+    /// Where something may have been built before: an image, or type=registry,ref=IMAGE
+    #[arg(long, value_name = "list")]
+    cache_from: Vec<String>,
+    /// Where to tell what was built: type=registry,ref=IMAGE[,mode=max], or type=inline
+    #[arg(long, value_name = "list")]
+    cache_to: Vec<String>,
+    /// Instead of building: check, outline, targets
+    #[arg(long, value_name = "string")]
+    call: Option<String>,
+    /// Look for what is most likely wrong with the Dockerfile, and build nothing
+    #[arg(long)]
+    check: bool,
     /// Set the parent cgroup for the "RUN" instructions during build
     #[arg(long, value_name = "string")]
     cgroup_parent: Option<String>,
@@ -72,18 +90,30 @@ pub(crate) struct Build {
     /// Set metadata for an image
     #[arg(long, value_name = "list")]
     label: Vec<String>,
+    /// The image is to be here: what there is without --output
+    #[arg(long)]
+    load: bool,
     /// Memory limit
     #[arg(short, long, value_name = "bytes")]
     memory: Option<String>,
     /// Swap limit equal to memory plus swap: -1 to enable unlimited swap
     #[arg(long, value_name = "bytes")]
     memory_swap: Option<String>,
+    /// Write what is known of the result to the file, as JSON
+    #[arg(long, value_name = "string")]
+    metadata_file: Option<String>,
     /// Set the networking mode for the RUN instructions during build
     #[arg(long, value_name = "string")]
     network: Option<String>,
     /// Do not use cache when building the image
     #[arg(long)]
     no_cache: bool,
+    /// Do not use the cache for these stages
+    #[arg(long, value_name = "list", value_delimiter = ',')]
+    no_cache_filter: Vec<String>,
+    /// What becomes of it: a directory, - for a tar, or type=local|tar|oci|docker|image|registry[,dest=PATH]
+    #[arg(short, long, value_name = "list")]
+    output: Vec<String>,
     /// Print what would be done, as a graph, and do nothing
     #[arg(long)]
     plan: bool,
@@ -96,6 +126,9 @@ pub(crate) struct Build {
     /// Always ask for newer versions of base images
     #[arg(long)]
     pull: bool,
+    /// Push the image to the registry that its name says
+    #[arg(long)]
+    push: bool,
     /// Suppress the build output and print image ID on success
     #[arg(short, long)]
     quiet: bool,
@@ -190,7 +223,16 @@ impl Build {
 
     /// What the classic endpoint cannot be asked for.
     fn refuse_in_classic(&self) -> Result<(), Failure> {
-        for (asked, flag) in [(self.plan, "--plan"), (!self.secret.is_empty(), "--secret")] {
+        for (asked, flag) in [
+            (self.plan, "--plan"),
+            (!self.secret.is_empty(), "--secret"),
+            (!self.build_context.is_empty(), "--build-context"),
+            (!self.cache_to.is_empty(), "--cache-to"),
+            (self.call.is_some() || self.check, "--call"),
+            (self.metadata_file.is_some(), "--metadata-file"),
+            (!self.no_cache_filter.is_empty(), "--no-cache-filter"),
+            (!self.output.is_empty() || self.push, "--output"),
+        ] {
             if asked {
                 return Err(Failure::new(format!(
                     "{flag} needs Hoist's engine, and DOCKER_BUILDKIT not to be 0"
@@ -200,6 +242,20 @@ impl Build {
         Ok(())
     }
 
+    /// What is asked in place of a build, as the engine calls it.
+    fn question(&self) -> Result<Option<&'static str>, Failure> {
+        match self.call.as_deref() {
+            None if self.check => Ok(Some("lint")),
+            None | Some("build") => Ok(None),
+            Some("check" | "lint") => Ok(Some("lint")),
+            Some("outline") => Ok(Some("outline")),
+            Some("targets") => Ok(Some("targets")),
+            Some(other) => Err(Failure::new(format!(
+                "invalid --call {other:?}: expected check, outline or targets"
+            ))),
+        }
+    }
+
     /// Keeps the id of what was built where it was asked for.
     fn note_image(&self, id: &str) -> Result<(), Failure> {
         let Some(path) = &self.iidfile else {
@@ -207,6 +263,23 @@ impl Build {
         };
         std::fs::write(path, id)
             .map_err(|error| Failure::new(format!("cannot write --iidfile {path}: {error}")))
+    }
+
+    /// What is known of the result, under buildx's names.
+    fn note_metadata(&self, built: &follow::Built) -> Result<(), Failure> {
+        let Some(path) = &self.metadata_file else {
+            return Ok(());
+        };
+        let mut metadata = serde_json::json!({
+            "containerimage.config.digest": built.id,
+            "containerimage.digest": built.pushed.as_ref().unwrap_or(&built.id),
+        });
+        if !built.names.is_empty() {
+            metadata["image.name"] = built.names.join(",").into();
+        }
+        let text = format!("{metadata:#}\n");
+        std::fs::write(path, text)
+            .map_err(|error| Failure::new(format!("cannot write --metadata-file {path}: {error}")))
     }
 }
 

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hoist_docker::client::{CallError, Client};
-use hoist_render::build::Report;
+use hoist_model::build::Report;
 use hoist_render::human;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::directory::{self, Directory};
 use super::follow::{Following, Outcome};
-use super::inputs::{Inputs, Source};
+use super::inputs::{self, Inputs, Source};
+use super::outputs::Outputs;
 use super::{Build, classic, values};
 use crate::spec::values::{bytes, extra_hosts, ulimit};
 use crate::{Context, Failure, output, registry, transfer};
@@ -26,7 +27,12 @@ pub(super) async fn build(
     mut inputs: Inputs,
 ) -> Result<u8, Failure> {
     let client = context.client()?;
+    let outputs = Outputs::read(&flags.output, flags.push, flags.load)?;
+    let sinks = outputs.open()?;
     let mut body = body(flags)?;
+    body.insert("Outputs".to_owned(), outputs.asked.into());
+    let (images, mut named) = inputs::named(&flags.build_context)?;
+    body.insert("Images".to_owned(), images.into());
     let logins = registry::all_logins(context)?;
     if let Some(text) = &inputs.dockerfile {
         body.insert("Dockerfile".to_owned(), text.as_str().into());
@@ -48,8 +54,16 @@ pub(super) async fn build(
             Err(Placing::Failed(failure)) => return Err(failure),
             Ok(main) => main,
         };
-        let contexts = main.map(|main| json!({ "": main })).unwrap_or(json!({}));
-        body.insert("Contexts".to_owned(), contexts);
+        let mut contexts = Map::new();
+        contexts.extend(main.map(|main| (String::new(), main)));
+        for (name, source) in &mut named {
+            match place(client, source, &mut following).await {
+                Err(Placing::NotOurs) => return Err(Failure::new("the engine knows no contexts")),
+                Err(Placing::Failed(failure)) => return Err(failure),
+                Ok(placed) => contexts.extend(placed.map(|placed| (name.clone(), placed))),
+            }
+        }
+        body.insert("Contexts".to_owned(), contexts.into());
         let call = client
             .post("/hoist/build")
             .header("X-Registry-Config", logins.as_str())
@@ -67,13 +81,21 @@ pub(super) async fn build(
             }
             Err(error) => return Err(error.into()),
             Ok(reply) => {
-                return match following.follow(reply).await? {
-                    Outcome::Image(id) => {
-                        flags.note_image(&id)?;
+                return match following.follow(reply, sinks).await? {
+                    Outcome::Image(built) => {
+                        flags.note_image(&built.id)?;
+                        flags.note_metadata(&built)?;
                         if flags.is_quiet() {
-                            output::line(&id)?;
+                            output::line(&built.id)?;
                         }
                         Ok(0)
+                    }
+                    Outcome::Answer(text, code) => {
+                        output::text(text)?;
+                        if flags.question()? == Some("lint") && code == 0 {
+                            output::line("Check complete, no warnings found.")?;
+                        }
+                        Ok(code)
                     }
                     Outcome::Plan(text) => {
                         output::text(text)?;
@@ -100,6 +122,10 @@ fn body(flags: &Build) -> Result<Map<String, Value>, Failure> {
         "Platform": flags.platform,
         "Network": flags.network.clone().unwrap_or_default(),
         "NoCache": flags.no_cache,
+        "NoCacheStages": flags.no_cache_filter,
+        "CacheFrom": values::caches(&flags.cache_from)?,
+        "CacheTo": values::caches(&flags.cache_to)?,
+        "Question": flags.question()?,
         "Pull": flags.pull,
         "Tags": flags.tag,
         "ExtraHosts": extra_hosts(&flags.add_host)?,

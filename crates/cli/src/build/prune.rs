@@ -19,9 +19,18 @@ pub(super) struct PruneBuilds {
     /// Do not prompt for confirmation
     #[arg(short, long)]
     force: bool,
-    /// Amount of disk space to keep for cache
+    /// Amount of disk space to keep for cache: --reserved-space
     #[arg(long, value_name = "bytes")]
     keep_storage: Option<String>,
+    /// Remove those of use longest ago until the cache has no more than this
+    #[arg(long, value_name = "bytes")]
+    max_used_space: Option<String>,
+    /// Remove those of use longest ago until so much is free on the disk
+    #[arg(long, value_name = "bytes")]
+    min_free_space: Option<String>,
+    /// What the cache may have, whatever is free
+    #[arg(long, value_name = "bytes")]
+    reserved_space: Option<String>,
 }
 
 impl Run for PruneBuilds {
@@ -32,8 +41,14 @@ impl Run for PruneBuilds {
             "WARNING! This will remove all dangling build cache.\n"
         };
         let filters = api_filters(&self.filter)?;
-        let keep = self.keep_storage.as_deref();
-        let keep = keep.map(|text| bytes("--keep-storage", text)).transpose()?;
+        let size = |flag: &str, text: &Option<String>| -> Result<Option<String>, Failure> {
+            let read = text.as_deref().map(|text| bytes(flag, text)).transpose()?;
+            Ok(read.map(|bytes| bytes.to_string()))
+        };
+        let keep = size("--keep-storage", &self.keep_storage)?;
+        let reserved = size("--reserved-space", &self.reserved_space)?.or(keep);
+        let most = size("--max-used-space", &self.max_used_space)?;
+        let free = size("--min-free-space", &self.min_free_space)?;
         if !self.force && !ask(question)? {
             return Ok(0);
         }
@@ -41,7 +56,11 @@ impl Run for PruneBuilds {
         let call = call
             .query_some("filters", filters)
             .query_flag("all", self.all)
-            .query_some("keep-storage", keep.map(|bytes| bytes.to_string()));
+            .query_some("reserved-space", reserved.clone())
+            // As engines before 1.48 call it.
+            .query_some("keep-storage", reserved)
+            .query_some("max-used-space", most)
+            .query_some("min-free-space", free);
         let answer: Value = call.send().await?.json().await?;
         pruned(&answer, "CachesDeleted", "Deleted build cache objects:")
     }

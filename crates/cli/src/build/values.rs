@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::Failure;
 use crate::spec::fields;
 use crate::spec::values::go_error;
 
+/// The moment that nothing of an image is younger than (reproducible-builds.org).
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
 /// The largest secret that BuildKit takes, in bytes.
 const SECRET_LIMIT: usize = 500 << 10;
 
@@ -63,6 +65,26 @@ pub(super) fn secrets(flags: &[String]) -> Result<Map<String, Value>, Failure> {
     Ok(secrets)
 }
 
+/// `--cache-from`, `--cache-to`: `type=…,name=value`; a name alone is an image's.
+pub(super) fn caches(flags: &[String]) -> Result<Vec<Value>, Failure> {
+    let read = flags.iter().map(|flag| {
+        if !flag.contains('=') {
+            return Ok(json!({"Type": "registry", "Attributes": {"ref": flag}}));
+        }
+        let mut fields = named(flag)?;
+        let kind = fields.iter().position(|(name, _)| name == "type");
+        let kind = kind.map(|at| fields.remove(at).1);
+        let kind =
+            kind.ok_or_else(|| Failure::new(format!("invalid cache {flag:?}: it has no type")))?;
+        let attributes: Map<_, _> = fields
+            .into_iter()
+            .map(|(name, value)| (name, value.into()))
+            .collect();
+        Ok(json!({"Type": kind, "Attributes": attributes}))
+    });
+    read.collect()
+}
+
 /// `name=value,name=value`, quoted as CSV is; a name alone has an empty value.
 pub(super) fn named(flag: &str) -> Result<Vec<(String, String)>, Failure> {
     let fields = fields(flag);
@@ -82,6 +104,12 @@ pub(super) fn arguments(flags: &[String]) -> Map<String, Value> {
             None => (flag.as_str(), std::env::var(flag).ok()),
         };
         arguments.insert(name.to_owned(), value.map_or(Value::Null, Value::from));
+    }
+    // As buildx: who builds reproducibly says so by this variable.
+    if let Ok(epoch) = std::env::var(EPOCH)
+        && !arguments.contains_key(EPOCH)
+    {
+        arguments.insert(EPOCH.to_owned(), epoch.into());
     }
     arguments
 }

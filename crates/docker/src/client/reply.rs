@@ -134,6 +134,19 @@ impl Lines {
             }
         }
     }
+
+    /// So many bytes that follow an object, or as many of them as came; none at the end.
+    pub async fn bytes(&mut self, most: u64) -> Result<Option<Bytes>, CallError> {
+        if self.held.is_empty() {
+            match self.reply.chunk().await? {
+                Some(chunk) => self.held.extend_from_slice(&chunk),
+                None => return Ok(None),
+            }
+        }
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let count = self.held.len().min(most);
+        Ok(Some(self.held.split_to(count).freeze()))
+    }
 }
 
 fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, CallError> {

@@ -1,9 +1,8 @@
 //! The build cache: told of by `GET /system/df`, made smaller by `POST /build/prune`.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use hoist_build::{Builder, CacheRecord};
+use hoist_build::{Budget, CacheRecord};
 use hoist_engine::images::Images;
 use hoist_model::{EventKind, Timestamp, chain};
 use serde_json::{Value, json};
@@ -37,7 +36,7 @@ pub(super) async fn list(
         json!({
             "ID": record.key,
             "Parents": null,
-            "Type": if record.description == "local source" { "source.local" } else { "regular" },
+            "Type": record.kind(),
             "Description": record.description,
             "InUse": false,
             "Shared": is_shared,
@@ -50,8 +49,8 @@ pub(super) async fn list(
     Ok(measured.iter().map(item).collect())
 }
 
-/// `POST /build/prune`: entries of no use for as long as `until` says; as many, those that were of use last kept, as are more
-/// than `reserved-space` (`keep-storage` before 1.48) holds.
+/// `POST /build/prune` (API 1.55 `BuildPrune`): entries of no use for as long as `until` says, those that were of use longest ago first, until
+/// the rest keeps to `max-used-space`, `min-free-space` and, whatever those say, `reserved-space` (`keep-storage` before 1.48).
 pub(crate) async fn prune(call: Call) -> Reply {
     let known = [
         "until",
@@ -72,21 +71,55 @@ pub(crate) async fn prune(call: Call) -> Reply {
             until = Some(super::images::moment(text)?);
         }
     }
-    let kept_bytes = match call.query.number("reserved-space")? {
-        Some(bytes) => bytes,
-        None => call.query.number("keep-storage")?.unwrap_or(0),
+    let bytes = |name: &str| -> Result<Option<u64>, ApiError> {
+        let given = call.query.number(name)?;
+        Ok(given.map(|bytes| u64::try_from(bytes).unwrap_or(0)))
     };
-    let ids: HashSet<&str> = filters.values("id").iter().map(String::as_str).collect();
+    let reserved = match bytes("reserved-space")? {
+        Some(bytes) => Some(bytes),
+        None => bytes("keep-storage")?,
+    };
+    let budget = Budget {
+        max_used: bytes("max-used-space")?.unwrap_or(0),
+        reserved: reserved.unwrap_or(0),
+        min_free: bytes("min-free-space")?.unwrap_or(0),
+    };
+    // A filter that is only named means that it is so.
+    let is = |name: &str| -> Result<Option<bool>, ApiError> {
+        match filters.values(name).first().map(String::as_str) {
+            None => Ok(None),
+            Some("" | "1" | "true") => Ok(Some(true)),
+            Some("0" | "false") => Ok(Some(false)),
+            Some(other) => Err(ApiError::invalid(format!(
+                "invalid filter '{name}={other}': expected true or false"
+            ))),
+        }
+    };
+    let private = is("private")?.map(|private| !private);
+    let (in_use, shared) = (is("inuse")?, is("shared")?.or(private));
+    let of_images = shared.map(|_| call.engine().images.layers());
     let builder = call.builder();
-    let kept = most_recent(builder, u64::try_from(kept_bytes).unwrap_or(0));
     let is_wanted = |record: &CacheRecord| {
-        let by_id = ids.is_empty() || ids.iter().any(|id| record.key.starts_with(id));
+        let any = |name: &str, fits: &dyn Fn(&str) -> bool| {
+            let values = filters.values(name);
+            values.is_empty() || values.iter().any(|value| fits(value))
+        };
         let is_old = until.is_none_or(|until: Timestamp| record.used < until);
-        // Entries have no labels (`docker system prune --filter label=…` asks here too).
-        let by_label = filters.values("label").is_empty();
-        by_id && by_label && is_old && !kept.contains(&record.key)
+        let of_images = of_images.as_ref();
+        let is_shared = of_images.is_some_and(|layers| {
+            let layer = record.layer.as_ref();
+            layer.is_some_and(|layer| layers.contains(layer))
+        });
+        is_old
+            && any("id", &|id| record.key.starts_with(id))
+            && any("type", &|kind| record.kind() == kind)
+            && any("description", &|text| record.description.contains(text))
+            // Entries have no labels (`docker system prune --filter label=…` asks here too), and no step holds one.
+            && filters.values("label").is_empty()
+            && in_use != Some(true)
+            && shared.is_none_or(|shared| shared == is_shared)
     };
-    let pruned = builder.prune(is_wanted).await;
+    let pruned = builder.prune_to(&budget, is_wanted).await;
     let pruned = pruned.map_err(|error| ApiError::new(error.class(), chain(&error)))?;
     // Their layers, as far as no image has them.
     call.engine().images.collect_soon();
@@ -95,23 +128,4 @@ pub(crate) async fn prune(call: Call) -> Reply {
         return Err(ApiError::new(error.class(), chain(&error)));
     }
     ok(&json!({ "CachesDeleted": pruned.keys, "SpaceReclaimed": pruned.bytes }))
-}
-
-/// The keys of as many entries, from the one that was of use last on, as hold no more than this.
-fn most_recent(builder: &Builder, bytes: u64) -> HashSet<String> {
-    let mut records = builder.cached();
-    records.sort_by_key(|record| std::cmp::Reverse(record.used));
-    let mut left = bytes;
-    let mut kept = HashSet::new();
-    if bytes == 0 {
-        return kept;
-    }
-    for record in records {
-        match left.checked_sub(record.size) {
-            Some(rest) => left = rest,
-            None => break,
-        }
-        kept.insert(record.key.clone());
-    }
-    kept
 }

@@ -7,9 +7,11 @@ use base64::engine::general_purpose::STANDARD;
 use hoist_build::plan::{BuildNetwork, PlanOptions};
 use hoist_build::ports::Surroundings;
 use hoist_build::{BuildRequest, ContextName, Secrets};
+use hoist_buildkit::CacheTerms;
+use hoist_model::build::Report;
 use hoist_model::container::{Resources, Ulimit};
 use hoist_model::{ImageReference, Platform};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::error::ApiError;
 
@@ -29,6 +31,7 @@ pub(crate) struct BuildBody {
     platform: Option<String>,
     network: String,
     no_cache: bool,
+    no_cache_stages: Vec<String>,
     pull: bool,
     tags: Vec<String>,
     extra_hosts: Vec<String>,
@@ -46,6 +49,24 @@ pub(crate) struct BuildBody {
     secrets: HashMap<String, String>,
     /// Say what would be done, and do nothing.
     pub(crate) plan_only: bool,
+    /// A question about the Dockerfile in place of a build: `lint`, `outline`, `targets`.
+    pub(crate) question: Option<String>,
+    /// Where else something may have been built before, and where it is to be told.
+    cache_from: Vec<TypedBody>,
+    cache_to: Vec<TypedBody>,
+    /// What becomes of it; nothing said: an image here, under the tags.
+    pub(crate) outputs: Vec<TypedBody>,
+    /// Images that names stand for.
+    pub(crate) images: BTreeMap<String, String>,
+}
+
+/// `type=…` and what goes with it, as flags have it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
+pub(crate) struct TypedBody {
+    #[serde(rename = "Type")]
+    pub(crate) kind: String,
+    pub(crate) attributes: HashMap<String, String>,
 }
 
 /// Where a context comes from: one of these.
@@ -87,6 +108,18 @@ struct UlimitBody {
 }
 
 impl BuildBody {
+    /// What is said of caches elsewhere.
+    pub(crate) fn caches(&self) -> Result<CacheTerms, ApiError> {
+        fn said(body: &TypedBody) -> (&str, &HashMap<String, String>) {
+            (body.kind.as_str(), &body.attributes)
+        }
+        let (from, to) = (
+            self.cache_from.iter().map(said),
+            self.cache_to.iter().map(said),
+        );
+        CacheTerms::read(from, to).map_err(|error| ApiError::new(error.class, error.message))
+    }
+
     /// The builder's words for it, Dockerfile and contexts left out. Fails for what cannot be read.
     pub(crate) fn request(&self) -> Result<BuildRequest, ApiError> {
         let platform = self.platform.as_deref().filter(|text| !text.is_empty());
@@ -120,6 +153,7 @@ impl BuildBody {
                 ..PlanOptions::default()
             },
             no_cache: self.no_cache,
+            no_cache_stages: self.no_cache_stages.clone(),
             pull: self.pull,
             tags,
             surroundings: Surroundings {
@@ -154,81 +188,9 @@ pub(crate) fn network(name: &str) -> BuildNetwork {
     }
 }
 
-/// One line of the answer: something that happened. Times are seconds since the request came.
-#[derive(Debug, Serialize)]
-#[serde(tag = "Kind", rename_all = "camelCase")]
-pub(crate) enum BuildReport<'a> {
-    /// What will be done, in the order of the file.
-    #[serde(rename_all = "PascalCase")]
-    Planned {
-        at: f64,
-        vertices: Vec<VertexBody>,
-        warnings: Vec<String>,
-    },
-    /// The plan's text, where nothing else was asked for.
-    #[serde(rename_all = "PascalCase")]
-    Plan { text: String },
-    /// Something about a base image.
-    #[serde(rename_all = "PascalCase")]
-    Said { at: f64, text: &'a str },
-    /// A step is being done.
-    #[serde(rename_all = "PascalCase")]
-    Began { at: f64, step: usize },
-    /// Its program wrote something: 1 on standard output, 2 on standard error.
-    #[serde(rename_all = "PascalCase")]
-    Wrote {
-        at: f64,
-        step: usize,
-        stream: u8,
-        text: &'a str,
-    },
-    /// It is done, or was before.
-    #[serde(rename_all = "PascalCase")]
-    Done { at: f64, step: usize, cached: bool },
-    /// The image is there, under these names.
-    #[serde(rename_all = "PascalCase")]
-    Image {
-        at: f64,
-        id: String,
-        names: Vec<String>,
-    },
-    /// There is none.
-    #[serde(rename_all = "PascalCase")]
-    Failed {
-        at: f64,
-        message: String,
-        step: Option<usize>,
-        /// The lines of the Dockerfile that are to blame, with those around them.
-        excerpt: Option<String>,
-        line: Option<usize>,
-        exit_code: Option<i32>,
-        status: u16,
-    },
-}
-
-/// Something that is shown from its beginning to its end.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct VertexBody {
-    name: String,
-    /// Nothing for a base image.
-    step: Option<usize>,
-}
-
-impl From<hoist_build::Vertex> for VertexBody {
-    fn from(vertex: hoist_build::Vertex) -> Self {
-        Self {
-            name: vertex.name,
-            step: vertex.step,
-        }
-    }
-}
-
-impl BuildReport<'_> {
-    /// As a line.
-    pub(crate) fn to_bytes(&self) -> bytes::Bytes {
-        let mut text = serde_json::to_vec(self).expect("a struct of plain members is JSON");
-        text.push(b'\n');
-        text.into()
-    }
+/// A line of the answer.
+pub(crate) fn line(report: &Report) -> bytes::Bytes {
+    let mut text = serde_json::to_vec(report).expect("a struct of plain members is JSON");
+    text.push(b'\n');
+    text.into()
 }

@@ -33,6 +33,15 @@ pub(super) struct Collection {
 }
 
 impl Collection {
+    async fn take(self: Arc<Self>) -> Intake {
+        let shared = self.intake.clone().read_owned().await;
+        Intake {
+            shared: Some(Arc::new(shared)),
+            collection: self,
+            in_vain: true,
+        }
+    }
+
     fn set_due(&self) {
         self.due.store(true, Ordering::SeqCst);
         self.wake.notify_one();
@@ -42,8 +51,8 @@ impl Collection {
 /// Something is being brought in, or read: nothing is collected meanwhile.
 #[derive(Debug)]
 pub struct Intake {
-    /// `None` once it was let go of.
-    shared: Option<OwnedRwLockReadGuard<()>>,
+    /// `None` once it was let go of. One for all shares of it.
+    shared: Option<Arc<OwnedRwLockReadGuard<()>>>,
     collection: Arc<Collection>,
     in_vain: bool,
 }
@@ -52,6 +61,16 @@ impl Intake {
     /// All that was brought in has its names now. Without this, what came is collected if nobody names it.
     pub fn finish(mut self) {
         self.in_vain = false;
+    }
+
+    /// The same once more, for what is done while this is held: who asks anew waits for who wants it alone, who waits for this.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            collection: self.collection.clone(),
+            in_vain: true,
+        }
     }
 }
 
@@ -85,15 +104,9 @@ impl Drop for Alone {
 }
 
 impl Images {
-    /// Waits while names are being taken away, and then keeps them.
+    /// Waits while names are being taken away, and then keeps them. Who has an intake shares that ([`Intake::share`]) and asks for no other.
     pub async fn intake(&self) -> Intake {
-        let collection = self.inner.collection.clone();
-        let shared = collection.intake.clone().read_owned().await;
-        Intake {
-            shared: Some(shared),
-            collection,
-            in_vain: true,
-        }
+        self.inner.collection.clone().take().await
     }
 
     /// The intake alone, unless somebody has it.
@@ -226,4 +239,29 @@ pub(super) fn named_by(records: &Snapshot) -> Named {
         layers.extend(mounted.flat_map(|image| &image.layers).cloned());
     }
     Named { layers, documents }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_share_is_had_while_somebody_waits_to_be_alone() {
+        let collection = Arc::new(Collection::default());
+        let held = collection.clone().take().await;
+        let mut alone = Box::pin(collection.intake.clone().write_owned());
+        assert!((&mut alone).now_or_never().is_none());
+        // Who asks anew stands behind.
+        assert!(collection.clone().take().now_or_never().is_none());
+        let share = held.share();
+        held.finish();
+        assert!((&mut alone).now_or_never().is_none());
+        share.finish();
+        drop((&mut alone).now_or_never().expect("nobody has it"));
+        assert!(!collection.due.load(Ordering::SeqCst));
+        drop(collection.clone().take().await.share());
+        assert!(collection.due.load(Ordering::SeqCst));
+    }
 }

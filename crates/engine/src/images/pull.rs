@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hoist_model::{Digest, ImageReference, Platform, Repository};
 
-use super::Images;
+use super::{Images, Intake};
 use crate::error::ImageError;
 use crate::ports::{Credentials, Download, ProgressFn, RemoteImage, SearchHit};
 use crate::records::{ImageRecord, TagRecord};
@@ -29,7 +29,21 @@ impl Images {
         credentials: Option<Credentials>,
         progress: ProgressFn,
     ) -> Result<Pulled, ImageError> {
-        let intake = Arc::new(self.intake().await);
+        let intake = self.intake().await;
+        self.pull_within(intake, reference, platform, credentials, progress)
+            .await
+    }
+
+    /// The same for who has the intake already: a share of it.
+    pub async fn pull_within(
+        &self,
+        intake: Intake,
+        reference: &ImageReference,
+        platform: Option<&Platform>,
+        credentials: Option<Credentials>,
+        progress: ProgressFn,
+    ) -> Result<Pulled, ImageError> {
+        let intake = Arc::new(intake);
         let held = intake.clone();
         // Whoever stores parts of it has this, and goes on for a moment when nobody waits for the pull any more.
         let progress: ProgressFn = Arc::new(move |report| {

@@ -16,6 +16,7 @@ mod attack_state;
 mod broken_disk;
 
 mod build_faults;
+mod build_outputs;
 mod chance;
 mod collected;
 mod crowd;

@@ -10,7 +10,7 @@ use hoist_testkit::TarBuilder;
 use crate::world::{Seen, World, binary, seen};
 
 /// The verb by our own name.
-fn build(world: &World, arguments: &[&str]) -> Seen {
+pub(crate) fn build(world: &World, arguments: &[&str]) -> Seen {
     build_of(world, arguments, None)
 }
 
@@ -31,7 +31,7 @@ fn build_of(world: &World, arguments: &[&str], input: Option<&str>) -> Seen {
     seen(&mut command)
 }
 
-fn context(world: &World, name: &str, files: &[(&str, &str)]) -> String {
+pub(crate) fn context(world: &World, name: &str, files: &[(&str, &str)]) -> String {
     let directory = world.directory(name);
     for (file, content) in files {
         let path = directory.join(file);

@@ -1,10 +1,11 @@
 //! A build as BuildKit's status objects (moby/buildkit client `SolveStatus`, what `--progress rawjson` writes), one a line.
 
+use hoist_model::build::Report;
 use hoist_model::{Digest, Timestamp};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{BASES, Followed, Report, Vertex};
+use super::{BASES, Followed, Vertex};
 
 /// Objects for programs that follow builds.
 pub struct JsonView {
@@ -74,7 +75,7 @@ impl JsonView {
                 (vertex.ended, vertex.cached) = (Some(*at), *cached);
                 json!({ "vertexes": [self.vertex(&self.followed.vertices[place], "")] })
             }
-            Report::Image { at, id, names } => {
+            Report::Image { at, id, names, .. } => {
                 let mut text = format!("writing image {id}\n");
                 for name in names {
                     text += &format!("naming to {name}\n");
@@ -92,7 +93,9 @@ impl JsonView {
                 }
                 None => return String::new(),
             },
-            Report::Plan { .. } | Report::Other => return String::new(),
+            Report::Plan { .. } | Report::Answer { .. } | Report::Piece { .. } | Report::Other => {
+                return String::new();
+            }
         };
         format!("{status}\n")
     }

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{BASES, Failed, Followed, Report, Vertex};
+use hoist_model::build::{Failed, Report};
+
+use super::{BASES, Followed, Vertex};
 
 /// Lines kept of a program for the end, should it fail.
 const KEPT: usize = 30;
@@ -83,7 +85,7 @@ impl PlainView {
                 };
                 self.line(&mut out, place, &end);
             }
-            Report::Image { at, id, names } => {
+            Report::Image { at, id, names, .. } => {
                 let name = "exporting to image";
                 self.beside(&mut out, name, *at, &format!("writing image {id}"), false);
                 for tag in names {
@@ -92,7 +94,7 @@ impl PlainView {
                 self.close(&mut out, name, *at);
             }
             Report::Failed(failed) => self.failed(&mut out, failed),
-            Report::Plan { .. } | Report::Other => {}
+            Report::Plan { .. } | Report::Answer { .. } | Report::Piece { .. } | Report::Other => {}
         }
         out
     }

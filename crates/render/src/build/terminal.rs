@@ -11,7 +11,9 @@
 use std::fmt::Write as _;
 
 use super::plain::blame;
-use super::{BASES, Failed, Followed, Report, Vertex};
+use hoist_model::build::{Failed, Report};
+
+use super::{BASES, Followed, Vertex};
 
 /// Lines shown of each program that runs.
 const SHOWN: usize = 6;
@@ -105,7 +107,7 @@ impl TerminalView {
                 vertex.began.get_or_insert(*at);
                 (vertex.ended, vertex.cached) = (Some(*at), *cached);
             }
-            Report::Image { at, id, names } => {
+            Report::Image { at, id, names, .. } => {
                 let name = "exporting to image";
                 let (place, _) = self.followed.beside(name, *at);
                 let mut lines = vec![format!("writing image {id}")];
@@ -115,7 +117,7 @@ impl TerminalView {
                 return self.last(*at);
             }
             Report::Failed(failed) => return self.failed(failed),
-            Report::Plan { .. } | Report::Other => {}
+            Report::Plan { .. } | Report::Answer { .. } | Report::Piece { .. } | Report::Other => {}
         }
         String::new()
     }

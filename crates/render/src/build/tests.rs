@@ -1,7 +1,8 @@
 use expect_test::expect;
 use hoist_model::Timestamp;
+use hoist_model::build::{Failed, Planned, Report};
 
-use super::{Failed, JsonView, PlainView, Planned, Report, TerminalView};
+use super::{JsonView, PlainView, TerminalView};
 
 fn planned() -> Report {
     let vertex = |name: &str, step| Planned {
@@ -49,6 +50,7 @@ fn good() -> Vec<Report> {
             at: 1.6,
             id: "sha256:abc".to_owned(),
             names: vec!["docker.io/library/app:1".to_owned()],
+            pushed: None,
         },
     ]
 }

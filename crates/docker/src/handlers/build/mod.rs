@@ -2,6 +2,8 @@
 //! the classic builder's; the Dockerfile may be of today.
 
 mod context;
+mod named;
+mod outputs;
 mod own;
 mod perform;
 mod pipe;
@@ -238,6 +240,7 @@ fn failure(failed: &NoImage, dockerfile: &str) -> (ApiError, Option<i32>) {
             (ApiError::new(error.class(), message), error.exit_code())
         }
         NoImage::Engine(error) => (ApiError::new(error.class(), chain(error)), None),
+        NoImage::Port(error) => (ApiError::new(error.class, error.message.clone()), None),
     }
 }
 

@@ -10,20 +10,27 @@ use std::time::Instant;
 use axum::body::Body;
 use bytes::Bytes;
 use hoist_build::plan::{MAIN_CONTEXT, StepId};
-use hoist_build::ports::Stream;
-use hoist_build::{BuildEvent, BuildRequest, Builder, ContextName, EventFn, outline};
-use hoist_buildkit::Bases;
+use hoist_build::ports::{CacheStore, PortError, Stream};
+use hoist_build::{
+    BuildEvent, BuildRequest, Builder, CacheExport, ContextName, EventFn, Finished, RemoteCache,
+    outline,
+};
+use hoist_buildkit::{Bases, BuildKit, CacheAccess, CachePlace, CacheTerms};
+use hoist_engine::images::{Images, Intake};
 use hoist_engine::ports::Credentials;
 use hoist_image::Snapshotter;
+use hoist_model::build::{Failed, Planned, Report};
 use hoist_model::{Digest, ErrorClass, chain};
 use http::StatusCode;
 
-use super::perform::{Job, NoImage};
+use super::named::NamedContexts;
+use super::outputs::{self, Deliver, Outputs};
+use super::perform::NoImage;
 use super::pipe::{Sayer, pipe};
 use super::{body_reader, context, logins, remote};
 use crate::call::{Call, empty, with_type};
 use crate::error::{ApiError, Reply};
-use crate::wire::build::{BuildBody, BuildReport, ContextBody};
+use crate::wire::build::{BuildBody, ContextBody, line};
 
 /// `HEAD /hoist/build/contexts/{slot}?key=`: 204 if the context is here in this state, else 404.
 pub(crate) async fn has_context(call: Call) -> Reply {
@@ -88,14 +95,17 @@ pub(crate) async fn build(mut call: Call) -> Reply {
     let images = call.engine().images.clone();
     let builder = call.builder().clone();
     let mut request = body.request()?;
+    let caches = body.caches()?;
+    let outputs = outputs::read(&body.outputs, &request.tags)?;
     let intake = images.intake().await;
     let given = std::mem::take(&mut body.contexts);
     let (contexts, alone) = contexts(&builder, images.stores().1, given).await?;
     request.contexts = contexts;
     let name = body.dockerfile_name.take();
+    let shown = name.clone().unwrap_or_else(|| "Dockerfile".to_owned());
     request.dockerfile = match body.dockerfile.take().or(alone) {
         Some(text) => {
-            context::not_empty(&text, name.as_deref().unwrap_or("Dockerfile"))?;
+            context::not_empty(&text, &shown)?;
             text
         }
         None => {
@@ -110,33 +120,187 @@ pub(crate) async fn build(mut call: Call) -> Reply {
         }
     };
     let (sayer, listener) = pipe();
-    let work: futures_util::future::BoxFuture<'static, Vec<Bytes>> = if body.plan_only {
-        let bases = Arc::new(Bases::new(images, logins));
-        Box::pin(plan(builder, bases, request, begun, sayer))
-    } else {
-        let (dockerfile, tags) = (request.dockerfile.clone(), request.tags.clone());
-        let job = Job {
-            images,
-            builder,
-            intake,
-            logins,
-            request,
-            events: events(begun, sayer),
-        };
-        Box::pin(async move {
-            let last = match job.perform().await {
-                Ok(id) => BuildReport::Image {
-                    at: begun.elapsed().as_secs_f64(),
-                    id: id.to_string(),
-                    names: tags.iter().map(ToString::to_string).collect(),
-                },
-                Err(failed) => failure(&failed, &dockerfile, begun),
-            };
-            vec![last.to_bytes()]
-        })
+    let bases = Bases::new(images.clone(), logins.clone(), intake.share());
+    let contexts = std::mem::take(&mut request.contexts);
+    let bases = NamedContexts::new(contexts, std::mem::take(&mut body.images), bases);
+    request.contexts = bases.main();
+    let job = Own {
+        images,
+        builder,
+        buildkit: call.facade.buildkit.clone(),
+        intake,
+        logins,
+        bases: Arc::new(bases),
+        request,
+        caches,
+        outputs,
+        begun,
+        sayer,
     };
+    let dockerfile = job.request.dockerfile.clone();
+    let (plan_only, question) = (body.plan_only, body.question);
+    let work: futures_util::future::BoxFuture<'static, Vec<Bytes>> = Box::pin(async move {
+        let ended = match (plan_only, question) {
+            (true, _) => job.plan().await,
+            (false, Some(question)) => job.answer(&question, &shown).await,
+            (false, None) => job.perform().await,
+        };
+        let last = ended.unwrap_or_else(|failed| failure(&failed, &dockerfile, begun));
+        vec![line(&last)]
+    });
     let body: Body = listener.body(Vec::new(), work);
     Ok(with_type("application/json", StatusCode::OK, body))
+}
+
+/// One build.
+struct Own {
+    images: Images,
+    builder: Builder,
+    buildkit: BuildKit,
+    /// Held since before the first layer of a context came.
+    intake: Intake,
+    logins: HashMap<String, Credentials>,
+    bases: Arc<NamedContexts<Bases<HashMap<String, Credentials>>>>,
+    request: BuildRequest,
+    caches: CacheTerms,
+    outputs: Outputs,
+    begun: Instant,
+    sayer: Sayer,
+}
+
+impl Own {
+    fn events(&self) -> EventFn {
+        events(self.begun, self.sayer.clone())
+    }
+
+    /// What would be done, as text.
+    async fn plan(self) -> Result<Report, NoImage> {
+        let planned = self
+            .builder
+            .plan(&self.request, self.bases.as_ref(), self.events());
+        let text = planned.await.map_err(NoImage::Build)?.to_string();
+        Ok(Report::Plan { text })
+    }
+
+    /// What was asked about the Dockerfile.
+    async fn answer(self, question: &str, name: &str) -> Result<Report, NoImage> {
+        let (bases, events) = (self.bases.as_ref(), self.events());
+        let asked = hoist_buildkit::answer_as_text(
+            question,
+            &self.builder,
+            &self.request,
+            name,
+            bases,
+            events,
+        );
+        let (text, code) = asked.await.map_err(NoImage::Port)?;
+        Ok(Report::Answer { text, code })
+    }
+
+    /// Builds, and does what is wanted with it. Dropping the future ends it.
+    async fn perform(mut self) -> Result<Report, NoImage> {
+        self.request.inline_cache = self.caches.inline;
+        self.request.caches = self.imported().await;
+        let (request, bases, images) = (
+            self.request.clone(),
+            self.bases.clone(),
+            self.images.clone(),
+        );
+        let built = self.builder.build(request, bases, self.events()).await;
+        let done = match built {
+            Ok(finished) => self.deliver(finished).await,
+            Err(error) => {
+                drop(self);
+                Err(NoImage::Build(error))
+            }
+        };
+        // The context, and what a failed step left, are nobody's.
+        images.collect_soon();
+        done
+    }
+
+    async fn deliver(self, finished: Finished) -> Result<Report, NoImage> {
+        self.export(&finished.cache).await?;
+        let deliver = Deliver {
+            images: &self.images,
+            logins: &self.logins,
+            sayer: &self.sayer,
+            begun: self.begun,
+        };
+        let pushed = deliver
+            .all(&finished.image, self.intake, &self.outputs)
+            .await?;
+        Ok(Report::Image {
+            at: self.begun.elapsed().as_secs_f64(),
+            id: finished.image.id.to_string(),
+            names: self.outputs.names().map(ToString::to_string).collect(),
+            pushed: pushed.map(|digest| digest.to_string()),
+        })
+    }
+
+    fn beside(&self, name: &str, text: &str, done: bool) {
+        let report = Report::Beside {
+            at: self.begun.elapsed().as_secs_f64(),
+            name: name.to_owned(),
+            text: text.to_owned(),
+            done,
+        };
+        self.sayer.say(line(&report));
+    }
+
+    fn open(
+        &self,
+        place: &CachePlace,
+        access: CacheAccess,
+    ) -> Result<Arc<dyn CacheStore>, PortError> {
+        let CachePlace::Registry(reference) = place else {
+            return Err(PortError {
+                message: "a cache of type local is not implemented by hoist build yet: use docker buildx, or type=registry".to_owned(),
+                class: ErrorClass::NotImplemented,
+            });
+        };
+        let login = self.logins.get(reference.repository().host()).cloned();
+        let registries = self.buildkit.registries();
+        Ok(registries.open(reference.clone(), login, access))
+    }
+
+    /// The caches that can be read; of the others it is said why not.
+    async fn imported(&self) -> Vec<Arc<RemoteCache>> {
+        let mut imported = Vec::new();
+        for place in &self.caches.imports {
+            let title = format!("importing cache manifest from {place}");
+            let read = async {
+                let store = self.open(place, CacheAccess::Read)?;
+                RemoteCache::import(store, &self.request.options.platform).await
+            };
+            match read.await {
+                Ok(cache) => {
+                    self.beside(&title, &format!("{} steps", cache.entries()), true);
+                    imported.push(Arc::new(cache));
+                }
+                Err(error) => self.beside(&title, &format!("ERROR: {error}"), true),
+            }
+        }
+        imported
+    }
+
+    async fn export(&self, cache: &CacheExport) -> Result<(), NoImage> {
+        for target in &self.caches.exports {
+            let title = format!("exporting cache to {}", target.place);
+            let write = async {
+                let store = self.open(&target.place, CacheAccess::Write)?;
+                cache.export(store.as_ref(), target.mode).await
+            };
+            match write.await {
+                Ok((steps, _)) => self.beside(&title, &format!("{steps} steps"), true),
+                Err(error) if target.ignore_error => {
+                    self.beside(&title, &format!("ERROR: {error}"), true);
+                }
+                Err(error) => return Err(NoImage::Port(error)),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The layers of the contexts that are named, and the text of a Dockerfile that came in place of the main one.
@@ -183,25 +347,7 @@ async fn contexts(
     Ok((contexts, dockerfile))
 }
 
-/// What would be done, as text.
-async fn plan(
-    builder: Builder,
-    bases: Arc<Bases<HashMap<String, Credentials>>>,
-    request: BuildRequest,
-    begun: Instant,
-    sayer: Sayer,
-) -> Vec<Bytes> {
-    let planned = builder.plan(&request, bases, events(begun, sayer)).await;
-    let last = match planned {
-        Ok(plan) => BuildReport::Plan {
-            text: plan.to_string(),
-        },
-        Err(error) => failure(&NoImage::Build(error), &request.dockerfile, begun),
-    };
-    vec![last.to_bytes()]
-}
-
-fn failure(failed: &NoImage, dockerfile: &str, begun: Instant) -> BuildReport<'static> {
+fn failure(failed: &NoImage, dockerfile: &str, begun: Instant) -> Report {
     let at = begun.elapsed().as_secs_f64();
     match failed {
         NoImage::Build(error) => {
@@ -211,7 +357,7 @@ fn failure(failed: &NoImage, dockerfile: &str, begun: Instant) -> BuildReport<'s
                 hoist_build::BuildError::Step { step, .. } => *step,
                 _ => None,
             };
-            BuildReport::Failed {
+            Report::Failed(Failed {
                 at,
                 message: chain(error),
                 step,
@@ -219,18 +365,25 @@ fn failure(failed: &NoImage, dockerfile: &str, begun: Instant) -> BuildReport<'s
                 line: lines.map(|lines| lines.first),
                 exit_code: error.exit_code(),
                 status: hoist_http::status_of(error.class()).as_u16(),
-            }
+                state: None,
+            })
         }
-        NoImage::Engine(error) => BuildReport::Failed {
-            at,
-            message: chain(error),
-            step: None,
-            excerpt: None,
-            line: None,
-            exit_code: None,
-            status: hoist_http::status_of(error.class()).as_u16(),
-        },
+        NoImage::Engine(error) => without_step(at, chain(error), error.class()),
+        NoImage::Port(error) => without_step(at, error.message.clone(), error.class),
     }
+}
+
+fn without_step(at: f64, message: String, class: ErrorClass) -> Report {
+    Report::Failed(Failed {
+        at,
+        message,
+        step: None,
+        excerpt: None,
+        line: None,
+        exit_code: None,
+        status: hoist_http::status_of(class).as_u16(),
+        state: None,
+    })
 }
 
 /// Makes reports of a build's events.
@@ -241,7 +394,7 @@ fn events(begun: Instant, sayer: Sayer) -> EventFn {
         let at = begun.elapsed().as_secs_f64();
         match event {
             BuildEvent::Pulling(text) => {
-                sayer.say(BuildReport::Said { at, text: &text }.to_bytes());
+                sayer.say(line(&Report::Said { at, text }));
             }
             BuildEvent::Planned(plan) => {
                 let mut warnings = Vec::new();
@@ -251,15 +404,18 @@ fn events(begun: Instant, sayer: Sayer) -> EventFn {
                         plan.unused_arguments
                     ));
                 }
-                let vertices = outline(&plan).into_iter().map(Into::into).collect();
-                let planned = BuildReport::Planned {
+                let vertices = outline(&plan).into_iter().map(|vertex| Planned {
+                    name: vertex.name,
+                    step: vertex.step,
+                });
+                let planned = Report::Planned {
                     at,
-                    vertices,
+                    vertices: vertices.collect(),
                     warnings,
                 };
-                sayer.say(planned.to_bytes());
+                sayer.say(line(&planned));
             }
-            BuildEvent::Began(step, _) => sayer.say(BuildReport::Began { at, step }.to_bytes()),
+            BuildEvent::Began(step, _) => sayer.say(line(&Report::Began { at, step })),
             BuildEvent::Wrote(step, stream, bytes) => {
                 let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
                 let stream = match stream {
@@ -267,26 +423,23 @@ fn events(begun: Instant, sayer: Sayer) -> EventFn {
                     Stream::Error => 2,
                 };
                 let text = texts.whole(step, stream, &bytes);
-                let wrote = BuildReport::Wrote {
-                    at,
-                    step,
-                    stream,
-                    text: &text,
-                };
-                if sayer.say_output(wrote.to_bytes()) {
-                    texts.clipped = false;
-                } else if !std::mem::replace(&mut texts.clipped, true) {
-                    let wrote = BuildReport::Wrote {
+                let wrote = |text| {
+                    line(&Report::Wrote {
                         at,
                         step,
                         stream,
-                        text: "\n[output clipped: it is not read fast enough]\n",
-                    };
-                    sayer.say(wrote.to_bytes());
+                        text,
+                    })
+                };
+                if sayer.say_output(wrote(text)) {
+                    texts.clipped = false;
+                } else if !std::mem::replace(&mut texts.clipped, true) {
+                    let clipped = "\n[output clipped: it is not read fast enough]\n";
+                    sayer.say(wrote(clipped.to_owned()));
                 }
             }
             BuildEvent::Done { step, cached, .. } => {
-                sayer.say(BuildReport::Done { at, step, cached }.to_bytes());
+                sayer.say(line(&Report::Done { at, step, cached }));
             }
         }
     })

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use hoist_build::ports::PortError;
 use hoist_build::{BuildError, BuildRequest, Builder, EventFn};
 use hoist_buildkit::Bases;
 use hoist_engine::error::ImageError;
@@ -27,12 +28,18 @@ pub(super) enum NoImage {
     Build(BuildError),
     /// The engine could not take it over.
     Engine(ImageError),
+    /// Somebody outside could not do their part.
+    Port(PortError),
 }
 
 impl Job {
     /// Builds, and names what was built. Dropping the future ends it.
     pub(super) async fn perform(self) -> Result<Digest, NoImage> {
-        let bases = Arc::new(Bases::new(self.images.clone(), self.logins));
+        let bases = Arc::new(Bases::new(
+            self.images.clone(),
+            self.logins,
+            self.intake.share(),
+        ));
         let built = self.builder.build(self.request, bases, self.events).await;
         let built = match built {
             Ok(built) => {

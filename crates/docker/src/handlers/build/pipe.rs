@@ -6,22 +6,35 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Bytes of output that may wait for a client who does not read; more is left out, and said so.
 const OUTPUT_LIMIT: usize = 16 << 20;
 
+/// Pieces of an output that may wait for a client who reads slowly; who makes them waits then.
+const PIECES: usize = 4;
+
 /// Takes what is said.
 #[derive(Clone)]
 pub(super) struct Sayer {
-    sender: mpsc::UnboundedSender<(Bytes, usize)>,
+    sender: mpsc::UnboundedSender<Said>,
     waiting: Arc<AtomicUsize>,
+    pieces: Arc<Semaphore>,
 }
 
 /// Hands on what is said, in order.
 pub(super) struct Listener {
-    receiver: mpsc::UnboundedReceiver<(Bytes, usize)>,
+    receiver: mpsc::UnboundedReceiver<Said>,
     waiting: Arc<AtomicUsize>,
+}
+
+/// Something that is said.
+struct Said {
+    bytes: Bytes,
+    /// How many of them a program wrote.
+    output: usize,
+    /// Of a piece: given back when it is handed on.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// Both ends.
@@ -31,6 +44,7 @@ pub(super) fn pipe() -> (Sayer, Listener) {
     let sayer = Sayer {
         sender,
         waiting: waiting.clone(),
+        pieces: Arc::new(Semaphore::new(PIECES)),
     };
     (sayer, Listener { receiver, waiting })
 }
@@ -38,8 +52,22 @@ pub(super) fn pipe() -> (Sayer, Listener) {
 impl Sayer {
     /// Says something of a build's own.
     pub(super) fn say(&self, line: Bytes) {
+        self.send(line, 0, None);
+    }
+
+    /// Says some of an output, when there is room for it.
+    pub(super) async fn say_piece(&self, bytes: Bytes) {
+        let permit = self.pieces.clone().acquire_owned().await.ok();
+        self.send(bytes, 0, permit);
+    }
+
+    fn send(&self, bytes: Bytes, output: usize, permit: Option<OwnedSemaphorePermit>) {
         // Nobody may be listening any more.
-        let _ = self.sender.send((line, 0));
+        let _ = self.sender.send(Said {
+            bytes,
+            output,
+            _permit: permit,
+        });
     }
 
     /// Says what a program wrote; false if too much is waiting already and it is left out.
@@ -49,7 +77,7 @@ impl Sayer {
             return false;
         }
         self.waiting.fetch_add(size, Ordering::Relaxed);
-        let _ = self.sender.send((line, size));
+        self.send(line, size, None);
         true
     }
 }
@@ -57,17 +85,17 @@ impl Sayer {
 impl Listener {
     /// The next that is said.
     pub(super) async fn next(&mut self) -> Option<Bytes> {
-        let (line, size) = self.receiver.recv().await?;
-        self.waiting.fetch_sub(size, Ordering::Relaxed);
-        Some(line)
+        let said = self.receiver.recv().await?;
+        self.waiting.fetch_sub(said.output, Ordering::Relaxed);
+        Some(said.bytes)
     }
 
     /// What was said and is not handed on yet.
     pub(super) fn rest(&mut self) -> Vec<Bytes> {
         let mut rest = Vec::new();
-        while let Ok((line, size)) = self.receiver.try_recv() {
-            self.waiting.fetch_sub(size, Ordering::Relaxed);
-            rest.push(line);
+        while let Ok(said) = self.receiver.try_recv() {
+            self.waiting.fetch_sub(said.output, Ordering::Relaxed);
+            rest.push(said.bytes);
         }
         rest
     }
