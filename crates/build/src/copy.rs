@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use crate::ignore::{Ignore, IgnoreError};
 use crate::mode::Mode;
-use crate::plan::{CopyStep, FetchedSource};
+use crate::plan::{CopyStep, FetchedSource, Input};
 use crate::select::{SelectError, is_directory, select};
 
 /// Why files could not be copied.
@@ -81,7 +81,9 @@ fn digest_of(step: &CopyStep, from: &[Root]) -> Result<[u8; 32], Cause> {
     let items = items(step, from, None, &exclude)?;
     let sources: Vec<Source<'_>> = sources(from, &items).collect();
     let options = TransferOptions {
-        owner: None,
+        owner: of_context(step),
+        unpacked_owner: None,
+        keep_tops: step.parents,
         mode: None,
         skip: &|path| exclude.matches(path) && !exclude.may_include_below(path),
     };
@@ -122,8 +124,11 @@ fn layer_of(
         root: &documents.root,
         items: &documents.items,
     }));
+    let owner = owner.transpose()?;
     let options = TransferOptions {
-        owner: owner.transpose()?,
+        owner: owner.or(of_context(step)),
+        unpacked_owner: owner,
+        keep_tops: step.parents,
         mode: mode.as_ref().map(|mode| mode as &dyn Fn(u16, bool) -> u16),
         skip: &|path| exclude.matches(path) && !exclude.may_include_below(path),
     };
@@ -193,6 +198,11 @@ fn fetched(
         },
         unpack_into: source.unpack.then(|| destination.to_owned()),
     })
+}
+
+/// Who has files on the machine of whoever builds means nothing here: what comes from a context is root's.
+fn of_context(step: &CopyStep) -> Option<(u32, u32)> {
+    matches!(step.from, Input::Context(_)).then_some((0, 0))
 }
 
 fn exclude(step: &CopyStep) -> Result<Ignore, IgnoreError> {

@@ -1,11 +1,11 @@
 //! What a build needs from outside: base images, and somebody who runs programs.
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use hoist_image::document::Descriptor;
+pub use hoist_model::container::ReadyMount;
 use hoist_model::container::Resources;
 use hoist_model::{Digest, ErrorClass};
 use thiserror::Error;
@@ -122,6 +122,8 @@ pub struct RunRequest {
     pub environment: Vec<String>,
     /// Absolute; made if it is not there.
     pub working_directory: String,
+    /// Directories that are made if they are not there, and stay.
+    pub directories: Vec<String>,
     /// `user[:group]`; empty for root.
     pub user: String,
     /// Which network.
@@ -145,38 +147,6 @@ pub struct Surroundings {
     pub resources: Resources,
     /// Parent cgroup; empty for the engine's.
     pub cgroup_parent: String,
-}
-
-/// A mount whose files are known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReadyMount {
-    /// A path of other layers.
-    Layers {
-        /// Bottom first.
-        layers: Vec<Digest>,
-        /// In them; empty for all.
-        source: String,
-        /// Where it is seen.
-        target: String,
-        /// Whether it can be written to; what is written is thrown away.
-        writable: bool,
-    },
-    /// A path of the host.
-    Host {
-        /// What.
-        source: PathBuf,
-        /// Where it is seen.
-        target: String,
-        /// Whether it can be written to.
-        writable: bool,
-    },
-    /// Memory.
-    Memory {
-        /// Where it is seen.
-        target: String,
-        /// Bytes, 0 for no limit.
-        size: i64,
-    },
 }
 
 /// How a program ended.

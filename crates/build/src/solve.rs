@@ -242,7 +242,7 @@ impl Solver {
     ) -> Result<String, StepError> {
         let mut hash = Sha256::new();
         // A new version of what steps do begins with another word here.
-        hash.update("hoist build step 1\n");
+        hash.update("hoist build step 2\n");
         if let Operation::Copy(copy) = &step.operation {
             let content = self.content(copy, others).await?;
             hash.update(step.operation.text(&|_| "what it is".to_owned()));
@@ -358,6 +358,7 @@ impl Solver {
             words: words.clone(),
             environment,
             working_directory: run.working_directory.clone(),
+            directories: run.volumes.clone(),
             user: run.user.clone(),
             network: run.network.clone(),
             insecure: run.insecure,

@@ -7,6 +7,7 @@ use hoist_model::{Digest, Signal};
 
 use super::checks::check_port;
 use super::reach::Planner;
+use super::said;
 use super::scope::{argument, unreadable};
 use super::stage::StageState;
 use super::{Address, CopyStep, FetchedSource, Input, Line, Operation, PlanError, Step};
@@ -81,19 +82,28 @@ impl StageState {
         match &instruction.action {
             Action::Arg(arguments) => {
                 let escape = planner.file.directives.escape;
+                let mut said = "ARG".to_owned();
                 for one in arguments {
                     planner.asked.push(one.name.clone());
+                    said.push(' ');
+                    said.push_str(&one.name);
+                    if let Some(default) = &one.default {
+                        said.push('=');
+                        said.push_str(&self.scope.word(default, escape, lines)?);
+                    }
                     self.check_default(planner, one, escape, lines);
                     self.seen.arguments.push(one.name.clone());
                     let mut value = argument(one, &self.scope, planner.options, escape, lines)?;
                     if value.is_none() {
                         value = planner.global.value(&one.name).map(str::to_owned);
                     }
+                    let shown = value.as_deref().unwrap_or_default();
+                    self.shown_arguments.push(format!("{}={shown}", one.name));
                     if let Some(value) = value {
                         self.scope.set_argument(&one.name, value);
                     }
                 }
-                self.said(instruction.text.clone());
+                self.said(said);
             }
             Action::Env(pairs) => {
                 let mut read = Vec::with_capacity(pairs.len());
@@ -117,13 +127,13 @@ impl StageState {
             }
             Action::Cmd(command) => {
                 let words = self.words_of(command);
-                self.said(format!("CMD {}", json(&words)));
+                self.said(format!("CMD [{}]", said::quoted(&words)));
                 self.config.cmd = Some(words);
                 self.has_command = true;
             }
             Action::Entrypoint(command) => {
                 let words = self.words_of(command);
-                self.said(format!("ENTRYPOINT {}", json(&words)));
+                self.said(format!("ENTRYPOINT [{}]", said::quoted(&words)));
                 self.config.entrypoint = Some(words).filter(|words| !words.is_empty());
                 if !self.has_command {
                     self.config.cmd = None;
@@ -147,7 +157,7 @@ impl StageState {
                 }
             }
             Action::Healthcheck(health) => {
-                let (said, health) = self.health(health);
+                let (said, health) = health_of(health);
                 self.said(format!("HEALTHCHECK {said}"));
                 self.config.healthcheck = Some(health);
             }
@@ -162,7 +172,7 @@ impl StageState {
                 triggers.push(trigger.clone());
             }
             Action::Shell(words) => {
-                self.said(format!("SHELL {}", json(words)));
+                self.said(format!("SHELL [{}]", words.join(" ")));
                 self.config.shell = Some(words.clone());
             }
             Action::Stopsignal(signal) => {
@@ -187,7 +197,7 @@ impl StageState {
                     }
                     read.push(path);
                 }
-                self.said(format!("VOLUME {}", json(&read)));
+                self.said(format!("VOLUME [{}]", read.join(" ")));
                 for path in read {
                     self.config.volumes.insert(path, empty());
                 }
@@ -354,53 +364,42 @@ impl StageState {
         let own = self.config.shell.clone();
         own.unwrap_or_else(|| vec!["/bin/sh".to_owned(), "-c".to_owned()])
     }
+}
 
-    fn health(&self, health: &Health) -> (String, Healthcheck) {
-        match health {
-            Health::None => {
-                let test = vec!["NONE".to_owned()];
-                let none = Healthcheck {
-                    test,
-                    ..Healthcheck::default()
-                };
-                ("NONE".to_owned(), none)
-            }
-            Health::Probe {
-                command,
-                interval,
-                timeout,
-                start_period,
-                start_interval,
-                retries,
-            } => {
-                let test = match command {
-                    Command::Exec(words) => {
-                        let kind = std::iter::once("CMD".to_owned());
-                        kind.chain(words.iter().cloned()).collect()
-                    }
-                    Command::Shell(line) => vec!["CMD-SHELL".to_owned(), line.clone()],
-                };
-                let said = json(&test);
-                let probe = Healthcheck {
-                    test,
-                    interval: *interval,
-                    timeout: *timeout,
-                    start_period: *start_period,
-                    start_interval: *start_interval,
-                    retries: *retries,
-                };
-                (said, probe)
-            }
-        }
-    }
+/// A check, and how the history tells of it.
+fn health_of(health: &Health) -> (String, Healthcheck) {
+    let check = match health {
+        Health::None => Healthcheck {
+            test: vec!["NONE".to_owned()],
+            ..Healthcheck::default()
+        },
+        Health::Probe {
+            command,
+            interval,
+            timeout,
+            start_period,
+            start_interval,
+            retries,
+        } => Healthcheck {
+            test: match command {
+                Command::Exec(words) => {
+                    let kind = std::iter::once("CMD".to_owned());
+                    kind.chain(words.iter().cloned()).collect()
+                }
+                Command::Shell(line) => vec!["CMD-SHELL".to_owned(), line.clone()],
+            },
+            interval: *interval,
+            timeout: *timeout,
+            start_period: *start_period,
+            start_interval: *start_interval,
+            retries: *retries,
+        },
+    };
+    (said::health(&check), check)
 }
 
 fn empty() -> Value {
     Value::Object(Map::new())
-}
-
-fn json(words: &[String]) -> String {
-    serde_json::to_string(words).expect("texts are JSON")
 }
 
 fn shown(pairs: &[(String, String)]) -> String {

@@ -13,6 +13,7 @@ mod checks;
 mod instruction;
 mod reach;
 mod run;
+mod said;
 mod scope;
 mod stage;
 #[cfg(test)]
@@ -162,6 +163,8 @@ pub struct RunStep {
     pub proxies: Vec<String>,
     /// Absolute.
     pub working_directory: String,
+    /// Of VOLUME: made if they are not there. What is written below them stays, as with BuildKit.
+    pub volumes: Vec<String>,
     /// As `USER` says it; empty for root.
     pub user: String,
     /// Its network.

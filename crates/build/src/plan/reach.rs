@@ -8,7 +8,7 @@ use hoist_model::Platform;
 use super::scope::{Scope, argument, is_proxy, of_platforms};
 use super::stage::StageState;
 use super::{
-    BaseName, Bases, DEFAULT_PATH, Input, MAIN_CONTEXT, Plan, PlanError, PlanOptions, Step, StepId,
+    BaseName, Bases, Input, Line, MAIN_CONTEXT, Plan, PlanError, PlanOptions, Step, StepId,
     TEXT_LIMIT, Told,
 };
 use crate::check::{CheckSettings, Warning, check_file};
@@ -38,6 +38,10 @@ pub(super) struct Planner<'a> {
 pub(super) struct Beginning {
     pub(super) files: Input,
     pub(super) config: ImageConfig,
+    /// Of a stage: its ARG with their values, which those that begin with it have too (BuildKit; the classic builder forgets them).
+    pub(super) arguments: Vec<(String, String)>,
+    /// Of a stage: what its image's history would go on with.
+    pub(super) history: Vec<Line>,
     /// The image's id, if it is one.
     pub(super) id: Option<String>,
 }
@@ -186,9 +190,12 @@ impl<'a> Planner<'a> {
             let mut config = state.base.clone();
             config.config = state.config.clone();
             config.config.env.clone_from(&state.scope.environment);
+            config.author.clone_from(&state.author);
             return Ok(Beginning {
                 files: state.files.clone(),
                 config,
+                arguments: state.scope.arguments.clone(),
+                history: state.history.clone(),
                 id: None,
             });
         }
@@ -200,10 +207,12 @@ impl<'a> Planner<'a> {
                 ..ImageConfig::default()
             };
             config.rootfs.kind = "layers".to_owned();
-            config.config.env.push(format!("PATH={DEFAULT_PATH}"));
+            config.config.working_dir = "/".to_owned();
             return Ok(Beginning {
                 files: Input::Nothing,
                 config,
+                arguments: Vec::new(),
+                history: Vec::new(),
                 id: None,
             });
         }
@@ -276,6 +285,8 @@ impl<'a> Planner<'a> {
                     layers => Input::Image(layers.to_vec()),
                 },
                 config: base.config.clone(),
+                arguments: Vec::new(),
+                history: Vec::new(),
                 id: Some(base.id.clone()),
             },
             None => {
@@ -283,6 +294,8 @@ impl<'a> Planner<'a> {
                 Beginning {
                     files: Input::Nothing,
                     config: ImageConfig::default(),
+                    arguments: Vec::new(),
+                    history: Vec::new(),
                     id: None,
                 }
             }

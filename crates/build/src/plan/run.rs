@@ -33,13 +33,12 @@ impl StageState {
         let environment = self.scope.of_a_run();
         let bytes = environment.iter().map(String::len).sum();
         planner.spend(bytes, lines)?;
-        let arguments = &self.scope.arguments;
-        let arguments: Vec<String> = arguments.iter().map(|(n, v)| format!("{n}={v}")).collect();
+        let arguments = &self.shown_arguments;
         let mut said = vec!["RUN".to_owned()];
         if !arguments.is_empty() {
             // As Docker writes it: how many, and each.
             said.push(format!("|{}", arguments.len()));
-            said.extend(arguments);
+            said.extend(arguments.iter().cloned());
         }
         said.extend(words.iter().cloned());
         let step = planner.step(Step {
@@ -48,7 +47,11 @@ impl StageState {
                 words,
                 environment,
                 proxies: proxies(planner.options),
-                working_directory: self.config.working_dir.clone(),
+                working_directory: match self.config.working_dir.as_str() {
+                    "" => "/".to_owned(),
+                    path => path.to_owned(),
+                },
+                volumes: self.volumes(),
                 user: self.config.user.clone(),
                 network,
                 insecure: run.insecure,
@@ -94,6 +97,14 @@ impl StageState {
         }
         words.push(text);
         (words, None)
+    }
+
+    /// Where VOLUME says that something will be mounted: the classic builder mounts something there, and files are written that count on it.
+    fn volumes(&self) -> Vec<String> {
+        let paths = self.config.volumes.keys();
+        paths
+            .map(|path| hoist_model::path::clean(&format!("/{path}")))
+            .collect()
     }
 
     fn mount(

@@ -5,7 +5,7 @@ use hoist_image::document::{ImageConfig, ImageRuntimeConfig};
 use super::checks::Seen;
 use super::reach::{Beginning, Planner};
 use super::scope::Scope;
-use super::{Input, Line, PlanError, Told};
+use super::{DEFAULT_PATH, Input, Line, PlanError, Told};
 use crate::dockerfile::{Instruction, Lines, parse_trigger};
 
 /// A stage as far as it was planned.
@@ -20,6 +20,8 @@ pub(super) struct StageState {
     pub(super) config: ImageRuntimeConfig,
     pub(super) scope: Scope,
     pub(super) history: Vec<Line>,
+    /// Every ARG so far with its value, as the history of a RUN tells of them.
+    pub(super) shown_arguments: Vec<String>,
     pub(super) author: Option<String>,
     /// Whether this stage has a CMD of its own: ENTRYPOINT takes an inherited one away.
     pub(super) has_command: bool,
@@ -35,7 +37,13 @@ impl StageState {
     ) -> Result<Self, PlanError> {
         let file = planner.file;
         let stage = &file.stages[number];
-        let Beginning { files, config, id } = planner.beginning(number)?;
+        let Beginning {
+            files,
+            config,
+            arguments,
+            history,
+            id,
+        } = planner.beginning(number)?;
         told.push(Told {
             stage: number,
             lines: stage.lines,
@@ -44,23 +52,25 @@ impl StageState {
             base: id,
         });
         let mut runtime = config.config.clone();
+        if !runtime.env.iter().any(|text| text.starts_with("PATH=")) {
+            // Whatever it begins with: `ENV PATH=$PATH:/more` has something to add to.
+            runtime.env.push(format!("PATH={DEFAULT_PATH}"));
+        }
         let mut state = Self {
             number,
             files,
             author: config.author.clone(),
             scope: Scope {
                 environment: std::mem::take(&mut runtime.env),
-                arguments: Vec::new(),
+                arguments,
             },
-            history: Vec::new(),
+            history,
+            shown_arguments: Vec::new(),
             has_command: false,
             seen: Seen::default(),
             base: config,
             config: runtime,
         };
-        if state.config.working_dir.is_empty() {
-            state.config.working_dir = "/".to_owned();
-        }
         for trigger in state.config.on_build.take().unwrap_or_default() {
             for mut instruction in parse_trigger(&trigger)? {
                 instruction.lines = stage.lines;

@@ -69,6 +69,9 @@ impl RunStep {
             writeln!(text, "with {variable:?}")?;
         }
         writeln!(text, "in {:?}", self.working_directory)?;
+        for volume in &self.volumes {
+            writeln!(text, "volume {volume:?}")?;
+        }
         if !self.user.is_empty() {
             writeln!(text, "as {:?}", self.user)?;
         }

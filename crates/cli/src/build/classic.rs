@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use hoist_render::human;
 use serde_json::Value;
 
-use super::inputs::{Inputs, Source};
+use super::inputs::{IGNORE_FILE, Inputs, Source};
 use super::{Build, values};
 use crate::spec::values::{bytes, extra_hosts, ulimit};
 use crate::{Context, Failure, output, registry, transfer};
@@ -71,13 +71,27 @@ pub(super) async fn build(context: &Context, flags: &Build, inputs: Inputs) -> R
             return follow(reply, flags, quiet).await;
         }
         Source::Archive(archive) => (transfer::streamed(archive), None),
-        Source::Directory(directory) => {
-            let outside = inputs.inside.is_none().then_some(inputs.dockerfile);
-            let text = outside.flatten().unwrap_or_default();
+        Source::Directory(mut directory) => {
+            let mut others = inputs.ignored;
+            if inputs.inside.is_none() {
+                others.push((OUTSIDE.to_owned(), inputs.dockerfile.unwrap_or_default()));
+                // The engine leaves out the file that it was sent for itself, if an ignore file says so: as Docker's client, in the
+                // place of the context's own, which the engine needs for nothing else.
+                others.retain(|(name, _)| name != IGNORE_FILE);
+                others.push((
+                    IGNORE_FILE.to_owned(),
+                    format!("{IGNORE_FILE}\n{OUTSIDE}\n"),
+                ));
+                directory
+                    .paths
+                    .retain(|path| path != IGNORE_FILE.as_bytes());
+            }
             let (body, thread) = transfer::written(Arc::clone(&count), move |out| {
-                let others = [(OUTSIDE, text.as_bytes())];
-                let others = if text.is_empty() { &[][..] } else { &others };
-                directory.archive(others, out)
+                let others: Vec<(&str, &[u8])> = others
+                    .iter()
+                    .map(|(name, text)| (name.as_str(), text.as_bytes()))
+                    .collect();
+                directory.archive(&others, out)
             })?;
             (body, Some(thread))
         }

@@ -15,6 +15,9 @@ use crate::spec::values::go_error;
 /// Bytes of a Dockerfile or an ignore file.
 const FILE_LIMIT: u64 = 8 << 20;
 
+/// Which files do not go.
+pub(super) const IGNORE_FILE: &str = ".dockerignore";
+
 /// Where a context comes from.
 pub(super) enum Source {
     /// A directory here.
@@ -36,6 +39,9 @@ pub(super) struct Inputs {
     pub(super) name: Option<String>,
     /// Where it is in the context, if it is in that.
     pub(super) inside: Option<String>,
+    /// What the classic endpoint has to be sent although the ignore file leaves it out, so that it can read it and leave it out itself:
+    /// names and texts.
+    pub(super) ignored: Vec<(String, String)>,
 }
 
 /// Whether an operand is the address of a repository or of a file (Docker's `urlutil`: moby/builder/remotecontext).
@@ -60,6 +66,7 @@ pub(super) fn find(operand: &str, file: Option<&str>) -> Result<Inputs, Failure>
             name: file.filter(|_| dockerfile.is_none()).map(str::to_owned),
             dockerfile,
             inside: None,
+            ignored: Vec::new(),
         });
     }
     let directory = Path::new(operand);
@@ -101,18 +108,23 @@ pub(super) fn find(operand: &str, file: Option<&str>) -> Result<Inputs, Failure>
     };
     let ignored = ignore_file(directory, path.as_deref());
     let ignore = ignored.as_deref().map(read_ignore).transpose()?;
+    let ignore = ignore.unwrap_or_default();
+    let own = directory.join(IGNORE_FILE);
+    let own = match own.is_file() && ignore.matches(IGNORE_FILE) {
+        true => Some((IGNORE_FILE.to_owned(), read(&own)?)),
+        false => None,
+    };
     let about = ignored.map(|path| path.display().to_string());
-    let directory = Directory::look(
-        directory,
-        &ignore.unwrap_or_default(),
-        &about.unwrap_or_default(),
-    )?;
+    let directory = Directory::look(directory, &ignore, &about.unwrap_or_default())?;
     let inside = path.as_ref().and_then(|path| {
         let whole = path.canonicalize().ok()?;
         let below = whole.strip_prefix(directory.path()).ok()?;
         Some(below.to_str()?.to_owned())
     });
+    let dockerfile = inside.iter().filter(|inside| ignore.matches(inside));
+    let dockerfile = dockerfile.map(|inside| (inside.clone(), text.clone()));
     Ok(Inputs {
+        ignored: dockerfile.chain(own).collect(),
         main: Source::Directory(directory),
         dockerfile: Some(text),
         name: path.map(|path| path.display().to_string()),
@@ -174,7 +186,7 @@ fn ignore_file(directory: &Path, dockerfile: Option<&Path>) -> Option<PathBuf> {
         PathBuf::from(name)
     });
     own.into_iter()
-        .chain([directory.join(".dockerignore")])
+        .chain([directory.join(IGNORE_FILE)])
         .find(|path| path.is_file())
 }
 
@@ -249,6 +261,7 @@ fn from_input(file: Option<&str>) -> Result<Inputs, Failure> {
             dockerfile: None,
             name: file.map(str::to_owned),
             inside: None,
+            ignored: Vec::new(),
         });
     }
     std::io::stdin()
@@ -259,6 +272,7 @@ fn from_input(file: Option<&str>) -> Result<Inputs, Failure> {
         dockerfile: Some(text(head, "the Dockerfile on standard input")?),
         name: None,
         inside: None,
+        ignored: Vec::new(),
     })
 }
 

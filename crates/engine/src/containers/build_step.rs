@@ -9,17 +9,17 @@
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use hoist_image::files::{ChangeKind, pack_changes};
 use hoist_image::{Changes, LayerRecord};
-use hoist_model::container::{ContainerSpec, ContainerState, NetworkMode};
+use hoist_model::container::{ContainerSpec, ContainerState, NetworkMode, ReadyMount};
 use hoist_model::{ContainerId, Digest, ImageId, Platform, Signal, chain};
 use tokio::sync::oneshot;
 
 use super::files::blocking;
 use super::image_mounts::{image_mount, writable_mount};
+use super::view::root_of;
 use super::{AttachRequest, Containers};
 use crate::clock::{now, random_bytes};
 use crate::error::ContainerError;
@@ -31,113 +31,76 @@ use crate::records::{ContainerRecord, MountKind, MountPoint, MountedImage};
 pub struct StepRequest {
     /// Bottom first.
     pub layers: Vec<Digest>,
+    /// Made if they are not there, and stay. Absolute.
+    pub directories: Vec<String>,
     /// As of a container; its mounts are those below.
     pub spec: ContainerSpec,
     /// What it sees beside the layers.
-    pub mounts: Vec<StepMount>,
+    pub mounts: Vec<ReadyMount>,
 }
 
-/// Something that a step sees beside its layers. Targets are absolute.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StepMount {
-    /// A path of other layers.
-    Layers {
-        /// Bottom first.
-        layers: Vec<Digest>,
-        /// In them; empty for all.
-        source: String,
-        /// Where.
-        target: String,
-        /// Whether it can be written to; what is written goes with the step.
-        writable: bool,
-    },
-    /// A path of the host.
-    Host {
-        /// What.
-        source: PathBuf,
-        /// Where.
-        target: String,
-        /// Whether it can be written to.
-        writable: bool,
-    },
-    /// Memory.
-    Memory {
-        /// Where.
-        target: String,
-        /// Of tmpfs(5), comma separated.
-        options: String,
-    },
-}
-
-impl StepMount {
-    fn target(&self) -> &str {
-        match self {
-            Self::Layers { target, .. }
-            | Self::Host { target, .. }
-            | Self::Memory { target, .. } => target,
-        }
-    }
-
-    fn point(&self) -> MountPoint {
-        let (kind, source, writable, options, image, subpath) = match self {
-            Self::Layers {
-                layers,
-                source,
-                writable,
-                ..
-            } => {
-                let image = layers.last().map(|top| MountedImage {
-                    id: ImageId::from(top.clone()),
-                    layers: layers.clone(),
-                });
-                (
-                    MountKind::Image,
-                    String::new(),
-                    *writable,
-                    String::new(),
-                    image,
-                    source.clone(),
-                )
-            }
-            Self::Host {
-                source, writable, ..
-            } => {
-                let source = source.to_string_lossy().into_owned();
-                (
-                    MountKind::Bind,
-                    source,
-                    *writable,
-                    String::new(),
-                    None,
-                    String::new(),
-                )
-            }
-            Self::Memory { options, .. } => (
-                MountKind::Tmpfs,
+fn point(mount: &ReadyMount) -> MountPoint {
+    let (kind, source, writable, options, image, subpath) = match mount {
+        ReadyMount::Layers {
+            layers,
+            source,
+            writable,
+            ..
+        } => {
+            let image = layers.last().map(|top| MountedImage {
+                id: ImageId::from(top.clone()),
+                layers: layers.clone(),
+            });
+            (
+                MountKind::Image,
                 String::new(),
-                true,
-                options.clone(),
+                *writable,
+                String::new(),
+                image,
+                source.clone(),
+            )
+        }
+        ReadyMount::Host {
+            source, writable, ..
+        } => {
+            let source = source.to_string_lossy().into_owned();
+            (
+                MountKind::Bind,
+                source,
+                *writable,
+                String::new(),
                 None,
                 String::new(),
-            ),
-        };
-        MountPoint {
-            kind,
-            name: String::new(),
-            source,
-            destination: self.target().to_owned(),
-            driver: String::new(),
-            mode: String::new(),
-            writable,
-            propagation: "rprivate".to_owned(),
-            options,
-            subpath,
-            recursive: true,
-            writable_below: false,
-            anonymous: false,
-            copy_up: false,
-            image,
+            )
         }
+        ReadyMount::Memory { size, .. } => (
+            MountKind::Tmpfs,
+            String::new(),
+            true,
+            match size {
+                ..=0 => String::new(),
+                bytes => format!("size={bytes}"),
+            },
+            None,
+            String::new(),
+        ),
+    };
+    MountPoint {
+        kind,
+        name: String::new(),
+        source,
+        destination: mount.target().to_owned(),
+        driver: String::new(),
+        mode: String::new(),
+        writable,
+        propagation: "rprivate".to_owned(),
+        options,
+        subpath,
+        recursive: true,
+        writable_below: false,
+        anonymous: false,
+        copy_up: false,
+        image,
     }
 }
 
@@ -147,7 +110,7 @@ pub struct RunningStep {
     files: Files,
     output: Option<UnixStream>,
     ended: oneshot::Receiver<ExitNotice>,
-    mounts: Vec<StepMount>,
+    mounts: Vec<ReadyMount>,
 }
 
 /// Whatever a step took. Dropped, it is given back behind the caller's back.
@@ -180,6 +143,7 @@ impl Containers {
     pub async fn run_step(&self, request: StepRequest) -> Result<RunningStep, ContainerError> {
         let StepRequest {
             layers,
+            directories,
             spec,
             mounts,
         } = request;
@@ -194,7 +158,7 @@ impl Containers {
             restart_count: 0,
             manually_stopped: false,
             suspended: false,
-            mounts: mounts.iter().map(StepMount::point).collect(),
+            mounts: mounts.iter().map(point).collect(),
             links: Vec::new(),
             attachments: Vec::new(),
             started_with: None,
@@ -209,7 +173,7 @@ impl Containers {
         };
         let (report, ended) = oneshot::channel();
         self.steps().insert(id, report);
-        let (rootfs, detached) = self.step_files(&files.record).await?;
+        let (rootfs, detached) = self.step_files(&files.record, directories).await?;
         let (network, kept) = self.step_network(&mut files).await?;
         let (output, theirs) = UnixStream::pair().map_err(|source| ContainerError::Io {
             context: "make a stream".to_owned(),
@@ -253,9 +217,11 @@ impl Containers {
     async fn step_files(
         &self,
         record: &Arc<ContainerRecord>,
+        directories: Vec<String>,
     ) -> Result<(OwnedFd, Vec<(String, OwnedFd)>), ContainerError> {
         let snapshotter = self.inner.parts.images.snapshotter().clone();
         let (record, ids) = (record.clone(), self.ids(&record.spec));
+        let mapping = self.mapping(&record.spec).cloned();
         let directory = self.directory(&record.id).join("mounts");
         blocking(move || {
             let broken =
@@ -264,6 +230,10 @@ impl Containers {
                 .prepare(&record.id, &record.layers, ids)
                 .map_err(broken)?;
             let rootfs = snapshotter.mount(&record.id, Changes::Discarded);
+            let rootfs = root_of(rootfs.map_err(broken)?, mapping.as_ref());
+            for directory in &directories {
+                rootfs.make_directory(directory)?;
+            }
             let of_layers = record.mounts.iter();
             let of_layers = of_layers.filter(|point| point.kind == MountKind::Image);
             let detached = of_layers.enumerate().map(|(number, point)| {
@@ -276,7 +246,7 @@ impl Containers {
                 Ok((point.destination.clone(), mount))
             });
             let detached = detached.collect::<Result<_, ContainerError>>()?;
-            Ok((rootfs.map_err(broken)?, detached))
+            Ok((rootfs.into(), detached))
         })
         .await
     }

@@ -56,7 +56,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::build_step::{RunningStep, StepMount, StepRequest};
+pub use self::build_step::{RunningStep, StepRequest};
 pub use self::changes::CommitRequest;
 pub(crate) use self::events::{container_event, prune_event};
 pub use self::files::ContainerFiles;

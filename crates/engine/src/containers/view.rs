@@ -291,7 +291,7 @@ impl View {
     }
 }
 
-fn root_of(root: OwnedFd, mapping: Option<&Arc<UserMapping>>) -> Root {
+pub(super) fn root_of(root: OwnedFd, mapping: Option<&Arc<UserMapping>>) -> Root {
     match mapping {
         Some(mapping) => Root::remapped(root, mapping.clone()),
         None => Root::new(root),

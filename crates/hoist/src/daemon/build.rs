@@ -1,19 +1,17 @@
 //! The builder's Executor port over the engine: a build's programs run as its containers do, without being any.
 
-use std::collections::BTreeMap;
-
 use hoist_build::plan::{BuildNetwork, DEFAULT_PATH};
 use hoist_build::ports::{
-    BoxFuture, Executor, OutputFn, PortError, ReadyMount, RunOutcome, RunRequest, Stream,
+    BoxFuture, Executor, OutputFn, PortError, RunOutcome, RunRequest, Stream,
 };
 use hoist_build::{Builder, Parts};
 use hoist_engine::Engine;
-use hoist_engine::containers::{Containers, StepMount, StepRequest};
+use hoist_engine::containers::{Containers, StepRequest};
 use hoist_engine::error::ContainerError;
 use hoist_http::mux::{self, Demux};
 use hoist_model::container::{
-    AttachFlags, ContainerSpec, LogConfig, NamedAlternatives, NetworkMode, NetworkSpec,
-    ProcessSpec, RestartPolicy, SeccompChoice, SecuritySpec,
+    AttachFlags, ContainerSpec, LogConfig, NetworkMode, NetworkSpec, ProcessSpec, SeccompChoice,
+    SecuritySpec,
 };
 use hoist_model::{ErrorClass, chain};
 use hoist_store::Store;
@@ -134,8 +132,6 @@ fn step(request: RunRequest) -> StepRequest {
         environment.push(format!("PATH={DEFAULT_PATH}"));
     }
     let spec = ContainerSpec {
-        image: String::new(),
-        image_id: None,
         process: ProcessSpec {
             command: Some(request.words),
             environment,
@@ -144,17 +140,6 @@ fn step(request: RunRequest) -> StepRequest {
             ..ProcessSpec::default()
         },
         hostname: "buildkitsandbox".to_owned(),
-        domainname: String::new(),
-        labels: BTreeMap::new(),
-        exposed_ports: Vec::new(),
-        anonymous_volumes: Vec::new(),
-        stop_signal: None,
-        stop_signal_text: String::new(),
-        stop_timeout: None,
-        mounts: Vec::new(),
-        binds: Vec::new(),
-        tmpfs: BTreeMap::new(),
-        volumes_from: Vec::new(),
         resources: surroundings.resources,
         network: NetworkSpec {
             mode,
@@ -170,65 +155,24 @@ fn step(request: RunRequest) -> StepRequest {
             },
             ..SecuritySpec::default()
         },
-        restart_policy: RestartPolicy::No,
         auto_remove: true,
-        init: None,
         shm_size: surroundings.shm_size,
         log: LogConfig {
             driver: "none".to_owned(),
             ..LogConfig::default()
         },
         attach: AttachFlags {
-            stdin: false,
             stdout: true,
             stderr: true,
+            ..AttachFlags::default()
         },
-        console_size: None,
         cgroup_parent: surroundings.cgroup_parent,
-        healthcheck: None,
-        annotations: BTreeMap::new(),
-        on_build: Vec::new(),
-        shell: Vec::new(),
-        container_id_file: String::new(),
-        platform: None,
-        named: NamedAlternatives::default(),
+        ..ContainerSpec::default()
     };
     StepRequest {
         layers: request.layers,
+        directories: request.directories,
         spec,
-        mounts: request.mounts.into_iter().map(mount).collect(),
-    }
-}
-
-fn mount(mount: ReadyMount) -> StepMount {
-    match mount {
-        ReadyMount::Layers {
-            layers,
-            source,
-            target,
-            writable,
-        } => StepMount::Layers {
-            layers,
-            source,
-            target,
-            writable,
-        },
-        ReadyMount::Host {
-            source,
-            target,
-            writable,
-        } => StepMount::Host {
-            source,
-            target,
-            writable,
-        },
-        ReadyMount::Memory { target, size } => StepMount::Memory {
-            target,
-            options: if size > 0 {
-                format!("size={size}")
-            } else {
-                String::new()
-            },
-        },
+        mounts: request.mounts,
     }
 }

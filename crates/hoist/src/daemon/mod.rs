@@ -18,6 +18,7 @@ mod network;
 mod node;
 mod oom;
 mod pid_file;
+mod process;
 mod registry;
 mod reload;
 mod remap;

@@ -273,7 +273,11 @@ fn entry(
 }
 
 /// A mount made elsewhere, read-only, of a directory or a file.
-pub(crate) fn detached(target: &str, mount: OwnedFd) -> Result<MountEntry, LaunchFailure> {
+pub(crate) fn detached(
+    target: &str,
+    mount: OwnedFd,
+    writable: bool,
+) -> Result<MountEntry, LaunchFailure> {
     let stat = rustix::fs::fstat(&mount)
         .map_err(|error| refuse(format!("look at what is mounted at {target}: {error}")))?;
     let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
@@ -283,7 +287,7 @@ pub(crate) fn detached(target: &str, mount: OwnedFd) -> Result<MountEntry, Launc
             mount,
             directory: kind == rustix::fs::FileType::Directory,
         },
-        attributes: READ_ONLY,
+        attributes: if writable { 0 } else { READ_ONLY },
         recursive: false,
         propagation: MS_PRIVATE,
     })

@@ -1,5 +1,7 @@
 //! Builds that meet a full disk or a hostile context: a clear error, nothing left, and the next build is right.
 
+use std::process::Stdio;
+
 use hoist_testkit::{EntryKind, TarBuilder, exchange_bytes};
 
 use crate::full_disk::{Cramped, FULL};
@@ -71,6 +73,51 @@ fn a_build_that_fills_the_disk_says_so_and_leaves_nothing() {
     world.finish();
 }
 
+/// Processes whose command line has this in it.
+fn processes_with(word: &str) -> usize {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    lines
+        .filter(|line| String::from_utf8_lossy(line).contains(word))
+        .count()
+}
+
+#[test]
+fn a_build_goes_with_the_client_that_asked_for_it() {
+    let Some(world) = World::start() else { return };
+    let app = world.directory("app");
+    // Two programs at once, told from all others of this machine.
+    let word = format!("98765.{}", std::process::id());
+    let dockerfile = format!(
+        "FROM busybox AS one\nRUN sleep {word}\nFROM busybox AS two\nRUN --network=none sleep {word}\n\
+         FROM busybox\nCOPY --from=one / /one\nCOPY --from=two / /two\n"
+    );
+    std::fs::write(app.join("Dockerfile"), dockerfile).unwrap();
+    // By `POST /build`, and by the operation of our own client.
+    for door in ["0", "1"] {
+        let mut command = world.daemon.client(crate::world::binary());
+        command.env("DOCKER_BUILDKIT", door).arg("build").arg(&app);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut client = command.spawn().unwrap();
+        let sleep = format!("sleep\0{word}");
+        wait_for("both programs", || {
+            (processes_with(&sleep) == 2).then_some(())
+        });
+        client.kill().unwrap();
+        client.wait().unwrap();
+        wait_for("no program", || (processes_with(&word) == 0).then_some(()));
+        let containers = world.daemon.directory().join("data/containers");
+        wait_for("no files of steps", || {
+            std::fs::read_dir(&containers)
+                .unwrap()
+                .next()
+                .is_none()
+                .then_some(())
+        });
+    }
+    world.finish();
+}
+
 #[test]
 fn a_hostile_context_stays_inside() {
     let Some(world) = World::start() else { return };
@@ -132,6 +179,23 @@ fn a_hostile_context_stays_inside() {
     );
     build(&world, &dockerfile, context);
     assert_eq!(std::fs::read_to_string(&secret).unwrap(), "of the host");
+    // Files that cannot be read to their end, or at all.
+    let memory = EntryKind::CharacterDevice(1, 1);
+    for (kind, what) in [(EntryKind::Fifo, "a pipe"), (memory, "a device")] {
+        for name in ["special", ".dockerignore"] {
+            let tar = TarBuilder::new().entry(name, 0o666, &kind, &[]);
+            let tar = tar.file("Dockerfile", 0o644, "FROM busybox\n").finish();
+            let target = "/build?dockerfile=special";
+            let said = exchange_bytes(&socket, "POST", target, "application/x-tar", &tar).unwrap();
+            let said = String::from_utf8_lossy(&said.1).into_owned();
+            assert!(said.contains("message"), "{what}, {name}: {said}");
+        }
+        // Copied they are what they are, and containers may not open devices that are not theirs.
+        let tar = TarBuilder::new().entry("special", 0o666, &kind, &[]);
+        let dockerfile = "FROM busybox\nCOPY . /d/\nRUN ls -l /d/special; ! test -c /d/special || ! head -c1 /d/special\n";
+        let said = build(&world, dockerfile, tar);
+        assert!(said.contains("Successfully built"), "{what}: {said}");
+    }
     // Names that are too long, go up or are none, and an endless one.
     let long = "n".repeat(300);
     for name in ["../outside", "d/../../outside", long.as_str()] {

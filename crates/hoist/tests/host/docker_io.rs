@@ -13,15 +13,16 @@ use crate::registry_served::Served;
 use crate::world::{Seen, World, able, image, seen};
 
 /// Docker's daemon, with the client of its package.
-struct Docker {
+pub(crate) struct Docker {
     daemon: TemporaryDaemon,
     client: PathBuf,
     _directory: TemporaryDirectory,
 }
 
 impl Docker {
-    /// It makes no bridge and no firewall rule, and starts no container.
-    fn start() -> Option<Self> {
+    /// It makes no bridge and no firewall rule. Its files are in memory, where it has to wait for no disk, and its mounts in a
+    /// namespace of their own.
+    pub(crate) fn start() -> Option<Self> {
         let unpacked = match hoist_testkit::unpacked("docker-debian", &DOCKER) {
             Ok(unpacked) => unpacked,
             Err(error) => {
@@ -32,10 +33,12 @@ impl Docker {
         let directory = TemporaryDirectory::new("docker-io");
         let script = directory.join("dockerd");
         let path = unpacked.display();
-        // The first argument is `daemon`.
+        // The arguments begin with `daemon --data-root <path>`.
         let text = format!(
             "#!/bin/sh\nshift\nPATH={path}/usr/sbin:{path}/usr/bin:$PATH\nexport PATH\n\
-             exec dockerd --bridge=none --iptables=false --ip6tables=false --storage-driver=vfs \"$@\"\n"
+             mkdir -p \"$2\"\n\
+             exec unshare --mount sh -c 'mount -t tmpfs docker \"$2\" && exec dockerd \"$@\"' sh \"$@\" \
+             --bridge=none --iptables=false --ip6tables=false --storage-driver=overlay2\n"
         );
         std::fs::write(&script, text).unwrap();
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -46,8 +49,18 @@ impl Docker {
         })
     }
 
-    fn run(&self, arguments: &[&str]) -> Seen {
-        seen(self.daemon.client(&self.client).args(arguments))
+    /// Its own client.
+    pub(crate) fn client(&self) -> Command {
+        self.daemon.client(&self.client)
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Seen {
+        seen(self.client().args(arguments))
+    }
+
+    /// Ends it; answers what is left of it.
+    pub(crate) fn finish(self) -> Vec<String> {
+        self.daemon.finish()
     }
 
     fn id(&self, name: &str) -> String {
@@ -62,7 +75,7 @@ fn id(world: &World, name: &str) -> String {
 }
 
 /// Runs it in a network of its own, which leads nowhere: Docker's daemon sees nobody's bridges and rules.
-fn apart(work: fn()) {
+pub(crate) fn apart(work: fn()) {
     let thread = std::thread::spawn(move || {
         hoist_sys::netns::enter_new().unwrap();
         seen(Command::new("ip").args(["link", "set", "lo", "up"])).ok();
@@ -134,7 +147,7 @@ fn common_to_both() {
         world.docker(&["tag", &by_them, "made:1"]).ok();
     }
     docker.run(&["rmi", "-f", &made]).ok();
-    let left = docker.daemon.finish();
+    let left = docker.finish();
     assert!(left.is_empty(), "{left:?}");
     let left = world.daemon.finish();
     assert!(left.is_empty(), "{left:?}");

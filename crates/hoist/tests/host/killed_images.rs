@@ -29,17 +29,24 @@ enum Deed {
     Load,
     Push,
     Commit,
+    Build,
     Tag,
     Remove,
     Prune,
     RemoveContainer,
 }
 
-const DEEDS: [Deed; 8] = [
+/// All kinds of steps: side by side, over each other, with and without a network.
+const DOCKERFILE: &str = "FROM busybox AS one\nWORKDIR /work\nCOPY . .\nRUN --mount=type=cache,target=/cache cat content | tee /cache/last >/made\n\
+    FROM busybox AS two\nCOPY content /given\nRUN --network=none cat /given >/made\n\
+    FROM busybox\nCOPY --from=one --chown=7 /made /content\nCOPY --from=two /made /second\nRUN --network=none cmp /content /second\n";
+
+const DEEDS: [Deed; 9] = [
     Deed::Pull,
     Deed::Load,
     Deed::Push,
     Deed::Commit,
+    Deed::Build,
     Deed::Tag,
     Deed::Remove,
     Deed::Prune,
@@ -70,6 +77,8 @@ struct Subject {
     world: World,
     registry: LocalRegistry,
     archive: String,
+    /// How many contexts there were.
+    builds: usize,
     told: Told,
 }
 
@@ -112,12 +121,18 @@ impl Subject {
             world,
             registry,
             archive,
+            builds: 0,
             told,
         })
     }
 
     fn name(&self, repository: &str) -> String {
         format!("{}/{repository}:1", self.registry.address())
+    }
+
+    /// What the last context says.
+    fn content(&self) -> String {
+        format!("built {}", self.builds)
     }
 
     fn begin(&mut self, seed: u64) -> Chance {
@@ -138,6 +153,7 @@ impl Subject {
             Deed::Load => words(&["load", "-q", "-i", &self.archive]),
             Deed::Push => words(&["push", "-q", &self.name("sent")]),
             Deed::Commit => words(&["commit", "writer", "committed:1"]),
+            Deed::Build => words(&["build", "-q", "-t", "built:1", &self.world.path("app")]),
             Deed::Tag => words(&["tag", "busybox", "tagged:1"]),
             Deed::Remove => words(&["rmi", &self.name("app")]),
             Deed::Prune => words(&["image", "prune", "-a", "-f"]),
@@ -146,7 +162,16 @@ impl Subject {
     }
 
     /// Makes what a deed needs, whatever is there.
-    fn prepare(&self, deed: Deed) {
+    fn prepare(&mut self, deed: Deed) {
+        if deed == Deed::Build {
+            // Of what was built before, nothing is of use for more than its first steps.
+            self.builds += 1;
+            let app = self.world.files.join("app");
+            fs::create_dir_all(&app).unwrap();
+            fs::write(app.join("Dockerfile"), DOCKERFILE).unwrap();
+            fs::write(app.join("content"), self.content()).unwrap();
+        }
+
         let docker = |words: &[&str]| self.world.docker(words);
         match deed {
             Deed::Pull | Deed::Load | Deed::Tag => {
@@ -171,6 +196,9 @@ impl Subject {
                     // Its image goes with it.
                     docker(&["tag", "busybox", "tagged:1"]).ok();
                 }
+            }
+            Deed::Build => {
+                docker(&["rmi", "-f", "built:1"]);
             }
             Deed::Remove | Deed::Prune => {
                 docker(&["pull", "-q", &self.name("app")]).ok();
@@ -205,6 +233,7 @@ impl Subject {
             Deed::Pull => ([].into(), [self.name("app")].into()),
             Deed::Load => ([].into(), ["loaded:1".to_owned()].into()),
             Deed::Commit => ([].into(), ["committed:1".to_owned()].into()),
+            Deed::Build => ([].into(), ["built:1".to_owned()].into()),
             Deed::Tag => ([].into(), ["tagged:1".to_owned()].into()),
             Deed::Push | Deed::RemoveContainer => ([].into(), [].into()),
             Deed::Remove => ([self.name("app")].into(), [].into()),
@@ -229,9 +258,10 @@ impl Subject {
         }
         // What is there is whole.
         for (name, text) in [
-            (self.name("app"), "pulled"),
-            ("loaded:1".to_owned(), "loaded"),
-            ("committed:1".to_owned(), "committed"),
+            (self.name("app"), "pulled".to_owned()),
+            ("loaded:1".to_owned(), "loaded".to_owned()),
+            ("committed:1".to_owned(), "committed".to_owned()),
+            ("built:1".to_owned(), self.content()),
         ] {
             if now.contains_key(&name) && come.contains(&name) {
                 let said = self
@@ -250,6 +280,10 @@ impl Subject {
         let gone =
             matches!(deed, Deed::Remove | Deed::RemoveContainer) && done.err.contains("No such");
         assert!(done.status == Some(0) || gone, "{deed:?} again: {done:?}");
+        if deed == Deed::Build {
+            let cat = ["run", "--rm", "built:1", "cat", "/content"];
+            assert_eq!(self.world.docker(&cat).ok(), self.content());
+        }
         // A tag of busybox's image keeps prune from it.
         if deed == Deed::Prune {
             self.world.load(&image());
@@ -267,6 +301,7 @@ impl Subject {
     fn finish(mut self) {
         self.world.docker(&["rm", "-f", "writer"]);
         self.world.docker(&["image", "prune", "-a", "-f"]).ok();
+        self.world.docker(&["builder", "prune", "-a", "-f"]).ok();
         let layers = self.world.daemon.directory().join("data/image/layers");
         wait_for("no layer is left", || {
             fs::read_dir(&layers)
@@ -359,7 +394,9 @@ fn killed_at_each_step() {
         let deed = DEEDS[usize::try_from(seed).unwrap() % DEEDS.len()];
         subject.prepare(deed);
         let before = subject.images();
-        let nth = 1 + chance.below(12);
+        // A build takes more steps than anything else.
+        let most = if deed == Deed::Build { 40 } else { 12 };
+        let nth = 1 + chance.below(most);
         subject.note(format!("{deed:?}, killed at step {nth}"));
         let Some(assassin) = Assassin::hire(&subject.world, nth, &log) else {
             subject.finish();
@@ -428,6 +465,7 @@ fn killed_at_any_moment() {
                 Deed::Pull => Some(subject.name("app")),
                 Deed::Load => Some("loaded:1".to_owned()),
                 Deed::Commit => Some("committed:1".to_owned()),
+                Deed::Build => Some("built:1".to_owned()),
                 Deed::Tag => Some("tagged:1".to_owned()),
                 _ => None,
             };

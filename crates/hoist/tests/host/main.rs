@@ -22,6 +22,7 @@ mod collected;
 mod crowd;
 mod defaults;
 mod disk_usage;
+mod docker_builds;
 mod docker_io;
 mod exits;
 mod fsck;

@@ -19,7 +19,9 @@ pub use difference::{Change, ChangeKind, differences, pack_changes};
 pub use error::FilesError;
 pub use pack::{export, pack, pack_as, pack_chosen};
 pub use root::{PathStat, Root};
-pub use transfer::{Item, Source, TransferOptions, transfer, transfer_digest, transfer_directory};
+pub use transfer::{
+    Item, Source, TransferOptions, hide, transfer, transfer_digest, transfer_directory,
+};
 pub use unpack::{Renamed, UnpackOptions, unpack};
 pub use usage::usage;
 pub(crate) use usage::{allocated, measure};

@@ -11,7 +11,7 @@ mod usage;
 
 pub use health::{HEALTH_LOG, Health, HealthStatus, ProbeResult, RESTART_UNHEALTHY_LABEL};
 pub use log::{InvalidLogOption, LogFormat, LogOptions};
-pub use mounts::{MountSource, MountSpec, Propagation};
+pub use mounts::{MountSource, MountSpec, Propagation, ReadyMount};
 pub use ports::{InvalidPort, PortKey, PortMapping, PortRequest, Protocol};
 pub use resources::{
     DeviceMapping, DeviceRequest, IoThrottle, IoThrottleKind, IoWeight, Resources, Ulimit,

@@ -1,6 +1,10 @@
 //! What is mounted into a container, beyond the defaults every container has.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
+
+use crate::Digest;
 
 /// One mount, whichever way it was written (`-v`, `--mount`, `--tmpfs`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,5 +117,49 @@ impl Propagation {
         ]
         .into_iter()
         .find(|mode| mode.as_str() == name)
+    }
+}
+
+/// Something that a step of a build sees beside its layers, its files known. Targets are absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadyMount {
+    /// A path of other layers.
+    Layers {
+        /// Bottom first.
+        layers: Vec<Digest>,
+        /// In them; empty for all.
+        source: String,
+        /// Where it is seen.
+        target: String,
+        /// Whether it can be written to; what is written is thrown away.
+        writable: bool,
+    },
+    /// A path of the host.
+    Host {
+        /// What.
+        source: PathBuf,
+        /// Where it is seen.
+        target: String,
+        /// Whether it can be written to.
+        writable: bool,
+    },
+    /// Memory.
+    Memory {
+        /// Where it is seen.
+        target: String,
+        /// Bytes, 0 for no limit.
+        size: i64,
+    },
+}
+
+impl ReadyMount {
+    /// Where it is seen.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        match self {
+            Self::Layers { target, .. }
+            | Self::Host { target, .. }
+            | Self::Memory { target, .. } => target,
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::signal::Signal;
 /// The whole request, after the image's defaults were merged in.
 ///
 /// Source: Docker Engine API 1.55, `ContainerCreate` body (`ContainerConfig`, `HostConfig`, `NetworkingConfig`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ContainerSpec {
     /// The image as the caller named it; inspect shows it.
     pub image: String,

@@ -51,7 +51,7 @@ pub(crate) async fn build(call: Call) -> Reply {
         None => None,
     };
     let read = tokio::task::spawn_blocking(move || {
-        let (layers, text) = match remote {
+        let (mut layers, text) = match remote {
             Some(remote) => (remote.layers, remote.dockerfile),
             None => (vec![context::keep(reader, snapshotter.as_ref())?], None),
         };
@@ -59,6 +59,7 @@ pub(crate) async fn build(call: Call) -> Reply {
             Some(text) => text,
             None => context::dockerfile(&layers, dockerfile.as_deref(), snapshotter.as_ref())?,
         };
+        context::hide_ignored(&mut layers, dockerfile.as_deref(), snapshotter.as_ref())?;
         Ok::<_, ApiError>((layers, text))
     });
     let read = body_reader::feed(read, pump).await;

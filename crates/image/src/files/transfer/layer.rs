@@ -24,6 +24,8 @@ pub(super) struct Layer<'a, W> {
     /// Of what an archive brought, what is no directory: where a link leads, else nothing.
     pub(super) unpacked: HashMap<Vec<u8>, Option<Vec<u8>>>,
     pub(super) entries: usize,
+    /// See [`super::TransferOptions`].
+    pub(super) keep_tops: bool,
 }
 
 impl<'a, W: Write> Layer<'a, W> {
@@ -36,6 +38,7 @@ impl<'a, W: Write> Layer<'a, W> {
             made: HashSet::new(),
             unpacked: HashMap::new(),
             entries: 0,
+            keep_tops: true,
         }
     }
 
@@ -94,6 +97,10 @@ impl<'a, W: Write> Layer<'a, W> {
                     destination: "/".to_owned(),
                 });
             }
+            None if is_directory && is_top && !self.keep_tops => {
+                self.directories(&path, mtime)?;
+                return Ok(entered(described));
+            }
             _ => {}
         }
         if is_directory {
@@ -133,6 +140,27 @@ impl<'a, W: Write> Layer<'a, W> {
             uid: self.owner.0,
             gid: self.owner.1,
             mtime,
+            mtime_nanos: 0,
+            xattrs: Xattrs::new(),
+        })
+    }
+
+    /// Tells that what is at a path is gone (OCI image specification, layer.md, "Whiteouts").
+    pub(super) fn hide(&mut self, path: &str) -> Result<(), FilesError> {
+        let (parent, last) = name::split(path.as_bytes());
+        if last.is_empty() || self.kind_below(path.as_bytes())?.is_none() {
+            return Ok(());
+        }
+        self.directories(parent, 0)?;
+        let slash: &[u8] = if parent.is_empty() { b"" } else { b"/" };
+        self.entries += 1;
+        self.packer.entry(&Entry {
+            path: [parent, slash, b".wh.", last].concat(),
+            kind: EntryKind::File { size: 0, offset: 0 },
+            mode: 0o600,
+            uid: 0,
+            gid: 0,
+            mtime: 0,
             mtime_nanos: 0,
             xattrs: Xattrs::new(),
         })

@@ -43,8 +43,12 @@ pub struct Source<'a> {
 pub struct TransferOptions<'a> {
     /// Whose everything becomes; as it was where nothing is said.
     pub owner: Option<(u32, u32)>,
+    /// The same of what comes out of archives.
+    pub unpacked_owner: Option<(u32, u32)>,
     /// Makes permissions of permissions; told whether it is a directory.
     pub mode: Option<&'a dyn Fn(u16, bool) -> u16>,
+    /// Whether a directory that is an item itself keeps its permissions, owner and times where it is new; else it is made as those above it are.
+    pub keep_tops: bool,
     /// Whether a path below an item, without a slash at its beginning, stays behind with all that is below it.
     pub skip: &'a dyn Fn(&str) -> bool,
 }
@@ -112,12 +116,13 @@ pub fn transfer(
     out: impl Write,
 ) -> Result<usize, FilesError> {
     let mut layer = Layer::new(below, options.owner.unwrap_or((0, 0)), out);
+    layer.keep_tops = options.keep_tops;
     walk(sources, options, &mut |item, described| {
         let into = item.and_then(|item| item.unpack_into.as_deref());
         if let (Some(into), Content::File(file)) = (into, &described.content)
             && archive::is_archive(file).map_err(failed("reading", &described.entry.path))?
         {
-            layer.unpack(file, into, options.owner)?;
+            layer.unpack(file, into, options.unpacked_owner)?;
             return Ok(None);
         }
         layer.put(item.is_some(), described)
@@ -141,6 +146,18 @@ pub fn transfer_directory(
         .map_err(failed("following", path))?;
     if !real.is_empty() && !layer.has_directory(&real)? {
         layer.directories(&real, 0)?;
+    }
+    layer.finish()
+}
+
+/// Writes the tar of a layer that hides files of `below`; answers how many entries it has.
+///
+/// # Errors
+/// See [`FilesError`].
+pub fn hide(paths: &[&str], below: &Root, out: impl Write) -> Result<usize, FilesError> {
+    let mut layer = Layer::new(below, (0, 0), out);
+    for path in paths {
+        layer.hide(name::clean(path).trim_matches('/'))?;
     }
     layer.finish()
 }

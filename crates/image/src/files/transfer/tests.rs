@@ -8,6 +8,8 @@ use crate::tar::{Archive, EntryKind};
 
 const AS_IT_IS: TransferOptions<'static> = TransferOptions {
     owner: None,
+    unpacked_owner: None,
+    keep_tops: true,
     mode: None,
     skip: &|_| false,
 };
@@ -103,18 +105,20 @@ fn what_is_missing_above_is_made_and_belongs_to_whom_it_is_for() {
     let trees = trees();
     let options = TransferOptions {
         owner: Some((5, 6)),
+        unpacked_owner: None,
+        keep_tops: false,
         mode: Some(&|_, is_directory| if is_directory { 0o750 } else { 0o640 }),
         skip: &|path| path == "deep",
     };
-    expect_test::expect![[r"
+    expect_test::expect![[r#"
         new 755 5:6 directory
-        new/at 750 5:6 directory
+        new/at 755 5:6 directory
         new/at/file 640 5:6 file 4
         new/at/link 777 5:6 link file
         new/at/other 640 5:6 same as new/at/file
         srv 711 0:0 directory
         srv/plain 640 5:6 file 4
-    "]]
+    "#]]
     .assert_eq(&moved(
         &trees,
         &[item("a", "/new/at"), item("top", "/srv/plain")],
@@ -187,7 +191,14 @@ fn archive_over_below(tar: Vec<u8>, into: &str, owner: Option<(u32, u32)>) -> St
     fs::write(trees.path.join("from/a.tar"), tar).unwrap();
     let mut item = item("a.tar", into);
     item.unpack_into = Some(into.to_owned());
-    moved(&trees, &[item], &TransferOptions { owner, ..AS_IT_IS })
+    moved(
+        &trees,
+        &[item],
+        &TransferOptions {
+            unpacked_owner: owner,
+            ..AS_IT_IS
+        },
+    )
 }
 
 #[test]
