@@ -1,0 +1,2 @@
+#!/bin/sh
+echo "greeting: ${GREETING:-none}" >/usr/share/nginx/html/greeting.txt
