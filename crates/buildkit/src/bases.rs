@@ -7,6 +7,7 @@ use hoist_build::plan::{Base, BaseName};
 use hoist_build::ports::{BaseImages, BoxFuture, OutputFn, PortError, Stream};
 use hoist_engine::images::{Images, Intake};
 use hoist_engine::ports::Credentials;
+use hoist_engine::records::ImageRecord;
 use hoist_model::{ErrorClass, ImageReference, Platform, Progress, chain};
 
 /// Who knows what to log in with.
@@ -82,13 +83,20 @@ impl<L: Logins> BaseImages for Bases<L> {
                 record = Some(pulled.image);
             }
             let record = record.expect("it was here or was pulled");
-            let config = self.images.config(&record.id);
-            let config = config.map_err(|error| refused(chain(&error), error.class()))?;
-            Ok(Base {
-                id: record.id.to_string(),
-                config: (*config).clone(),
-                layers: record.layers.clone(),
-            })
+            base_of(&self.images, &record)
         })
     }
+}
+
+/// An image that is here, to build on.
+pub(crate) fn base_of(images: &Images, record: &ImageRecord) -> Result<Base, PortError> {
+    let config = images.config(&record.id).map_err(|error| PortError {
+        message: chain(&error),
+        class: error.class(),
+    })?;
+    Ok(Base {
+        id: record.id.to_string(),
+        config: (*config).clone(),
+        layers: record.layers.clone(),
+    })
 }

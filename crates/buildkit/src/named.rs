@@ -9,10 +9,10 @@ use std::sync::Arc;
 use bollard_buildkit_proto::pb;
 use hoist_build::plan::{Base, BaseName};
 use hoist_build::ports::{BaseImages, BoxFuture, OutputFn, PortError};
-use hoist_image::document::ImageConfig;
-use hoist_model::{Digest, ErrorClass, ImageReference, Platform, chain};
+use hoist_model::{Digest, ErrorClass, ImageReference, chain};
 use tonic::Status;
 
+use crate::bases::base_of;
 use crate::builds::Build;
 use crate::definition;
 use crate::door::BuildKit;
@@ -137,17 +137,7 @@ impl<B> NamedBases<B> {
             .begin(&format!("[context {name}] load from client"));
         let layer = self.fetch(directory, session).await;
         shown.ended(layer.as_ref().err());
-        let layer = layer?;
-        let host = Platform::host();
-        Ok(Base {
-            id: layer.to_string(),
-            config: ImageConfig {
-                architecture: host.architecture,
-                os: host.os,
-                ..ImageConfig::default()
-            },
-            layers: vec![layer],
-        })
+        Ok(Base::of_files(vec![layer?]))
     }
 
     async fn fetch(&self, directory: &str, session: &str) -> Result<Digest, PortError> {
@@ -201,16 +191,12 @@ impl<B> NamedBases<B> {
                 layers: image.layers,
             });
         }
-        let refused = |message: String, class| PortError { message, class };
         let record = self.door.images().resolve(id.as_str());
-        let record = record.map_err(|error| refused(chain(&error), error.class()))?;
-        let config = self.door.images().config(&record.id);
-        let config = config.map_err(|error| refused(chain(&error), error.class()))?;
-        Ok(Base {
-            id: record.id.to_string(),
-            config: (*config).clone(),
-            layers: record.layers.clone(),
-        })
+        let record = record.map_err(|error| PortError {
+            message: chain(&error),
+            class: error.class(),
+        })?;
+        base_of(self.door.images(), &record)
     }
 }
 

@@ -405,18 +405,11 @@ impl LayerUpload {
             (Err(error), Ok(_) | Err(PullError::Worker(_))) | (_, Err(error)) => return Err(error),
         };
         uploads.finish(&place, &digest, &Bytes::new()).await?;
-        Ok(Descriptor {
-            media_type: match self.compression {
-                LayerCompression::Gzip => media_type::DOCKER_LAYER_GZIP,
-                LayerCompression::Zstd => media_type::OCI_LAYER_ZSTD,
-            }
-            .to_owned(),
-            digest,
-            size,
-            platform: None,
-            annotations: None,
-            extra: serde_json::Map::new(),
-        })
+        let kind = match self.compression {
+            LayerCompression::Gzip => media_type::DOCKER_LAYER_GZIP,
+            LayerCompression::Zstd => media_type::OCI_LAYER_ZSTD,
+        };
+        Ok(Descriptor::new(kind, digest, size))
     }
 }
 

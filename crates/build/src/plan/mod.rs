@@ -88,6 +88,23 @@ pub struct Base {
     pub layers: Vec<Digest>,
 }
 
+impl Base {
+    /// Files that are no image's, as one of this machine with nothing in its config.
+    #[must_use]
+    pub fn of_files(layers: Vec<Digest>) -> Self {
+        let host = Platform::host();
+        Self {
+            id: layers.last().map_or_else(String::new, ToString::to_string),
+            config: ImageConfig {
+                architecture: host.architecture,
+                os: host.os,
+                ..ImageConfig::default()
+            },
+            layers,
+        }
+    }
+}
+
 /// An image that is needed: its name as written, and for which platform.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BaseName {

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use futures_util::stream;
 use hoist_build::ports::{BoxFuture, CacheStore, PortError};
 use hoist_image::document::{Descriptor, media_type};
-use hoist_image::{LayerCompression, Snapshotter, compress, unpack_layer};
+use hoist_image::{LayerCompression, Sha256, Snapshotter, compress, unpack_layer};
 use hoist_model::{Digest, ErrorClass, chain};
 use http::uri::PathAndQuery;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tonic::client::Grpc;
 use tonic::{Code, Request, Status, Streaming};
@@ -207,7 +206,7 @@ impl ClientStore {
                 });
             }
         }
-        let found = Digest::from_sha256(&Sha256::digest(&bytes).into());
+        let found = Sha256::digest(&bytes);
         if found == *digest {
             return Ok(bytes);
         }
@@ -326,10 +325,10 @@ impl ClientStore {
                 sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
             });
             made.map_err(|error| failed(&error, ErrorClass::Internal))?;
-            let digest = Digest::from_sha256(&hash.finalize().into());
+            let digest = hash.finish();
             // Nobody there any more: the writing has the reason.
             let _ = sender.blocking_send(Outgoing::End(digest.clone()));
-            Ok(descriptor(media_type::OCI_LAYER_GZIP, digest, size))
+            Ok(Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size))
         });
         let written = self.blob(name, pieces).await;
         let made = making.await.map_err(|_| fell())?;
@@ -338,8 +337,8 @@ impl ClientStore {
     }
 
     async fn put_bytes(&self, kind: &str, bytes: Vec<u8>) -> Result<Descriptor, PortError> {
-        let digest = Digest::from_sha256(&Sha256::digest(&bytes).into());
-        let described = descriptor(kind, digest.clone(), bytes.len() as u64);
+        let digest = Sha256::digest(&bytes);
+        let described = Descriptor::new(kind, digest.clone(), bytes.len() as u64);
         let (sender, pieces) = mpsc::channel(2);
         let sending = async {
             let _ = sender.send(Outgoing::Data(bytes)).await;
@@ -354,17 +353,6 @@ impl ClientStore {
 enum Outgoing {
     Data(Vec<u8>),
     End(Digest),
-}
-
-fn descriptor(kind: &str, digest: Digest, size: u64) -> Descriptor {
-    Descriptor {
-        media_type: kind.to_owned(),
-        digest,
-        size,
-        platform: None,
-        annotations: None,
-        extra: serde_json::Map::new(),
-    }
 }
 
 impl CacheStore for ClientStore {

@@ -8,7 +8,7 @@ use hoist_model::{Digest, ImageReference, Repository, chain};
 use hoist_registry::{
     Client, Credentials, Documents, FetchedManifest, InsecureRegistry, PullError, Settings,
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::kept::KeptManifest;
 use crate::{Context, Failure, output, registry};
@@ -192,14 +192,11 @@ fn kept(reference: String, fetched: &FetchedManifest) -> Result<KeptManifest, Fa
     };
     Ok(KeptManifest {
         reference,
-        descriptor: Descriptor {
-            media_type: fetched.media_type.clone(),
-            digest: fetched.digest.clone(),
-            size: fetched.bytes.len() as u64,
-            platform: None,
-            annotations: None,
-            extra: Map::new(),
-        },
+        descriptor: Descriptor::new(
+            fetched.media_type.clone(),
+            fetched.digest.clone(),
+            fetched.bytes.len() as u64,
+        ),
         raw: STANDARD.encode(&fetched.bytes),
         docker,
         oci,

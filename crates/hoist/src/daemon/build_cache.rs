@@ -47,17 +47,6 @@ fn refused(error: &PullError) -> PortError {
     }
 }
 
-fn descriptor(kind: &str, digest: Digest, bytes: &Bytes) -> Descriptor {
-    Descriptor {
-        media_type: kind.to_owned(),
-        digest,
-        size: bytes.len() as u64,
-        platform: None,
-        annotations: None,
-        extra: serde_json::Map::new(),
-    }
-}
-
 impl CacheStore for RegistryCache {
     fn manifest(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>, PortError>> {
         Box::pin(async {
@@ -103,7 +92,7 @@ impl CacheStore for RegistryCache {
         Box::pin(async move {
             let bytes = Bytes::from(bytes);
             let digest = self.0.put(&bytes).await.map_err(|error| refused(&error))?;
-            Ok(descriptor(media_type, digest, &bytes))
+            Ok(Descriptor::new(media_type, digest, bytes.len() as u64))
         })
     }
 
@@ -116,7 +105,7 @@ impl CacheStore for RegistryCache {
             let bytes = Bytes::from(bytes);
             let put = self.0.put_manifest(media_type, &bytes).await;
             let digest = put.map_err(|error| refused(&error))?;
-            Ok(descriptor(media_type, digest, &bytes))
+            Ok(Descriptor::new(media_type, digest, bytes.len() as u64))
         })
     }
 }

@@ -69,6 +69,21 @@ pub struct Descriptor {
     pub extra: Map<String, Value>,
 }
 
+impl Descriptor {
+    /// Of content of which nothing else is to be said; `size` in bytes.
+    #[must_use]
+    pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
+        Self {
+            media_type: media_type.into(),
+            digest,
+            size,
+            platform: None,
+            annotations: None,
+            extra: Map::new(),
+        }
+    }
+}
+
 /// One image: a config and layers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use hoist_build::plan::{Base, BaseName, MAIN_CONTEXT};
 use hoist_build::ports::{BaseImages, BoxFuture, OutputFn, PortError};
 use hoist_buildkit::normal_name;
-use hoist_image::document::ImageConfig;
-use hoist_model::{Digest, Platform};
+use hoist_model::Digest;
 
 /// Images, but for those names.
 pub(super) struct NamedContexts<B> {
@@ -56,16 +55,7 @@ impl<B: BaseImages> BaseImages for NamedContexts<B> {
         Box::pin(async move {
             let known = normal_name(&name.reference);
             if let Some(layers) = self.contexts.get(&known) {
-                let host = Platform::host();
-                return Ok(Base {
-                    id: layers.last().map_or_else(String::new, ToString::to_string),
-                    config: ImageConfig {
-                        architecture: host.architecture,
-                        os: host.os,
-                        ..ImageConfig::default()
-                    },
-                    layers: layers.clone(),
-                });
+                return Ok(Base::of_files(layers.clone()));
             }
             match self.images.get(&known) {
                 None => self.source.find(name, pull, output).await,

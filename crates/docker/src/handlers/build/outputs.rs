@@ -106,6 +106,17 @@ impl Outputs {
     }
 }
 
+/// Says that something beside the steps is done.
+pub(super) fn beside(sayer: &Sayer, begun: Instant, name: &str, text: &str) {
+    let report = Report::Beside {
+        at: begun.elapsed().as_secs_f64(),
+        name: name.to_owned(),
+        text: text.to_owned(),
+        done: true,
+    };
+    sayer.say(line(&report));
+}
+
 /// Who does it.
 pub(super) struct Deliver<'a> {
     pub(super) images: &'a Images,
@@ -143,16 +154,6 @@ impl Deliver<'_> {
         Ok(pushed)
     }
 
-    fn beside(&self, name: &str, text: &str, done: bool) {
-        let report = Report::Beside {
-            at: self.begun.elapsed().as_secs_f64(),
-            name: name.to_owned(),
-            text: text.to_owned(),
-            done,
-        };
-        self.sayer.say(line(&report));
-    }
-
     async fn push(
         &self,
         name: &ImageReference,
@@ -172,7 +173,7 @@ impl Deliver<'_> {
         pushed.map_err(NoImage::Engine)?;
         let digest = found.lock().unwrap_or_else(PoisonError::into_inner).take();
         let told = digest.as_ref().map(ToString::to_string);
-        self.beside(&title, &told.unwrap_or_default(), true);
+        beside(self.sayer, self.begun, &title, &told.unwrap_or_default());
         Ok(digest)
     }
 

@@ -238,14 +238,8 @@ impl Own {
         })
     }
 
-    fn beside(&self, name: &str, text: &str, done: bool) {
-        let report = Report::Beside {
-            at: self.begun.elapsed().as_secs_f64(),
-            name: name.to_owned(),
-            text: text.to_owned(),
-            done,
-        };
-        self.sayer.say(line(&report));
+    fn beside(&self, name: &str, text: &str) {
+        outputs::beside(&self.sayer, self.begun, name, text);
     }
 
     fn open(
@@ -275,10 +269,10 @@ impl Own {
             };
             match read.await {
                 Ok(cache) => {
-                    self.beside(&title, &format!("{} steps", cache.entries()), true);
+                    self.beside(&title, &format!("{} steps", cache.entries()));
                     imported.push(Arc::new(cache));
                 }
-                Err(error) => self.beside(&title, &format!("ERROR: {error}"), true),
+                Err(error) => self.beside(&title, &format!("ERROR: {error}")),
             }
         }
         imported
@@ -292,9 +286,9 @@ impl Own {
                 cache.export(store.as_ref(), target.mode).await
             };
             match write.await {
-                Ok((steps, _)) => self.beside(&title, &format!("{steps} steps"), true),
+                Ok((steps, _)) => self.beside(&title, &format!("{steps} steps")),
                 Err(error) if target.ignore_error => {
-                    self.beside(&title, &format!("ERROR: {error}"), true);
+                    self.beside(&title, &format!("ERROR: {error}"));
                 }
                 Err(error) => return Err(NoImage::Port(error)),
             }
