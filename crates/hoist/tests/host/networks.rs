@@ -177,14 +177,7 @@ fn a_reload_makes_the_default_bridge_another() {
     ] {
         write(&format!(r#"{{"labels": ["new=1"], {text}}}"#));
         world.reload();
-        let log = world.daemon.log();
-        let refused = log
-            .lines()
-            .rfind(|line| line.contains("nothing was changed"));
-        assert!(
-            refused.is_some_and(|line| line.contains(word)),
-            "{word}: {log}"
-        );
+        world.refused(&[word]);
         assert!(told(&world).starts_with("inet 198.18.17."), "{word}");
         assert_eq!(bridge_mtu(), "1400\n");
         let labels = world.docker(&["info", "--format", "{{.Labels}}"]).ok();
@@ -196,14 +189,7 @@ fn a_reload_makes_the_default_bridge_another() {
     world.docker(&subnet).ok();
     write(r#"{"bip": "198.18.19.1/24"}"#);
     world.reload();
-    let log = world.daemon.log();
-    let refused = log
-        .lines()
-        .rfind(|line| line.contains("nothing was changed"));
-    assert!(
-        refused.is_some_and(|line| line.contains("network lan") && line.contains("setting=\"bip")),
-        "{log}"
-    );
+    world.refused(&["network lan", "setting=\"bip"]);
     world.docker(&["network", "rm", "lan"]).ok();
 
     // While somebody is on it, rules change and not addresses; what the next container is given does.

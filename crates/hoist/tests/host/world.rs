@@ -102,6 +102,17 @@ impl World {
         wait_for("the reload is done", || (reloads() > before).then_some(()));
     }
 
+    /// The last reload that was refused was so in these words.
+    #[track_caller]
+    pub(crate) fn refused(&self, words: &[&str]) {
+        let log = self.daemon.log();
+        let refused = log
+            .lines()
+            .rfind(|line| line.contains("nothing was changed"));
+        let said = |line: &str| words.iter().all(|word| line.contains(word));
+        assert!(refused.is_some_and(said), "{words:?}: {log}");
+    }
+
     /// Waits until the first process of a container has a handler for SIGTERM (proc_pid_status(5)): what starts is running
     /// before its shell has set one.
     pub(crate) fn wait_for_term_handler(&self, name: &str) {
